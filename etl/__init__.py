@@ -1,0 +1,1 @@
+"""Copies Anam personas into normalized Postgres tables and keeps their history."""

@@ -1,0 +1,176 @@
+"""The fold: which content was in force when, from who saw what when. Pure.
+
+An entity's observations are taken in the order of (observed_at, source_updated_at, content_hash).
+A persona's own document is what was fetched last. A shared document comes with several personas'
+payloads, some of them stale: the newest `updatedAt` wins; with an equal one or none the later
+observation wins, unless its persona brought the same content last time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING
+
+from etl.payload.differences import differences, is_reshaped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from uuid import UUID
+
+    from etl.payload.decode import JsonObject
+    from etl.tables import Kind
+
+_BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One persona's payload brought this content of an entity; no content: a 404."""
+
+    observed_at: datetime
+    persona_id: UUID
+    content_hash: bytes | None
+    source_updated_at: datetime | None
+    run_id: UUID | None
+
+
+@dataclass(slots=True)
+class Version:
+    """A content in force from `valid_from` until `valid_to`; None: still."""
+
+    version: int
+    valid_from: datetime
+    valid_to: datetime | None
+    last_observed_at: datetime
+    content_hash: bytes | None
+    source_updated_at: datetime | None
+    run_id: UUID | None
+
+
+@dataclass(slots=True)
+class Memory:
+    """What the fold must know of the past to go on from the version in force."""
+
+    head: Version | None = None
+    newest: dict[bytes, datetime] = field(default_factory=dict)
+    """The greatest `updatedAt` seen with each content."""
+    brought: dict[UUID, bytes | None] = field(default_factory=dict)
+    """What each persona brought last."""
+
+
+def fold(
+    observations: Iterable[Observation], *, owned: bool, memory: Memory | None = None
+) -> list[Version]:
+    """The versions that follow from observations of one entity, the oldest first.
+
+    Args:
+        observations: In any order, each later than everything that `memory` stands for.
+        owned: Whether it is a persona's own document rather than a shared one.
+        memory: The past to go on from. Its head comes first in the result, closed or confirmed.
+    """
+    past = memory or Memory()
+    chain = [replace(past.head)] if past.head else []
+    in_order = sorted(observations, key=_order)
+    for observed_at, group in groupby(in_order, key=attrgetter("observed_at")):
+        same_time = list(group)
+        winner = _winner(same_time, chain[-1] if chain else None, past, owned=owned)
+        if winner is not None:
+            _append(chain, winner, observed_at)
+        for observation in same_time:
+            if chain and observation.content_hash == chain[-1].content_hash:
+                _confirm(chain[-1], observation)
+    return chain
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a version is, against the one before it."""
+
+    change: str
+    """`created`, `updated`, `reshaped`, `removed` or `restored`."""
+    changed_paths: list[str]
+
+
+CREATED = Change("created", [])
+REMOVED = Change("removed", [])
+
+
+def change_of(kind: Kind, before: JsonObject, now: JsonObject, *, was_removed: bool) -> Change:
+    """What a version with document `now` is.
+
+    Args:
+        kind: The document's kind.
+        before: The last document before it, looking through a removal.
+        now: Its document.
+        was_removed: Whether the version right before is a removal: `restored` wins.
+    """
+    found = differences(kind, before, now)
+    paths = [difference.path for difference in found]
+    if was_removed:
+        return Change("restored", paths)
+    return Change("reshaped" if is_reshaped(found) else "updated", paths)
+
+
+def _winner(
+    same_time: list[Observation], head: Version | None, past: Memory, *, owned: bool
+) -> Observation | None:
+    """The observation that opens a version, if any: of one moment only the last to win does."""
+    winner: Observation | None = None
+    current = head.content_hash if head else None
+    known = head is not None
+    for observation in same_time:
+        content = observation.content_hash
+        differs = content != current if known else content is not None
+        if differs and (owned or not known or _wins(observation, current, past)):
+            winner, current, known = observation, content, True
+        past.brought[observation.persona_id] = content
+        if content is not None and observation.source_updated_at is not None:
+            newest = past.newest.get(content, _BEFORE_ALL)
+            past.newest[content] = max(newest, observation.source_updated_at)
+    if winner is not None and head is not None and winner.content_hash == head.content_hash:
+        return None
+    return winner
+
+
+def _wins(observation: Observation, current: bytes | None, past: Memory) -> bool:
+    """Whether another content of a shared document replaces the current one."""
+    newest = past.newest.get(current) if current is not None else None
+    updated_at = observation.source_updated_at
+    if newest is not None and updated_at is not None and updated_at != newest:
+        return updated_at > newest
+    return past.brought.get(observation.persona_id) != observation.content_hash
+
+
+def _append(chain: list[Version], winner: Observation, observed_at: datetime) -> None:
+    if chain:
+        chain[-1].valid_to = observed_at
+    chain.append(
+        Version(
+            version=chain[-1].version + 1 if chain else 1,
+            valid_from=observed_at,
+            valid_to=None,
+            last_observed_at=observed_at,
+            content_hash=winner.content_hash,
+            source_updated_at=winner.source_updated_at,
+            run_id=winner.run_id,
+        )
+    )
+
+
+def _confirm(version: Version, observation: Observation) -> None:
+    """The content was seen again: later, and perhaps with a smaller `updatedAt`."""
+    version.last_observed_at = max(version.last_observed_at, observation.observed_at)
+    known, seen = version.source_updated_at, observation.source_updated_at
+    if seen is not None and (known is None or seen < known):
+        version.source_updated_at = seen
+
+
+def _order(observation: Observation) -> tuple[datetime, datetime, bytes]:
+    return (
+        observation.observed_at,
+        observation.source_updated_at or _BEFORE_ALL,
+        observation.content_hash or b"",
+    )

@@ -1,0 +1,173 @@
+"""Fetches and loads at the same time: workers put answers in, one loader takes batches out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from etl.errors import DeferredError, InterruptedRunError, KeyRefusedError, RunError
+from etl.jobs.arrival import Arrival, Backlog
+from etl.source.answer import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from uuid import UUID
+
+    from etl.jobs.arrival import DatabaseClock
+    from etl.source.client import PersonaClient
+
+# Larger batches cost memory and make a lost one dearer, smaller ones pay the round trips more
+# often: from 250 on the rate hardly moves (bench/load.py).
+BATCH_ITEMS = 250
+BATCH_BYTES = 8 * 1024 * 1024
+# While one batch is loaded the next is fetched.
+BACKLOG_ITEMS = 2 * BATCH_ITEMS
+BACKLOG_BYTES = 2 * BATCH_BYTES
+PATIENCE_SECONDS = 1.0
+
+
+class Halt:
+    """Why a run should stop fetching, if it should: the first reason counts."""
+
+    def __init__(self) -> None:
+        self.reason: RunError | None = None
+        self._told = asyncio.Event()
+
+    def stop(self, reason: RunError) -> None:
+        """Stops the fetching; what has arrived is still loaded."""
+        self.reason = self.reason or reason
+        self._told.set()
+
+    async def told(self) -> None:
+        """Returns once there is a reason."""
+        await self._told.wait()
+
+
+class Pace:
+    """Spaces the starts of requests evenly; None: as fast as it goes."""
+
+    def __init__(self, per_second: float | None) -> None:
+        self._interval = 1 / per_second if per_second else 0.0
+        self._next = 0.0
+
+    async def turn(self) -> None:
+        """Returns when the next request may start."""
+        if self._interval:
+            now = time.monotonic()
+            start = max(now, self._next)
+            self._next = start + self._interval
+            await asyncio.sleep(start - now)
+
+
+async def fetch_and_load(
+    ids: Sequence[UUID],
+    client: PersonaClient,
+    clock: DatabaseClock,
+    load: Callable[[list[Arrival]], None],
+    *,
+    concurrency: int,
+    pace: Pace,
+    deadline_seconds: float | None,
+) -> RunError | None:
+    """Fetches each id and calls `load`, in a thread, with one batch after the other.
+
+    Returns why it stopped early, if it did: a signal, a refused key, a wait that is too long. What
+    `load` raises ends everything.
+    """
+    backlog = Backlog(max_items=BACKLOG_ITEMS, max_bytes=BACKLOG_BYTES)
+    halt = Halt()
+    remaining = iter(ids)
+
+    async def fetch_all() -> None:
+        try:
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(min(concurrency, len(ids))):
+                    workers.create_task(
+                        _work(remaining, client, clock, backlog=backlog, halt=halt, pace=pace)
+                    )
+        finally:
+            backlog.close()
+
+    async def cancel_when_told(task: asyncio.Task[None]) -> None:
+        await halt.told()
+        task.cancel()
+
+    with _stopped_by_signals(halt):
+        if deadline_seconds is not None:
+            _stop_at_deadline(halt, deadline_seconds)
+        fetching = asyncio.create_task(fetch_all())
+        watching = asyncio.create_task(cancel_when_told(fetching))
+        try:
+            while batch := await backlog.take(
+                max_items=BATCH_ITEMS, max_bytes=BATCH_BYTES, patience=PATIENCE_SECONDS
+            ):
+                await asyncio.to_thread(load, batch)
+        finally:
+            watching.cancel()
+            fetching.cancel()
+            await asyncio.wait([fetching, watching])
+    if not fetching.cancelled():
+        fetching.result()
+    return halt.reason
+
+
+async def _work(
+    remaining: Iterator[UUID],
+    client: PersonaClient,
+    clock: DatabaseClock,
+    *,
+    backlog: Backlog,
+    halt: Halt,
+    pace: Pace,
+) -> None:
+    """One worker: fetches from what remains until nothing does, or it is told off."""
+    for persona_id in remaining:
+        await pace.turn()
+        try:
+            answer = await client.fetch(persona_id)
+        except DeferredError as error:
+            halt.stop(error)
+            return
+        except SourceError as error:
+            backlog.put(Arrival(persona_id, clock.at(time.monotonic()), error=error))
+            if isinstance(error, KeyRefusedError):
+                halt.stop(error)
+                return
+        else:
+            backlog.put(Arrival(persona_id, clock.at(answer.completed_at), answer))
+        await backlog.room()
+
+
+def _stop_at_deadline(halt: Halt, seconds: float) -> None:
+    late = DeferredError(f"safety.run_deadline_seconds ({seconds:g}) is over; the next run goes on")
+    asyncio.get_running_loop().call_later(seconds, halt.stop, late)
+
+
+@contextlib.contextmanager
+def _stopped_by_signals(halt: Halt) -> Iterator[None]:
+    """The first SIGINT or SIGTERM stops the fetching, a second one acts as it would have."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, handler)
+
+    def interrupt(number: int) -> None:
+        restore()
+        halt.stop(InterruptedRunError(number))
+
+    for number in before:
+        loop.add_signal_handler(number, interrupt, number)
+    try:
+        yield
+    finally:
+        restore()

@@ -1,0 +1,230 @@
+"""Loads one batch of arrivals: decode … record, in one transaction that the caller owns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from etl.errors import PayloadRejectedError
+from etl.flatten import flatten
+from etl.jobs.observe import observe
+from etl.jobs.reading import read, unread
+from etl.store.drift import record_unknown
+from etl.store.issues import Found, record_issues
+from etl.store.ledger import Item, Rejection, State, add_items, add_rejections, save_states, states
+from etl.store.observations import stored_documents
+from etl.store.projections import Projected, project, update_observed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from sqlalchemy import Connection
+
+    from etl.flatten import Flat, ValueIssue
+    from etl.jobs.arrival import Arrival
+    from etl.jobs.reading import Reading
+    from etl.payload.documents import Part
+    from etl.store.observations import ContentKey, EntityKey
+    from etl.store.versions import Moved
+    from etl.tables import Kind
+
+SUCCESSES = ("created", "updated", "reshaped", "unchanged", "restored")
+FAILURES = ("forbidden", "rejected", "failed")
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What a batch came to."""
+
+    items: list[Item] = field(default_factory=list)
+    value_issues: int = 0
+    new_drift_paths: list[str] = field(default_factory=list)
+
+
+def load(connection: Connection, arrivals: Sequence[Arrival], run_id: UUID) -> Loaded:
+    """Loads arrivals; each persona stands in the batch once.
+
+    A 404 is only entered in the ledger: removals are judged together, at the end of the run. Raises
+    the driver's error when Postgres refuses the data; the caller splits the batch then.
+    """
+    known = states(connection, [arrival.persona_id for arrival in arrivals])
+    readings = [
+        read(arrival, arrival.answer, arrival.answer.body, known.get(arrival.persona_id))
+        for arrival in arrivals
+        if arrival.answer is not None and arrival.answer.body is not None
+    ]
+    moved = observe(connection, [reading for reading in readings if reading.is_changed], run_id)
+    loaded = _project(connection, readings, moved, run_id)
+    now_at: list[State] = []
+    rejections: list[Rejection] = []
+    by_persona = {reading.arrival.persona_id: reading for reading in readings}
+    for arrival in sorted(arrivals, key=lambda arrival: arrival.persona_id):
+        reading = by_persona.get(arrival.persona_id)
+        item = _item(arrival, reading, moved)
+        loaded.items.append(item)
+        before = known.get(arrival.persona_id)
+        now_at.append(_state(arrival, item.outcome, reading, before, run_id))
+        if rejection := unread(arrival) if reading is None else reading.rejection:
+            rejections.append(rejection)
+    save_states(connection, now_at)
+    add_items(connection, run_id, loaded.items)
+    add_rejections(connection, run_id, rejections)
+    return loaded
+
+
+def _project(
+    connection: Connection,
+    readings: Sequence[Reading],
+    moved: dict[EntityKey, Moved],
+    run_id: UUID,
+) -> Loaded:
+    """Writes the rows of what moved, the observed columns of the rest, and what did not fit."""
+    latest, by_content = _brought(readings)
+    mended: dict[EntityKey, list[ValueIssue]] = {}
+    for reading in readings:
+        for issue in reading.mended:
+            mended.setdefault((issue.kind, issue.entity_id), []).append(issue)
+    in_force = {
+        key: (found, content)
+        for key, found in moved.items()
+        if (content := found.version.content_hash) is not None
+    }
+    unseen = {(key[0], content) for key, (_, content) in in_force.items()} - by_content.keys()
+    documents = stored_documents(connection, unseen) if unseen else {}
+
+    # A content that nobody brought just now has no observed fields to go with it.
+    groups: dict[str, list[Projected]] = {"all": [], "stored": []}
+    found: list[Found] = []
+    flats: list[tuple[Kind, Flat]] = []
+    for (kind, entity_id), (head, content) in in_force.items():
+        at, part = by_content.get((kind, content), (head.version.last_observed_at, None))
+        if part is not None:
+            flat = flatten(kind, entity_id, part.whole(), "all")
+        else:
+            flat = flatten(kind, entity_id, documents[kind, content], "stored")
+        groups["stored" if part is None else "all"].append(
+            Projected(
+                kind,
+                entity_id,
+                flat,
+                head.first_seen_at,
+                head.version.valid_from,
+                is_new=head.change.change == "created" and head.is_opened,
+            )
+        )
+        flats.append((kind, flat))
+        issues = [*flat.issues, *mended.get((kind, entity_id), ())]
+        found.append(Found(kind, entity_id, at, issues, whole=True))
+    for group in groups.values():
+        project(connection, group)
+
+    observed = {key: seen for key, seen in latest.items() if key not in moved and seen[1].observed}
+    beside = {key: flatten(*key, part.whole(), "observed") for key, (_, part) in observed.items()}
+    update_observed(connection, beside.values())
+    found += [
+        Found(*key, observed[key][0], flat.issues, whole=False) for key, flat in beside.items()
+    ]
+    return Loaded(
+        value_issues=record_issues(connection, found, run_id),
+        new_drift_paths=record_unknown(connection, flats, max(f.observed_at for f in found))
+        if flats
+        else [],
+    )
+
+
+def _brought(
+    readings: Sequence[Reading],
+) -> tuple[dict[EntityKey, tuple[datetime, Part]], dict[ContentKey, tuple[datetime, Part]]]:
+    """The latest copy of each entity and of each content, with its time.
+
+    Of a shared document an older copy, by its `updatedAt`, is not the latest.
+    """
+    latest: dict[EntityKey, tuple[datetime, Part]] = {}
+    by_content: dict[ContentKey, tuple[datetime, Part]] = {}
+    for reading in sorted(readings, key=lambda reading: reading.arrival.observed_at):
+        for part in reading.parts:
+            seen = (reading.arrival.observed_at, part)
+            by_content[part.kind, part.content_hash] = seen
+            known = latest.get((part.kind, part.entity_id))
+            if known is None or not _is_older(part, known[1]):
+                latest[part.kind, part.entity_id] = seen
+    return latest, by_content
+
+
+def _is_older(part: Part, known: Part) -> bool:
+    return (
+        part.source_updated_at is not None
+        and known.source_updated_at is not None
+        and part.source_updated_at < known.source_updated_at
+    )
+
+
+def _item(arrival: Arrival, reading: Reading | None, moved: dict[EntityKey, Moved]) -> Item:
+    """What became of one persona."""
+    error, answer = arrival.error, arrival.answer
+    if error is not None:
+        return Item(
+            persona_id=arrival.persona_id,
+            outcome="rejected" if isinstance(error, PayloadRejectedError) else "failed",
+            http_status=error.http_status,
+            attempts=error.attempts,
+            duration_ms=error.duration_ms,
+            message=str(error),
+        )
+    if answer is None:
+        raise ValueError("an arrival has an answer or an error")
+    message = None
+    if reading is None:
+        outcome = "missing" if answer.status == 404 else "forbidden"  # noqa: PLR2004
+        message = f"the API answers {answer.status}"
+    elif reading.rejection is not None:
+        outcome, message = "rejected", reading.rejection.reason
+    else:
+        own = moved.get(("persona", arrival.persona_id))
+        outcome = own.change.change if own is not None and own.is_opened else "unchanged"
+    return Item(
+        persona_id=arrival.persona_id,
+        outcome=outcome,
+        http_status=answer.status,
+        attempts=answer.attempts,
+        duration_ms=answer.duration_ms,
+        message=message,
+    )
+
+
+def _state(
+    arrival: Arrival,
+    outcome: str,
+    reading: Reading | None,
+    before: State | None,
+    run_id: UUID,
+) -> State:
+    """Where a persona stands after this attempt."""
+    now = State(
+        persona_id=arrival.persona_id,
+        last_attempt_at=arrival.observed_at,
+        last_success_at=None,
+        last_outcome=outcome,
+        consecutive_failures=0,
+        last_run_id=run_id,
+        body_sha256=None,
+        content_sha256=None,
+    )
+    if outcome in SUCCESSES and reading is not None:
+        return replace(
+            now,
+            last_success_at=arrival.observed_at,
+            body_sha256=reading.body_sha256,
+            content_sha256=reading.content_sha256,
+        )
+    if before is None:
+        return replace(now, consecutive_failures=int(outcome in FAILURES))
+    return replace(
+        before,
+        last_attempt_at=now.last_attempt_at,
+        last_outcome=outcome,
+        consecutive_failures=before.consecutive_failures + 1 if outcome in FAILURES else 0,
+        last_run_id=run_id,
+    )

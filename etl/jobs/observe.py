@@ -1,0 +1,145 @@
+"""Tells what changed payloads bring that is new, and hands it to the fold. Also removals.
+
+An observation from the API is a row when it brings something new; when the stretch in which a
+persona brings the same content ends, its last confirmation becomes a row too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from etl.fold import Observation
+from etl.payload.documents import references
+from etl.store.ledger import distrust, states
+from etl.store.observations import (
+    Bringing,
+    add_documents,
+    add_observations,
+    last_brought,
+    stored_documents,
+)
+from etl.store.projections import Removed, mark_removed
+from etl.store.versions import confirm, extend
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from sqlalchemy import Connection
+
+    from etl.jobs.reading import Reading
+    from etl.payload.documents import Part
+    from etl.store.ledger import State
+    from etl.store.observations import ContentKey, EntityKey
+    from etl.store.versions import Moved
+
+Observations = dict["EntityKey", list[Observation]]
+
+
+def observe(
+    connection: Connection, changed: Sequence[Reading], run_id: UUID
+) -> dict[EntityKey, Moved]:
+    """Stores what changed payloads bring that is new, and folds it into the versions."""
+    if not changed:
+        return {}
+    brings = {
+        Bringing(reading.arrival.persona_id, part.kind, part.entity_id): (reading, part)
+        for reading in changed
+        for part in reading.parts
+    }
+    last = last_brought(connection, brings)
+    held = _held(connection, last)
+    let_go = [b for group in held.values() for b in group if b not in brings]
+    last |= last_brought(connection, let_go) if let_go else {}
+    new: Observations = {}
+    confirmed: Observations = {}
+    news: list[Part] = []
+    for bringing, (reading, part) in brings.items():
+        was = last.get(bringing)
+        if was is not None and was.content_hash != part.content_hash:
+            holds = bringing.kind == "persona" or bringing in held.get(bringing.persona_id, ())
+            _end_stretch(bringing, was if holds else None, reading.state, confirmed)
+        if _is_news(part, was):
+            news.append(part)
+            new.setdefault((part.kind, part.entity_id), []).append(
+                Observation(
+                    observed_at=reading.arrival.observed_at,
+                    persona_id=reading.arrival.persona_id,
+                    content_hash=part.content_hash,
+                    source_updated_at=part.source_updated_at,
+                    run_id=run_id,
+                )
+            )
+    state_of = {reading.arrival.persona_id: reading.state for reading in changed}
+    for bringing in let_go:
+        _end_stretch(bringing, last.get(bringing), state_of[bringing.persona_id], confirmed)
+    add_documents(connection, news)
+    add_observations(connection, confirmed)
+    confirm(connection, confirmed)
+    at_hand = {(part.kind, part.content_hash): part.document for part in news}
+    return extend(connection, new, last, at_hand)
+
+
+def remove(connection: Connection, missing: Sequence[tuple[UUID, datetime]], run_id: UUID) -> None:
+    """Closes the versions of live personas that the API said, at that time, are gone."""
+    known = states(connection, [persona_id for persona_id, _ in missing])
+    own = {Bringing(p, "persona", p) for p, _ in missing}
+    last = last_brought(connection, own)
+    held = _held(connection, last)
+    last |= last_brought(connection, [b for group in held.values() for b in group])
+    new: Observations = {}
+    confirmed: Observations = {}
+    for persona_id, observed_at in missing:
+        new["persona", persona_id] = [Observation(observed_at, persona_id, None, None, run_id)]
+        for bringing in [Bringing(persona_id, "persona", persona_id), *held.get(persona_id, ())]:
+            _end_stretch(bringing, last.get(bringing), known.get(persona_id), confirmed)
+    add_observations(connection, confirmed)
+    confirm(connection, confirmed)
+    moved = extend(connection, new, last, {})
+    distrust(connection, [persona_id for persona_id, _ in missing])
+    mark_removed(
+        connection,
+        [
+            Removed(entity_id, found.version.valid_from)
+            for (_, entity_id), found in moved.items()
+            if found.version.content_hash is None
+        ],
+    )
+
+
+def _is_news(part: Part, was: Observation | None) -> bool:
+    """Whether an observation is worth a row: design, section 6."""
+    if was is None or was.content_hash != part.content_hash:
+        return True
+    return part.kind != "persona" and was.source_updated_at != part.source_updated_at
+
+
+def _held(connection: Connection, last: dict[Bringing, Observation]) -> dict[UUID, list[Bringing]]:
+    """The shared documents that each persona's last own document refers to."""
+    own = {
+        bringing.persona_id: was.content_hash
+        for bringing, was in last.items()
+        if bringing.kind == "persona" and was.content_hash is not None
+    }
+    wanted: set[ContentKey] = {("persona", content) for content in own.values()}
+    found = stored_documents(connection, wanted) if wanted else {}
+    return {
+        persona_id: [Bringing(persona_id, *key) for key in references(found["persona", content])]
+        for persona_id, content in own.items()
+    }
+
+
+def _end_stretch(
+    bringing: Bringing, was: Observation | None, state: State | None, confirmed: Observations
+) -> None:
+    """The last confirmation of a content that a persona brings no more becomes an observation."""
+    if was is None or was.content_hash is None or state is None:
+        return
+    at = state.last_success_at
+    if at is not None and at > was.observed_at:
+        seen_by = state.last_run_id if state.consecutive_failures == 0 else None
+        confirmed.setdefault((bringing.kind, bringing.entity_id), []).append(
+            replace(was, observed_at=at, run_id=seen_by)
+        )

@@ -1,0 +1,140 @@
+"""A body → documents, compared with what this persona brought last. Touches no database."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from etl.errors import PayloadRejectedError
+from etl.flatten import ValueIssue
+from etl.payload.clean import clean, mask_urls
+from etl.payload.decode import decode
+from etl.payload.documents import take_apart
+from etl.payload.paths import path_of
+from etl.source.answer import BodyTooBigError
+from etl.store.ledger import Rejection
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from etl.jobs.arrival import Arrival
+    from etl.payload.decode import Json, Location
+    from etl.payload.documents import Apart, Part
+    from etl.source.answer import Answer
+    from etl.store.ledger import State
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What an answer with a body says."""
+
+    arrival: Arrival
+    state: State | None
+    body_sha256: bytes
+    content_sha256: bytes | None = None
+    apart: Apart | None = None
+    """None when the body alone tells that nothing changed, and when it was rejected."""
+    mended: list[ValueIssue] = field(default_factory=list)
+    rejection: Rejection | None = None
+
+    @property
+    def parts(self) -> list[Part]:
+        """Its documents; none when it was not taken apart."""
+        return self.apart.parts() if self.apart else []
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether it brings documents other than this persona's last payload."""
+        return self.apart is not None and (
+            self.state is None or self.state.content_sha256 != self.content_sha256
+        )
+
+
+def read(arrival: Arrival, answer: Answer, body: bytes, state: State | None) -> Reading:
+    """Reads a body as far as is needed to tell what it brings."""
+    masked = hashlib.sha256(mask_urls(body)).digest()
+    if state is not None and state.body_sha256 == masked:
+        return Reading(arrival, state, masked, state.content_sha256)
+    payload: Json = None
+    if arrival.refused is not None:
+        # Not even its cleaned body: that may be what Postgres does not take.
+        found = rejection(arrival, answer, arrival.refused, body, None)
+        return Reading(arrival, state, masked, rejection=found)
+    try:
+        decoded = decode(body)
+        payload = clean(decoded.value)
+        apart = take_apart(payload, arrival.persona_id)
+    except PayloadRejectedError as exc:
+        return Reading(
+            arrival, state, masked, rejection=rejection(arrival, answer, str(exc), body, payload)
+        )
+    return Reading(
+        arrival,
+        state,
+        masked,
+        content_sha256=_digest(apart),
+        apart=apart,
+        mended=[
+            *_issues(apart, decoded.mended, "not valid Unicode", "text"),
+            *_issues(apart, decoded.oversized, "a number too large to store", "number"),
+        ],
+    )
+
+
+def rejection(
+    arrival: Arrival, answer: Answer, reason: str, body: bytes, payload: Json
+) -> Rejection:
+    """What is kept of an answer that is no persona."""
+    return Rejection(
+        id=uuid4(),
+        persona_id=arrival.persona_id,
+        observed_at=arrival.observed_at,
+        reason=reason,
+        body=payload,
+        length=len(body),
+        sha256=hashlib.sha256(body).digest(),
+        content_type=answer.content_type,
+    )
+
+
+def unread(arrival: Arrival) -> Rejection | None:
+    """What is kept of a body that was too big to be read."""
+    if not isinstance(arrival.error, BodyTooBigError):
+        return None
+    return Rejection(
+        id=uuid4(),
+        persona_id=arrival.persona_id,
+        observed_at=arrival.observed_at,
+        reason=arrival.error.what,
+        body=None,
+        length=arrival.error.length,
+        sha256=None,
+        content_type=arrival.error.content_type,
+    )
+
+
+def _digest(apart: Apart) -> bytes:
+    """One hash for all that would make an observation: contents, and updatedAt of shared ones."""
+    lines = [
+        f"{part.kind} {part.entity_id} {part.content_hash.hex()}"
+        + ("" if part.kind == "persona" else f" {part.source_updated_at}")
+        for part in apart.parts()
+    ]
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).digest()
+
+
+def _issues(
+    apart: Apart, locations: list[Location], problem: str, expected: str
+) -> list[ValueIssue]:
+    """Issues of the strings that decoding had to mend, by the document that holds them."""
+    issues: dict[tuple[str, UUID, str], ValueIssue] = {}
+    for location in locations:
+        part = next(
+            (p for p in apart.shared if location[: len(p.location)] == p.location), apart.persona
+        )
+        path = path_of(part.whole(), location[len(part.location) :])
+        issue = ValueIssue(part.kind, part.entity_id, path, problem, expected, "replaced")
+        issues[part.kind, part.entity_id, path] = issue
+    return list(issues.values())

@@ -1,0 +1,1 @@
+"""What people read: the differences between documents, and the tables at a glance."""

@@ -1,0 +1,21 @@
+"""File and environment become one frozen Settings, or everything wrong with them at once.
+
+Knows neither the command line nor `os.environ`: the environment comes in as a mapping.
+"""
+
+from etl.settings.ids import parse_ids
+from etl.settings.keys import Key, known_keys, section_models
+from etl.settings.load import load_settings
+from etl.settings.model import Settings
+from etl.settings.sources import CONFIG_NAME, CONFIG_VARIABLE
+
+__all__ = [
+    "CONFIG_NAME",
+    "CONFIG_VARIABLE",
+    "Key",
+    "Settings",
+    "known_keys",
+    "load_settings",
+    "parse_ids",
+    "section_models",
+]

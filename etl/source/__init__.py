@@ -1,0 +1,1 @@
+"""Anam over HTTP. Knows status codes and headers; knows no columns."""

@@ -1,0 +1,107 @@
+"""What a fetch ends with: an Answer, or one of the errors below.
+
+SourceError
+├── NoAnswerError     is a FetchFailedError      no whole answer, or none that can be read
+├── BodyTooBigError   is a PayloadRejectedError  longer than any persona is
+├── RefusedKeyError   is a KeyRefusedError       401
+└── ToldToWaitError   is a DeferredError         Retry-After beyond what the settings allow
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from etl.errors import (
+    DeferredError,
+    EtlError,
+    FetchFailedError,
+    KeyRefusedError,
+    PayloadRejectedError,
+)
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the API says about one id, as a whole.
+
+    `status` is 200, 403 or 404. `body` is the decompressed body of a 200, else None.
+    `completed_at` is `time.monotonic()` when the answer was complete; `duration_ms` spans all
+    attempts and the waits between them.
+    """
+
+    persona_id: UUID
+    status: int
+    body: bytes | None
+    content_type: str | None
+    completed_at: float
+    attempts: int
+    duration_ms: int
+
+
+class SourceError(EtlError):
+    """No answer for one id. Carries what the ledger records; the client fills in the last three."""
+
+    def __init__(self, what: str, *, next_step: str = "", http_status: int | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.next_step = next_step
+        self.http_status = http_status
+        self.path = ""
+        self.attempts = 0
+        self.duration_ms = 0
+
+    def __str__(self) -> str:
+        tries = f" after {self.attempts} attempts" if self.attempts > 1 else ""
+        next_step = f"; {self.next_step}" if self.next_step else ""
+        return f"GET {self.path}: {self.what}{tries}{next_step}"
+
+
+class NoAnswerError(SourceError, FetchFailedError):
+    """No whole answer was got, or one that can't be read.
+
+    `transient` says that another attempt may fare better, `retry_after` how many seconds the API
+    asks for first.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        next_step: str = "",
+        http_status: int | None = None,
+        transient: bool,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(what, next_step=next_step, http_status=http_status)
+        self.transient = transient
+        self.retry_after = retry_after
+
+
+class BodyTooBigError(SourceError, PayloadRejectedError):
+    """A 200 whose body is longer than any persona is; the rest of it was not read.
+
+    `length` is the one it declares, else what had been read and inflated by then.
+    """
+
+    def __init__(self, what: str, *, length: int, content_type: str | None) -> None:
+        super().__init__(what, http_status=200)
+        self.length = length
+        self.content_type = content_type
+
+
+class RefusedKeyError(SourceError, KeyRefusedError):
+    """401: the key is missing, wrong or revoked."""
+
+
+class ToldToWaitError(SourceError, DeferredError):
+    """The API asks for a longer wait than `max_wait_seconds`; `wait_seconds` is what it asks."""
+
+    def __init__(
+        self, what: str, *, next_step: str, http_status: int | None, wait_seconds: float
+    ) -> None:
+        super().__init__(what, next_step=next_step, http_status=http_status)
+        self.wait_seconds = wait_seconds

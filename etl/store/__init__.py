@@ -1,0 +1,1 @@
+"""Postgres: engine, embedded server, lock, observations, versions, projections, ledger."""

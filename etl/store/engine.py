@@ -1,0 +1,224 @@
+"""Connections to Postgres: from a URL to an engine, and from the driver's errors to ours.
+
+The one place that names the driver and knows SQLSTATEs. It holds no query about personas.
+"""
+
+from __future__ import annotations
+
+import re
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+import psycopg
+import sqlalchemy as sa
+from psycopg import pq
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.sql import SQL
+from sqlalchemy.pool import NullPool
+
+from etl.errors import DatabaseError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+# SQLAlchemy 2.0 reads a bare postgresql:// as psycopg2, 2.1 as psycopg 3: say which.
+_DRIVER = "postgresql+psycopg"
+
+_SCHEME = re.compile(r"postgres(?:ql)?(?:\+\w+)?://", re.IGNORECASE)
+_ADVICE = (
+    "expected postgresql://user:password@host:5432/database"
+    " (a / in a password is written %2F, an @ in a database name %40)"
+)
+
+# What to do next, by SQLSTATE or its class; the longest match wins. Errors that are not listed
+# are bugs of ours, or the data's fault, and are left alone.
+_NEXT_STEPS = {
+    "": "check database.url and that the server is up",  # the driver never got an answer
+    "08": "check database.url and that the server is up",
+    "25006": "database.url must lead to the primary, not to a read-only standby",
+    "28": "check the user and password in database.url, and the server's pg_hba.conf",
+    "3D": "create the database, or correct its name in database.url",
+    "3F000": "run `persona-etl migrate`",
+    "40": "run again; another session was in the way",
+    "42501": "grant the privilege to the role in database.url",
+    "42703": "run `persona-etl migrate`",
+    "42883": "run `persona-etl migrate`",
+    "42P01": "run `persona-etl migrate`, or grant USAGE on the schema to the role",
+    "53": "free the resource on the server, then run again",
+    "55P03": "another session holds a lock; run again when it is done",
+    "57014": "the server cancelled a statement, by its timeout or by hand; run again",
+    "57P": "the server is starting, stopping or ended the session; run again",
+    "58": "look into the server's log",
+}
+
+
+def connection_arguments(url: str, application_name: str) -> dict[str, Any]:
+    """What libpq makes of `url`, so that all it takes (hosts, sockets, TLS, service) is taken.
+
+    Unlike libpq, a `%` or `@` in the password may stand unescaped. Raises UsageError without
+    repeating any of the URL, since a mistyped one shows its password in odd places.
+    """
+    scheme = _SCHEME.match(url)
+    if scheme is None:
+        raise UsageError(f"database.url: not a Postgres URL; {_ADVICE}")
+    authority, slash, rest = url[scheme.end() :].partition("/")
+    userinfo, at, hosts = authority.rpartition("@")
+    user, colon, password = userinfo.partition(":")
+    credentials = quote(unquote(user), safe="") + colon + quote(unquote(password), safe="")
+    try:
+        arguments = conninfo_to_dict(
+            "postgresql://" + (credentials + at + hosts + slash + rest).replace(" ", "%20")
+        )
+    except psycopg.ProgrammingError as exc:
+        # Of libpq's complaints only this one is sure to quote no secret.
+        unknown = re.match(r'invalid URI query parameter: "\w+"', str(exc))
+        reason = unknown.group() if unknown else "not a Postgres URL"
+        raise UsageError(f"database.url: {reason}; {_ADVICE}") from None
+    # A raw slash in the password makes libpq read `user:pass/word@host` as a host, a port and a
+    # database, and a failing connection would then print the pieces.
+    misread = not at and "@" in rest.partition("?")[0]
+    if misread or not re.fullmatch(r"[\d,]*", str(arguments.get("port") or "")):
+        raise UsageError(f"database.url: not a Postgres URL; {_ADVICE}")
+
+    # A host that vanishes is noticed within a minute, not after the kernel's two hours; what the
+    # URL or libpq's environment says wins.
+    defaults = {
+        "connect_timeout": "10",
+        "keepalives_idle": "30",
+        "keepalives_interval": "10",
+        "keepalives_count": "3",
+        "tcp_user_timeout": "60000",
+    }
+    chosen = {o.keyword.decode() for o in pq.Conninfo.get_defaults() if o.val is not None}
+    for name, value in defaults.items():
+        if name not in chosen:
+            arguments.setdefault(name, value)
+    # Ours also when the URL names another: `status` tells by it who holds the lock.
+    arguments["application_name"] = application_name
+    return arguments
+
+
+def make_engine(
+    url: str,
+    schema: str,
+    *,
+    application_name: str = "persona-etl",
+    statement_timeout_seconds: float | None = None,
+    json_deserializer: Callable[[str | bytes], Any] | None = None,
+) -> sa.Engine:
+    """An engine whose sessions see `schema` alone, in UTC.
+
+    Not pooled: a connection lives as long as its `with`. The loader keeps its one for the whole
+    run, each of the few others costs milliseconds, and none goes stale in between.
+    """
+    settings = {"search_path": quote_identifier(schema), "TimeZone": "UTC"}
+    if statement_timeout_seconds is not None:
+        settings["statement_timeout"] = str(round(statement_timeout_seconds * 1000))
+
+    arguments = connection_arguments(url, application_name)
+    # The password stays out of the engine's own URL, hence of its repr.
+    engine = sa.create_engine(
+        sa.URL.create(
+            _DRIVER,
+            arguments.get("user"),
+            None,
+            arguments.get("host"),
+            None,
+            arguments.get("dbname"),
+        ),
+        connect_args=arguments,
+        poolclass=NullPool,
+        hide_parameters=True,
+        use_native_hstore=False,
+        json_deserializer=json_deserializer,
+    )
+
+    # Not startup `options`: PgBouncer refuses them. Inserted before SQLAlchemy's own listener, so
+    # that the dialect takes our schema for the default one.
+    @sa.event.listens_for(engine, "connect", insert=True)
+    def prepare_session(connection: psycopg.Connection[Any], _record: object) -> None:
+        # In autocommit, since a ROLLBACK would also undo a SET.
+        connection.autocommit = True
+        set_session(connection, settings)
+        connection.autocommit = False
+
+    return engine
+
+
+def set_session(connection: psycopg.Connection[Any], settings: dict[str, str]) -> None:
+    """SET all of `settings` for the session, in one round trip."""
+    call = SQL("set_config(%s, %s, false)")
+    query = SQL("SELECT {}").format(SQL(", ").join([call] * len(settings)))
+    connection.execute(query, [part for setting in settings.items() for part in setting])
+
+
+def quote_identifier(name: str) -> str:
+    """A name as SQL spells it, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def database_now(connection: sa.Connection) -> datetime:
+    """The database's clock, which dates all observations; it moves within a transaction."""
+    now: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+    return now
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turns what the server or the network did to us into a DatabaseError of one line.
+
+    Bugs, and errors that are the data's fault, pass unchanged: their text may hold data.
+    """
+    try:
+        yield
+    except (sa.exc.DBAPIError, psycopg.Error) as exc:
+        explained = _explain(exc)
+        if explained is None:
+            raise
+        raise DatabaseError(explained) from exc
+
+
+def is_data_error(exc: BaseException) -> bool:
+    """Whether the values sent are at fault, so that a smaller batch may pass.
+
+    SQLSTATE classes 22 (bad value), 23 (constraint) and 54 (too big or too deep), and what the
+    driver can't send at all: a NUL, a lone surrogate.
+    """
+    error = _driver_error(exc)
+    if isinstance(error, psycopg.DataError) and error.sqlstate is None:
+        return True
+    return isinstance(exc, UnicodeEncodeError) or _sqlstate(error)[:2] in {"22", "23", "54"}
+
+
+def is_retryable(exc: BaseException) -> bool:
+    """Whether the same transaction may pass if tried again: 40001 serialization, 40P01 deadlock."""
+    return _sqlstate(_driver_error(exc)) in {"40001", "40P01"}
+
+
+def _driver_error(exc: BaseException) -> BaseException:
+    """The driver's own error, out of SQLAlchemy's wrapping."""
+    if isinstance(exc, sa.exc.DBAPIError) and exc.orig is not None:
+        return exc.orig
+    return exc
+
+
+def _sqlstate(error: BaseException) -> str:
+    """The server's five-letter code, empty when the server did not speak."""
+    return (isinstance(error, psycopg.Error) and error.sqlstate) or ""
+
+
+def _explain(exc: BaseException) -> str | None:
+    """What happened and what to do next, or None when it is not the server's or network's doing."""
+    error = _driver_error(exc)
+    state = _sqlstate(error)
+    if not state and not isinstance(error, psycopg.OperationalError):
+        return None
+    next_step = next((_NEXT_STEPS[state[:n]] for n in (5, 3, 2) if state[:n] in _NEXT_STEPS), None)
+    if next_step is None:
+        return None
+    # Never the DETAIL and CONTEXT lines, which quote rows.
+    primary = isinstance(error, psycopg.Error) and error.diag.message_primary
+    told = " ".join((primary or str(error)).split())
+    return f"Postgres: {told}; {next_step}"

@@ -1,0 +1,91 @@
+"""Values that did not fit: opened when met, resolved when gone."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from etl.store.recordset import encode_rows, update, upsert
+from etl.tables import observed_paths, value_issues
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from sqlalchemy import Connection
+
+    from etl.flatten import ValueIssue
+    from etl.tables import Kind
+
+_OPEN = text("""
+    SELECT i.kind, i.entity_id, i.path
+      FROM json_to_recordset(CAST(:rows AS json)) AS k(kind text, entity_id uuid)
+      JOIN value_issues AS i USING (kind, entity_id)
+     WHERE i.resolved_at IS NULL
+""")
+
+_ELEMENT = re.compile(r"\[[^\]]*\]")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What did not fit in one document."""
+
+    kind: Kind
+    entity_id: UUID
+    observed_at: datetime
+    issues: list[ValueIssue]
+    whole: bool
+    """All of the document was looked at, not its observed fields alone."""
+
+
+def record_issues(connection: Connection, found: Sequence[Found], run_id: UUID) -> int:
+    """Opens what is new, resolves what is gone. Returns how many were not open before."""
+    keys = encode_rows({"kind": f.kind, "entity_id": f.entity_id} for f in found)
+    known: dict[tuple[Kind, UUID], set[str]] = {}
+    for kind, entity_id, path in connection.execute(_OPEN, {"rows": keys}) if found else ():
+        known.setdefault((kind, entity_id), set()).add(path)
+    met, gone, opened = [], [], 0
+    for document in found:
+        before = known.get((document.kind, document.entity_id), set())
+        now = {issue.path for issue in document.issues}
+        opened += len(now - before)
+        met += [
+            {
+                "kind": issue.kind,
+                "entity_id": issue.entity_id,
+                "path": issue.path,
+                "problem": issue.problem,
+                "expected": issue.expected,
+                "got": issue.got,
+                "first_seen_at": document.observed_at,
+                "last_seen_at": document.observed_at,
+                "resolved_at": None,
+                "run_id": run_id,
+            }
+            for issue in document.issues
+            # An unchanged document's known issue is no news.
+            if document.whole or issue.path not in before
+        ]
+        gone += [
+            {
+                "kind": document.kind,
+                "entity_id": document.entity_id,
+                "path": path,
+                "resolved_at": document.observed_at,
+            }
+            for path in before - now
+            if document.whole or _is_observed(document.kind, path)
+        ]
+    upsert(connection, value_issues, met, keep=["first_seen_at"])
+    update(connection, value_issues, gone, on=["kind", "entity_id", "path"])
+    return opened
+
+
+def _is_observed(kind: Kind, path: str) -> bool:
+    steps = tuple(_ELEMENT.sub(".[]", path).split("."))
+    return steps in observed_paths(kind)

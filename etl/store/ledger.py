@@ -1,0 +1,204 @@
+"""The ledger: runs, what they did to whom, what was rejected, and where each persona stands."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import any_, bindparam, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from etl.store.recordset import insert_all, insert_new, upsert
+from etl.tables import (
+    UUID_,
+    persona_sync_state,
+    personas,
+    rejected_payloads,
+    run_items,
+    runs,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from sqlalchemy import Connection
+
+    from etl.payload.decode import Json
+
+ENDED = ("succeeded", "partial", "failed", "skipped", "deferred", "interrupted", "crashed")
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run on its way into the ledger."""
+
+    run_id: UUID
+    command: str
+    host: str
+    pid: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a persona stands: the narrow row that an unchanged one touches."""
+
+    persona_id: UUID
+    last_attempt_at: datetime
+    last_success_at: datetime | None
+    last_outcome: str
+    consecutive_failures: int
+    last_run_id: UUID
+    body_sha256: bytes | None
+    content_sha256: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What a run did to one persona."""
+
+    persona_id: UUID
+    outcome: str
+    http_status: int | None
+    attempts: int
+    duration_ms: int
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An answer that is no persona."""
+
+    id: UUID
+    persona_id: UUID
+    observed_at: datetime
+    reason: str
+    body: Json
+    """Cleaned; None when it does not parse."""
+    length: int
+    sha256: bytes | None
+    content_type: str | None
+
+
+def close_orphans(connection: Connection) -> int:
+    """Closes runs that never came to their end. Only the holder of the lock may say so."""
+    statement = (
+        runs.update()
+        .where(runs.c.status == "running")
+        .values(
+            status="crashed",
+            finished_at=func.clock_timestamp(),
+            error="the process died, or lost the database, before it could close its run",
+        )
+        .returning(runs.c.run_id)
+    )
+    return len(connection.execute(statement).all())
+
+
+def open_run(
+    connection: Connection, run: Run, *, status: str, requested: int, error: str | None = None
+) -> datetime:
+    """Writes a run's row, before its work starts. Returns when that was, by the database."""
+    statement = (
+        runs.insert()
+        .values(
+            **asdict(run),
+            status=status,
+            started_at=func.clock_timestamp(),
+            finished_at=None if status == "running" else func.clock_timestamp(),
+            requested=requested,
+            not_attempted=requested,
+            error=error,
+        )
+        .returning(runs.c.started_at)
+    )
+    started_at: datetime = connection.execute(statement).scalar_one()
+    return started_at
+
+
+def set_counts(connection: Connection, run_id: UUID, counts: Mapping[str, int]) -> None:
+    """What the run has come to so far, in the same transaction as the rows it counts."""
+    connection.execute(runs.update().where(runs.c.run_id == run_id).values(**counts))
+
+
+def close_run(
+    connection: Connection, run_id: UUID, status: str, counts: Mapping[str, int], error: str | None
+) -> datetime:
+    """Closes a run. Returns when, by the database."""
+    statement = (
+        runs.update()
+        .where(runs.c.run_id == run_id)
+        .values(status=status, finished_at=func.clock_timestamp(), error=error, **counts)
+        .returning(runs.c.finished_at)
+    )
+    finished_at: datetime = connection.execute(statement).scalar_one()
+    return finished_at
+
+
+def running(connection: Connection) -> dict[str, object] | None:
+    """The row of the run that is under way, the youngest if there are orphans too."""
+    found = connection.execute(
+        select(runs).where(runs.c.status == "running").order_by(runs.c.started_at.desc()).limit(1)
+    ).mappings()
+    return next((dict(row) for row in found), None)
+
+
+def written_since(connection: Connection, run_id: UUID) -> bool:
+    """Whether another run has started to write after this one."""
+    mine = select(runs.c.started_at).where(runs.c.run_id == run_id).scalar_subquery()
+    statement = select(func.count()).where(
+        runs.c.started_at >= mine, runs.c.run_id != run_id, runs.c.status != "skipped"
+    )
+    return bool(connection.execute(statement).scalar_one())
+
+
+def states(connection: Connection, persona_ids: Sequence[UUID]) -> dict[UUID, State]:
+    """Where these personas stand; those never asked for are absent."""
+    columns = [persona_sync_state.c[name] for name in State.__dataclass_fields__]
+    wanted = bindparam("ids", type_=ARRAY(UUID_))
+    found = connection.execute(
+        select(*columns).where(persona_sync_state.c.persona_id == any_(wanted)),
+        {"ids": list(persona_ids)},
+    )
+    return {row.persona_id: State(*row) for row in found}
+
+
+def live_personas(connection: Connection, persona_ids: Sequence[UUID]) -> dict[UUID, bool]:
+    """Of these personas those ever seen, and whether each is live."""
+    wanted = bindparam("ids", type_=ARRAY(UUID_))
+    found = connection.execute(
+        select(personas.c.persona_id, personas.c.removed_at.is_(None).label("live")).where(
+            personas.c.persona_id == any_(wanted)
+        ),
+        {"ids": list(persona_ids)},
+    )
+    return {row.persona_id: row.live for row in found}
+
+
+def save_states(connection: Connection, found: Iterable[State]) -> None:
+    """Moves the narrow rows."""
+    upsert(connection, persona_sync_state, [asdict(state) for state in found])
+
+
+def distrust(connection: Connection, persona_ids: Sequence[UUID]) -> None:
+    """Makes the next answer of these personas be read in full."""
+    wanted = bindparam("ids", type_=ARRAY(UUID_))
+    connection.execute(
+        persona_sync_state.update()
+        .where(persona_sync_state.c.persona_id == any_(wanted))
+        .values(body_sha256=None, content_sha256=None),
+        {"ids": list(persona_ids)},
+    )
+
+
+def add_items(connection: Connection, run_id: UUID, items: Iterable[Item]) -> None:
+    """What the run did to each; unchanged personas have no row."""
+    rows = [{"run_id": run_id, **asdict(i)} for i in items if i.outcome != "unchanged"]
+    insert_all(connection, run_items, rows)
+
+
+def add_rejections(connection: Connection, run_id: UUID, found: Iterable[Rejection]) -> None:
+    """Keeps what was rejected."""
+    insert_new(connection, rejected_payloads, [{"run_id": run_id, **asdict(r)} for r in found])

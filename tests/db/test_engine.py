@@ -1,0 +1,222 @@
+"""From a URL to a session, and from the driver's errors to ours."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from etl.errors import DatabaseError, UsageError
+from etl.store.engine import (
+    connection_arguments,
+    database_now,
+    is_data_error,
+    is_retryable,
+    make_engine,
+    translated,
+)
+
+NOBODY_LISTENS = "postgresql://someone:hunter2@127.0.0.1:1/db"
+
+
+def arguments(url: str) -> dict[str, Any]:
+    return connection_arguments(url, "persona-etl")
+
+
+def one(engine: sa.Engine, sql: str) -> Any:
+    with engine.connect() as connection:
+        return connection.execute(sa.text(sql)).scalar()
+
+
+@pytest.mark.parametrize(
+    "scheme", ["postgres", "postgresql", "postgresql+psycopg2", "postgresql+asyncpg", "POSTGRES"]
+)
+def test_any_way_to_write_the_scheme_is_taken(scheme):
+    engine = make_engine(f"{scheme}://u@h/db", "anam")
+    assert engine.url.drivername == "postgresql+psycopg"
+    assert (engine.url.host, engine.url.database) == ("h", "db")
+
+
+@pytest.mark.parametrize(
+    ("written", "password"),
+    [
+        ("p%40ss%25w%3Ard%2F", "p@ss%w:rd/"),
+        ("p@ss%w:rd", "p@ss%w:rd"),
+        ("100%", "100%"),
+        ("a?b#c", "a?b#c"),
+        ("", None),
+    ],
+)
+def test_a_password_arrives_as_it_is(written, password):
+    understood = arguments(f"postgresql://u:{written}@h:5433/db")
+    assert understood.get("password") == password
+    assert (understood["user"], understood["host"], understood["port"]) == ("u", "h", "5433")
+    assert understood["dbname"] == "db"
+
+
+def test_all_that_libpq_takes_is_taken():
+    understood = arguments("postgresql:///db?host=/run/my pg&sslmode=verify-full&sslrootcert=/ca")
+    assert understood["host"] == "/run/my pg"
+    assert (understood["sslmode"], understood["sslrootcert"]) == ("verify-full", "/ca")
+    assert arguments("postgresql://u@%2Frun%2Fpg/db")["host"] == "/run/pg"
+    several = arguments("postgresql://u@a:1,b:2/db?target_session_attrs=read-write")
+    assert (several["host"], several["port"]) == ("a,b", "1,2")
+
+
+def test_the_defaults_give_way_to_the_url_and_to_the_environment(monkeypatch):
+    assert arguments("postgresql://h/db")["connect_timeout"] == "10"
+    assert arguments("postgresql://h/db?connect_timeout=3")["connect_timeout"] == "3"
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", "4")
+    assert "connect_timeout" not in arguments("postgresql://h/db")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u:hunter2@h/db",
+        "hunter2",
+        "postgresql://u:pass/hunter2@h/db",
+        "postgresql://u:9/hunter2@h/db",
+        "postgresql://u:pass@h:hunter2/db",
+        "postgresql://u:pass@h/%zzhunter2",
+        "postgresql://h/db?password=%zzhunter2",
+        "postgresql://h/db?nonsense=hunter2",
+    ],
+)
+def test_a_mistyped_url_is_a_usage_error_that_quotes_no_password(url):
+    with pytest.raises(UsageError, match=r"database\.url") as caught:
+        make_engine(url, "anam")
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_an_unknown_parameter_is_named():
+    with pytest.raises(UsageError, match='"ssl"'):
+        make_engine("postgresql://h/db?ssl=require", "anam")
+
+
+def test_a_session_sees_its_schema_alone_in_utc(database_url):
+    engine = make_engine(database_url, 'odd "name" %s:x', statement_timeout_seconds=2.5)
+    assert one(engine, "SHOW search_path") == '"odd ""name"" %s:x"'
+    assert one(engine, "SHOW timezone") == "UTC"
+    assert one(engine, "SHOW statement_timeout") == "2500ms"
+    assert one(engine, "SHOW application_name") == "persona-etl"
+
+
+def test_the_settings_of_a_session_survive_a_rollback(engine):
+    with engine.connect() as connection:
+        connection.rollback()
+        assert connection.execute(sa.text("SHOW search_path")).scalar() == '"anam"'
+
+
+def test_our_schema_is_the_default_one_of_the_dialect(engine):
+    assert one(engine, "SELECT current_schema()") == "anam"
+    assert engine.dialect.default_schema_name == "anam"
+
+
+def test_a_connection_ends_with_its_with(engine):
+    first = one(engine, "SELECT pg_backend_pid()")
+    assert one(engine, "SELECT pg_backend_pid()") != first
+
+
+def test_json_is_read_by_the_function_that_was_given(database_url):
+    exact = make_engine(
+        database_url, "anam", json_deserializer=lambda text: json.loads(text, parse_float=Decimal)
+    )
+    assert one(exact, "SELECT '0.10000000000000000001'::jsonb") == Decimal("0.10000000000000000001")
+
+
+def test_the_databases_clock_moves_within_a_transaction(engine):
+    with engine.connect() as connection:
+        first, second = database_now(connection), database_now(connection)
+    assert first < second
+    assert abs(second - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_the_repr_of_an_engine_shows_no_password():
+    assert "hunter2" not in repr(make_engine(NOBODY_LISTENS, "anam"))
+
+
+def told(engine: sa.Engine, sql: str) -> str:
+    with pytest.raises(DatabaseError) as caught, translated():
+        one(engine, sql)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "hunter2" not in message
+    return message
+
+
+def test_a_server_that_is_not_there_is_told_with_its_address():
+    message = told(make_engine(NOBODY_LISTENS, "anam"), "SELECT 1")
+    assert "127.0.0.1" in message
+    assert "check database.url" in message
+
+
+def test_a_database_that_is_not_there_is_told(database_url):
+    missing = sa.make_url(database_url).set(database="hamlet").render_as_string(hide_password=False)
+    message = told(make_engine(missing, "anam"), "SELECT 1")
+    assert 'database "hamlet" does not exist' in message
+
+
+def test_a_missing_table_leads_to_migrate(engine):
+    assert "persona-etl migrate" in told(engine, "SELECT 'hunter2' FROM no_such_table")
+
+
+def test_a_missing_privilege_is_named(engine):
+    message = told(engine, "SET ROLE pg_monitor; SELECT * FROM anam.personas")
+    assert "permission denied for schema anam" in message
+    assert "grant the privilege" in message
+
+
+def test_a_terminated_session_is_told(engine):
+    assert "run again" in told(engine, "SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+def raised(engine: sa.Engine, sql: str, **values: object) -> BaseException:
+    with (
+        engine.connect() as connection,
+        pytest.raises((sa.exc.DBAPIError, UnicodeEncodeError)) as caught,
+        translated(),
+    ):
+        connection.execute(sa.text(sql), values)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("sql", "value"),
+    [
+        ("SELECT CAST(:value AS uuid)", "x"),
+        ("SELECT CAST(:value AS bigint)", "1" + "0" * 40),
+        ("CREATE TEMP TABLE t (i text CHECK (i <> 'x')); INSERT INTO t VALUES ('x')", None),
+        ("SELECT CAST(:value AS jsonb)", "[" * 100_000),
+        ("SELECT CAST(:value AS text)", "a\0b"),
+        ("SELECT CAST(:value AS text)", "\ud800"),
+    ],
+    ids=["22", "22 too big", "23", "54 too deep", "NUL", "lone surrogate"],
+)
+def test_an_error_of_the_data_is_told_from_the_others(engine, sql, value):
+    error = raised(engine, sql, **({} if value is None else {"value": value}))
+    assert is_data_error(error)
+    assert not is_retryable(error)
+
+
+def test_a_syntax_error_is_a_bug_and_not_of_the_data(engine):
+    error = raised(engine, "SELEKT 1")
+    assert not is_data_error(error)
+    assert not is_retryable(error)
+
+
+def test_raw_errors_of_the_driver_are_told_apart_too():
+    assert is_data_error(psycopg.errors.UniqueViolation())
+    assert is_retryable(psycopg.errors.DeadlockDetected())
+    assert is_retryable(psycopg.errors.SerializationFailure())
+    assert not is_data_error(psycopg.errors.DeadlockDetected())
+    assert not is_data_error(KeyError())
+
+
+def test_the_text_of_an_error_holds_no_parameter(engine):
+    error = raised(engine, "SELECT CAST(:value AS text) || 1/0", value="hunter2")
+    assert "hunter2" not in str(error)
