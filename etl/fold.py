@@ -137,11 +137,14 @@ def _winner(
 
 def _wins(observation: Observation, current: bytes | None, past: Memory) -> bool:
     """Whether another content of a shared document replaces the current one."""
+    content, updated_at = observation.content_hash, observation.source_updated_at
+    is_repeated = past.brought.get(observation.persona_id) == content
     newest = past.newest.get(current) if current is not None else None
-    updated_at = observation.source_updated_at
-    if newest is not None and updated_at is not None and updated_at != newest:
-        return updated_at > newest
-    return past.brought.get(observation.persona_id) != observation.content_hash
+    if newest is None or updated_at is None or updated_at == newest:
+        return not is_repeated
+    # A mere repetition opens nothing, since from the API it is not even an observation.
+    is_known = is_repeated and updated_at <= past.newest.get(content or b"", _BEFORE_ALL)
+    return updated_at > newest and not is_known
 
 
 def _append(chain: list[Version], winner: Observation, observed_at: datetime) -> None:
@@ -168,9 +171,11 @@ def _confirm(version: Version, observation: Observation) -> None:
         version.source_updated_at = seen
 
 
-def _order(observation: Observation) -> tuple[datetime, datetime, bytes]:
+def _order(observation: Observation) -> tuple[datetime, datetime, bytes, UUID]:
+    """The persona comes last, so that even `run_id` does not hang on the order of arrival."""
     return (
         observation.observed_at,
         observation.source_updated_at or _BEFORE_ALL,
         observation.content_hash or b"",
+        observation.persona_id,
     )

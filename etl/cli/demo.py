@@ -59,7 +59,7 @@ SELECT (SELECT count(*) FROM personas) AS personas, (SELECT count(*) FROM avatar
 
 NEXT = """
 Next, with your own key and database:
-  persona-etl init          # writes persona-etl.toml: put the ids and database.url in
+  persona-etl init          # writes persona-etl.toml: set personas.ids, database.url
   export ANAM_API_KEY=…
   persona-etl migrate
   persona-etl sync          # and again from cron; cron/ has the line
@@ -135,7 +135,7 @@ def _sync(settings: Settings, ids: list[UUID], url: str, heading: str) -> None:
         raise ended[0].error
 
 
-def _show(engine: Engine, heading: str, sql: str, *, widest: int = 32, **parameters: str) -> None:
+def _show(engine: Engine, heading: str, sql: str, *, widest: int = 28, **parameters: str) -> None:
     from sqlalchemy import text  # noqa: PLC0415
 
     from etl.report.text import as_table  # noqa: PLC0415

@@ -8,17 +8,18 @@ import click
 
 from etl.cli.invocation import Invocation, pass_invocation
 
+EXAMPLES = """\b
+Examples:
+  persona-etl migrate
+  persona-etl migrate --sql > migrate.sql
+"""
 
-@click.command("migrate")
+
+@click.command("migrate", epilog=EXAMPLES)
 @click.option("--sql", is_flag=True, help="Print the SQL for a DBA to run instead of running it.")
 @pass_invocation
 def command(invocation: Invocation, *, sql: bool) -> None:
-    r"""Bring the database's schema up to date. Safe to run again.
-
-    \b
-    persona-etl migrate
-    persona-etl migrate --sql > migrate.sql
-    """
+    """Bring the database's schema up to date. Safe to run again."""
     from etl.store.embedded import served  # noqa: PLC0415
     from etl.store.engine import make_engine  # noqa: PLC0415
     from etl.store.migration import current_and_head, upgrade, upgrade_sql  # noqa: PLC0415

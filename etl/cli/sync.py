@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from etl.settings import Settings
 
 
-@click.command("sync")
+EXAMPLES = """\b
+Examples:
+  persona-etl sync
+  persona-etl sync 00000000-0000-0000-0000-000000000000
+  psql -Atc 'SELECT id FROM mine' | persona-etl sync --ids-from - --json
+"""
+
+
+@click.command("sync", epilog=EXAMPLES)
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option(
     "--ids-from",
@@ -41,14 +49,9 @@ def command(
     allow_mass_removal: bool,
     as_json: bool,
 ) -> int:
-    r"""Copy the personas and record what changed.
+    """Copy the personas and record what changed.
 
     Without ids, those of the settings.
-
-    \b
-    persona-etl sync
-    persona-etl sync 00000000-0000-0000-0000-000000000000
-    psql -Atc 'select id from mine' | persona-etl sync --ids-from - --json
     """
     from etl.jobs.sync import sync  # noqa: PLC0415
     from etl.store.embedded import served  # noqa: PLC0415

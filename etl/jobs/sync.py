@@ -300,7 +300,10 @@ class _Sync:
             else:
                 self.tally = tally
                 for path in loaded.new_drift_paths:
-                    logger.warning("the API shows a field that the map does not know: %s", path)
+                    level = (
+                        logging.INFO if self.settings.safety.drift == "record" else logging.WARNING
+                    )
+                    logger.log(level, "the API shows a field that is unmapped: %s", path)
             return
 
     def _split(self, connection: Connection, batch: Sequence[Arrival], exc: Exception) -> None:

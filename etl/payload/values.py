@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from decimal import Decimal, InvalidOperation
+import re
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Boolean, DateTime, Double, Integer, Text
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 MAX_INDEXED_BYTES = 2000
 """A btree entry of Postgres holds at most 2704 bytes, other key columns and headers included."""
 
+# As JSON writes numbers: Decimal itself also takes `1_000`, blanks and other scripts' digits.
+_SPELLED_NUMBER = re.compile(r"-?[0-9]{1,400}(\.[0-9]{1,400})?([eE][+-]?[0-9]{1,6})?")
+
 
 class MisfitError(Exception):
     """A value does not fit its column. Holds what would fit, never the value."""
@@ -36,9 +40,9 @@ class MisfitError(Exception):
 
 
 def converter(type_: TypeEngine[Any], *, indexed: bool) -> Callable[[Json], Any]:
-    """The function that turns a value other than null into what a column of this type takes.
+    """The function that turns a value into what a column of this type takes.
 
-    It raises MisfitError for a value that the type can't hold without loss.
+    It raises MisfitError for a value that the type can't hold without loss, null included.
     """
     if isinstance(type_, JSONB):
         return _as_is
@@ -95,7 +99,7 @@ def _as_is(value: Json) -> Json:
 def _text(value: Json) -> str:
     if isinstance(value, str):
         return value
-    if isinstance(value, dict | list):
+    if value is None or isinstance(value, dict | list):
         raise MisfitError("not a text", "text")
     return dumps(value).decode()
 
@@ -133,11 +137,9 @@ def _number(value: Json) -> Decimal | None:
     """The exact number that a value is or spells; None when it is none."""
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         return None
-    try:
-        number = Decimal(repr(value) if isinstance(value, float) else value)
-    except InvalidOperation:
+    if isinstance(value, str) and not _SPELLED_NUMBER.fullmatch(value):
         return None
-    return number if number.is_finite() else None
+    return Decimal(repr(value) if isinstance(value, float) else value)
 
 
 def _integer(value: Json) -> int:

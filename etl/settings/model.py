@@ -124,7 +124,7 @@ class Database(Section):
     )
     schema_: Annotated[str, AfterValidator(check_schema)] = setting(
         "anam",
-        "The schema of the tables; the views live in <schema>_reporting.",
+        "The schema of the tables; `migrate` makes it.",
         expects="a name like anam",
         alias="schema",
     )
@@ -146,7 +146,7 @@ class Safety(Section):
     )
     drift: Literal["record", "warn", "fail"] = setting(
         "record",
-        "When the API shows fields that nobody mapped: record, warn or fail.",
+        "When the API shows fields that are unmapped: record them, warn too, or fail (exit 7).",
         expects='"record", "warn" or "fail"',
     )
 

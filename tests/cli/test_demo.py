@@ -1,0 +1,24 @@
+"""The demo is a newcomer's first look: it works, tells, and leaves nothing behind."""
+
+from click.testing import CliRunner
+from wcwidth import wcswidth
+
+from etl.cli.main import cli
+
+
+def test_the_demo_shows_both_syncs_and_what_changed(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    shown = CliRunner().invoke(cli, ["demo", "--personas", "12"])
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert "created             12" in shown.stdout
+    assert "unchanged            9" in shown.stdout
+    assert "updated  brain.systemPrompt" in shown.stdout
+    assert "You answer in one sentence." in shown.stdout
+    assert "persona-etl init" in shown.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_line_of_the_demo_is_wider_than_a_terminal() -> None:
+    shown = CliRunner().invoke(cli, ["demo"])
+    assert [line for line in shown.stdout.splitlines() if wcswidth(line) > 80] == []

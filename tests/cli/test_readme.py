@@ -1,0 +1,65 @@
+"""The README and the program say the same."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from etl import errors
+from etl.cli.main import COMMANDS
+from etl.settings import known_keys
+from etl.tables import OUTCOMES, metadata
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def section(title: str) -> str:
+    """The text below a heading, up to the next one of its level or above."""
+    level, _ = title.split(" ", 1)
+    after = README.split(f"\n{title}\n", 1)[1]
+    return re.split(rf"\n#{{1,{len(level)}}} ", after, maxsplit=1)[0]
+
+
+def first_cells(text: str) -> list[str]:
+    """The first cell of each row of the tables in a text, headers left out."""
+    rows = re.findall(r"^\| (.*?) \|", text, flags=re.MULTILINE)
+    return [row for row in rows if row != "---"]
+
+
+def test_the_readme_names_each_command() -> None:
+    assert [cell.strip("`") for cell in first_cells(section("## Commands"))][
+        1 : len(COMMANDS) + 1
+    ] == list(COMMANDS)
+
+
+def test_the_readme_names_each_setting_with_its_default() -> None:
+    rows = dict(re.findall(r"^\| `([a-z_.]+)` \| (.*?)\|", section("## Settings"), flags=re.M))
+    keys = {f"{section}.{name}": key for (section, name), key in known_keys().items()}
+    assert rows.keys() == keys.keys()
+    for name, key in keys.items():
+        shown = rows[name].strip(" `")
+        default = "" if key.default in (None, (), []) else str(key.default)
+        assert shown == default.removesuffix(".0"), name
+
+
+def test_the_readme_names_each_exit_code() -> None:
+    def every(error: type[errors.EtlError]) -> set[int]:
+        return {error.exit_code}.union(*(every(e) for e in error.__subclasses__()))
+
+    named = {
+        int(code)
+        for cell in first_cells(section("## Exit codes"))
+        for code in cell.split(", ")
+        if code.isdigit()
+    }
+    assert named == every(errors.EtlError) | {0, 130, 143}
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_the_readme_names_each_outcome(outcome: str) -> None:
+    assert f"`{outcome}`" in first_cells(section("### sync"))
+
+
+def test_the_readme_names_each_table() -> None:
+    named = re.findall(r"`([a-z_]+)`", " ".join(first_cells(section("## Tables"))))
+    assert sorted(named) == sorted(metadata.tables)
