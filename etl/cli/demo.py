@@ -59,10 +59,10 @@ SELECT (SELECT count(*) FROM personas) AS personas, (SELECT count(*) FROM avatar
 
 NEXT = """
 Next, with your own key and database:
-  persona-etl init          # writes persona-etl.toml: set personas.ids, database.url
+  persona-etl init      # writes persona-etl.toml: set personas.ids, database.url
   export ANAM_API_KEY=…
   persona-etl migrate
-  persona-etl sync          # and again from cron; cron/ has the line
+  persona-etl sync      # and again from cron; cron/ has the line
 To look around without a key: persona-etl sandbox --help"""
 
 

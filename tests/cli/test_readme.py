@@ -33,7 +33,7 @@ def test_the_readme_names_each_command() -> None:
 
 
 def test_the_readme_names_each_setting_with_its_default() -> None:
-    rows = dict(re.findall(r"^\| `([a-z_.]+)` \| (.*?)\|", section("## Settings"), flags=re.M))
+    rows = dict(re.findall(r"^\| `([a-z_.]+)` \| (.*?)\|", section("## Settings"), flags=re.MULTILINE))
     keys = {f"{section}.{name}": key for (section, name), key in known_keys().items()}
     assert rows.keys() == keys.keys()
     for name, key in keys.items():
