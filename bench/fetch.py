@@ -8,40 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
 import httpx
 
+from bench.static_server import serving, write_bodies
 from etl.source.client import PersonaClient
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-SERVER = """
-import asyncio
-body = b'{"name": "' + b"a" * 2500 + b'"}'
-head = b"HTTP/1.1 200 OK\\r\\nContent-Type: application/json\\r\\nContent-Length: %d\\r\\n\\r\\n"
-answer = head % len(body) + body
-
-class Answers(asyncio.Protocol):
-    def connection_made(self, transport):
-        self.transport, self.unread = transport, b""
-    def data_received(self, data):
-        *requests, self.unread = (self.unread + data).split(b"\\r\\n\\r\\n")
-        self.transport.write(answer * len(requests))
-
-async def main():
-    server = await asyncio.get_running_loop().create_server(Answers, "127.0.0.1", 0)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
-
-asyncio.run(main())
-"""
 PERSONA = UUID(int=1)
+BODY = b'{"name": "%s"}' % (b"a" * 2500)
 
 
 async def rate(gets: int, workers: int, get: Callable[[int], Awaitable[object]]) -> float:
@@ -89,17 +72,14 @@ async def our_client(url: str, gets: int, workers: int) -> float:
 
 def main() -> None:
     gets = int(sys.argv[1]) if len(sys.argv) > 1 else 5000
-    server = subprocess.Popen([sys.executable, "-c", SERVER], stdout=subprocess.PIPE)
-    with server:
-        try:
-            assert server.stdout
-            url = f"http://127.0.0.1:{int(server.stdout.readline())}"
+    with tempfile.TemporaryDirectory(prefix="persona-etl-bench-") as folder:
+        bodies = Path(folder) / "bodies"
+        write_bodies(bodies, [(PERSONA, BODY)])
+        with serving(bodies) as url:
             for way in (one_shared_client, one_client_per_worker, our_client):
                 for workers in (8, 16, 64):
                     figure = asyncio.run(way(url, gets, workers))
                     print(f"{way.__name__:24}{workers:4} workers {figure:6.0f} GETs/s", flush=True)
-        finally:
-            server.terminate()
 
 
 if __name__ == "__main__":

@@ -8,39 +8,29 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from etl.payload.documents import referenced
-from etl.payload.paths import element, member, usable_uuid
-from etl.payload.values import MisfitError, converter, describe, json_type
-from etl.tables import (
-    EXTRA,
-    OWNER,
-    PARENT,
-    POSITION,
-    SELF,
-    SHARED,
-    origin,
-    projections,
-    source,
-)
+from etl.payload.documents import referenced, unescaped
+from etl.payload.paths import any_member, element, member, usable_uuid
+from etl.payload.plans import plans
+from etl.payload.values import MisfitError, describe, json_type
+from etl.tables import EXTRA, OWNER, PARENT, POSITION, SELF
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from uuid import UUID
 
-    from sqlalchemy import Column, Table
-
     from etl.payload.decode import Json, JsonObject
-    from etl.tables import Kind, Origin
+    from etl.payload.plans import Cell, Columns, Known, Plan
+    from etl.tables import Kind
 
 Row = dict[str, Any]
-Columns = Literal["all", "stored", "observed"]
-Known = dict[str, "Known"]
 
-# Keys that are data rather than names: a uuid, a number, a long hex string.
-_ID_LIKE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d+|[0-9a-f]{16,}", re.IGNORECASE)
+# Keys that are data rather than names: a uuid, a number, a long hex string, a text.
+_ID_LIKE = re.compile(
+    r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d+|[0-9a-f]{16,}|.{101,}",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,97 +67,8 @@ def flatten(kind: Kind, entity_id: UUID, document: JsonObject, columns: Columns 
     return _Flattening(kind, entity_id, document, columns).run()
 
 
-def mapped_columns(table: Table, columns: Columns = "all") -> list[str]:
-    """The columns that flattening fills."""
-    return [c.name for c in table.columns if _is_wanted(c, columns)]
-
-
-def _is_wanted(column: Column[Any], columns: Columns) -> bool:
-    found = source(column)
-    if found is None:
-        return False
-    if columns == "observed":
-        return found.observed or column.primary_key or found.path == OWNER
-    return columns == "all" or not found.observed
-
-
-@dataclass(frozen=True, slots=True)
-class _Cell:
-    """How one column is filled."""
-
-    name: str
-    path: str
-    keys: tuple[str, ...]
-    convert: Callable[[Json], Any]
-    token: bool
-    required: bool
-    """The object that it stands in must have it: the id of an embedded object."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """How one table is filled."""
-
-    table: str
-    origin: Origin
-    key: str
-    """The column whose value tells one row of a document from another."""
-    cells: tuple[_Cell, ...]
-    known: Known
-
-
-@cache
-def _plans(kind: Kind, columns: Columns) -> list[_Plan]:
-    tables = projections(kind)
-    if columns == "observed":
-        tables = [t for t in tables if any((s := source(c)) and s.observed for c in t.columns)]
-    return [_plan(table, columns) for table in tables]
-
-
-def _plan(table: Table, columns: Columns) -> _Plan:
-    cells = []
-    for column in table.columns:
-        found = source(column)
-        if found is None or not _is_wanted(column, columns):
-            continue
-        indexed = bool(column.primary_key or column.index)
-        cells.append(
-            _Cell(
-                name=column.name,
-                path=found.path,
-                keys=tuple(found.path.split(".")),
-                convert=converter(column.type, indexed=indexed),
-                token=found.token,
-                required=bool(column.foreign_keys) and "." in found.path,
-            )
-        )
-    return _Plan(
-        table=table.name,
-        origin=origin(table),
-        key=list(table.primary_key.columns)[-1].name,
-        cells=tuple(cells),
-        known=_known(table),
-    )
-
-
-def _known(table: Table) -> Known:
-    """The members of a table's objects that the map takes, as a tree; a leaf is taken whole."""
-    here = origin(table)
-    tree: Known = {"id": {}} if here.shape == "entity" else {}
-    for column in table.columns:
-        found = source(column)
-        if found is None or found.path.startswith("("):
-            continue
-        node = tree
-        for step in found.path.split("."):
-            node = node.setdefault(step, {})
-            if here.kind == "persona" and step in SHARED:
-                break
-    for other in projections(here.kind):
-        path = origin(other).path
-        if path != here.path and path.startswith(here.path):
-            tree[path[len(here.path) :].strip(".").split(".")[0].removesuffix("[]")] = {}
-    return tree
+def _id_of(value: Json) -> UUID | None:
+    return usable_uuid(value.get("id")) if isinstance(value, dict) else None
 
 
 class _Flattening:
@@ -183,7 +84,7 @@ class _Flattening:
         self.elements: dict[str, list[tuple[UUID, str, JsonObject]]] = {}
 
     def run(self) -> Flat:
-        for plan in _plans(self.kind, self.columns):
+        for plan in plans(self.kind, self.columns):
             rows = self.flat.rows[plan.table] = []
             match plan.origin.shape:
                 case "entity":
@@ -198,7 +99,7 @@ class _Flattening:
                     rows.extend(self._values(plan))
         return self.flat
 
-    def _part(self, plan: _Plan) -> Iterator[Row]:
+    def _part(self, plan: Plan) -> Iterator[Row]:
         value = self.document.get(plan.origin.path)
         if isinstance(value, dict):
             yield self._row(plan, value, plan.origin.path)
@@ -208,7 +109,7 @@ class _Flattening:
         if plan.origin.always:
             yield self._row(plan, {}, plan.origin.path)
 
-    def _elements(self, plan: _Plan) -> Iterator[Row]:
+    def _elements(self, plan: Plan) -> Iterator[Row]:
         """A row an element with a usable id; of two with one id the first counts."""
         accepted = self.elements[plan.origin.path] = []
         seen = set()
@@ -224,30 +125,28 @@ class _Flattening:
                 accepted.append((found, path, value))
                 yield self._row(plan, value, path)
 
-    def _references(self, plan: _Plan) -> Iterator[Row]:
+    def _references(self, plan: Plan) -> Iterator[Row]:
         """A row a reference. What stayed inline has no usable id, or repeats one."""
+        name = plan.origin.path.removesuffix("[]")
+        items = [(i, left, unescaped(left)) for i, _, left in self._array(self.document, name)]
+        references = {referenced(left) for _, left, _ in items}
+        inline = {_id_of(value) for _, left, value in items if referenced(left) is None}
         seen = set()
-        for index, path, value in self._array(self.document, plan.origin.path.removesuffix("[]")):
-            found = referenced(value)
-            if found is not None and found not in seen:
-                seen.add(found)
-                yield {
-                    cell.name: index if cell.path == POSITION else self._own(cell, found)
-                    for cell in plan.cells
-                }
-            elif found is not None:
-                self._issue(path, "repeated", "each once", value)
-            elif isinstance(value, dict) and usable_uuid(value.get("id")) is not None:
-                self._issue(path, "repeated with other content", "each once", value)
-            elif isinstance(value, dict):
-                self._issue(member(path, "id"), "not a uuid", "uuid", value.get("id"))
-            else:
+        for index, _, value in items:
+            path, found = element(name, value, index), _id_of(value)
+            if not isinstance(value, dict):
                 self._issue(path, "not an object", "object", value)
+            elif found is None:
+                self._issue(member(path, "id"), "not a uuid", "uuid", value.get("id"))
+            elif found in seen or found not in references:
+                problem = "repeated with other content" if found in inline else "repeated"
+                self._issue(path, problem, "each once", value)
+            else:
+                seen.add(found)
+                fill = {OWNER: self.entity_id, POSITION: index}
+                yield {cell.name: fill.get(cell.path, found) for cell in plan.cells}
 
-    def _own(self, cell: _Cell, found: UUID) -> UUID:
-        return self.entity_id if cell.path == OWNER else found
-
-    def _values(self, plan: _Plan) -> Iterator[Row]:
+    def _values(self, plan: Plan) -> Iterator[Row]:
         """A row a distinct scalar of each array; a repeated one keeps its first place."""
         parent, _, name = plan.origin.path.rpartition("[].")
         name = name.removesuffix("[]")
@@ -282,7 +181,7 @@ class _Flattening:
         elif array is not None:
             self._issue(path, "not an array", "array", array)
 
-    def _row(self, plan: _Plan, value: JsonObject, path: str) -> Row:
+    def _row(self, plan: Plan, value: JsonObject, path: str) -> Row:
         row: Row = {}
         for cell in plan.cells:
             if cell.path == OWNER:
@@ -293,7 +192,7 @@ class _Flattening:
                 row[cell.name] = self._cell(cell, value, path)
         return row
 
-    def _cell(self, cell: _Cell, value: JsonObject, path: str) -> Any:  # noqa: ANN401
+    def _cell(self, cell: Cell, value: JsonObject, path: str) -> Any:  # noqa: ANN401
         found: Json = value
         for key in cell.keys[:-1]:
             found = found.get(key) if isinstance(found, dict) else None
@@ -310,7 +209,7 @@ class _Flattening:
             return None
         return self._convert(cell, found, path)
 
-    def _convert(self, cell: _Cell, value: Json, path: str) -> Any:  # noqa: ANN401
+    def _convert(self, cell: Cell, value: Json, path: str) -> Any:  # noqa: ANN401
         """The column's value, or NULL and an issue."""
         try:
             converted = cell.convert(value)
@@ -333,7 +232,7 @@ class _Flattening:
         for key, item in value.items():
             if key not in known:
                 rest[key] = item
-                place = member(path, "*" if _ID_LIKE.fullmatch(key) else key)
+                place = any_member(path) if _ID_LIKE.fullmatch(key) else member(path, key)
                 self.flat.unknown.add((place, json_type(item)))
             elif known[key] and isinstance(item, dict):
                 below = self._unknown(item, known[key], member(path, key))

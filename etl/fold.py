@@ -120,12 +120,10 @@ def _winner(
     """The observation that opens a version, if any: of one moment only the last to win does."""
     winner: Observation | None = None
     current = head.content_hash if head else None
-    known = head is not None
     for observation in same_time:
         content = observation.content_hash
-        differs = content != current if known else content is not None
-        if differs and (owned or not known or _wins(observation, current, past)):
-            winner, current, known = observation, content, True
+        if content != current and (owned or current is None or _wins(observation, current, past)):
+            winner, current = observation, content
         past.brought[observation.persona_id] = content
         if content is not None and observation.source_updated_at is not None:
             newest = past.newest.get(content, _BEFORE_ALL)
@@ -135,11 +133,11 @@ def _winner(
     return winner
 
 
-def _wins(observation: Observation, current: bytes | None, past: Memory) -> bool:
+def _wins(observation: Observation, current: bytes, past: Memory) -> bool:
     """Whether another content of a shared document replaces the current one."""
     content, updated_at = observation.content_hash, observation.source_updated_at
     is_repeated = past.brought.get(observation.persona_id) == content
-    newest = past.newest.get(current) if current is not None else None
+    newest = past.newest.get(current)
     if newest is None or updated_at is None or updated_at == newest:
         return not is_repeated
     # A mere repetition opens nothing, since from the API it is not even an observation.

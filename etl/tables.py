@@ -11,6 +11,7 @@ object stands is the table's `origin`: `""` is the document itself, `brain` a pa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sqlalchemy import (
@@ -815,13 +816,14 @@ def source(column_: Column[Any]) -> Source | None:
     return found
 
 
-def projections(kind: Kind | None = None) -> list[Table]:
+@cache
+def projections(kind: Kind | None = None) -> tuple[Table, ...]:
     """The normalized tables, referenced ones before those that refer to them."""
-    return [
+    return tuple(
         table
         for table in metadata.sorted_tables
         if table.name in _origins and kind in (None, origin(table).kind)
-    ]
+    )
 
 
 def observed_paths(kind: Kind) -> list[tuple[str, ...]]:
@@ -843,6 +845,7 @@ def set_paths(kind: Kind) -> list[str]:
     ]
 
 
+@cache
 def entity_table(kind: Kind) -> Table:
     """The table with one row an entity of this kind."""
     return next(t for t in projections(kind) if origin(t).shape == "entity")

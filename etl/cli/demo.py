@@ -59,7 +59,7 @@ SELECT (SELECT count(*) FROM personas) AS personas, (SELECT count(*) FROM avatar
 
 NEXT = """
 Next, with your own key and database:
-  persona-etl init      # writes persona-etl.toml: set personas.ids, database.url
+  persona-etl init      # writes persona-etl.toml: set ids and database.url
   export ANAM_API_KEY=…
   persona-etl migrate
   persona-etl sync      # and again from cron; cron/ has the line

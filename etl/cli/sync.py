@@ -126,7 +126,8 @@ def _wanted(ids: Sequence[str], ids_from: IO[str] | None, settings: Settings) ->
     if ids:
         found += parse_ids("\n".join(ids), "argument")
     if ids_from is not None:
-        found += parse_ids(ids_from.read(), ids_from.name)
+        # A standard input that somebody put in the place of the real one may have no name.
+        found += parse_ids(ids_from.read(), getattr(ids_from, "name", "<stdin>"))
     if not ids and ids_from is None:
         return settings.require_ids()
     if not found:

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from etl.store.engine import database_now
+from etl.store.ledger import latest_attempt
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -38,7 +39,11 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseClock:
-    """The database's clock, read once and carried on by our own steady one."""
+    """The database's clock, read once and carried on by our own steady one.
+
+    Never behind what was seen already: after a clock was set back, new content would else be dated
+    before the old and never come into force.
+    """
 
     read_at: float
     """`time.monotonic()` right after the reading, so that no moment lies ahead of the database."""
@@ -48,7 +53,11 @@ class DatabaseClock:
     def read(cls, connection: Connection) -> DatabaseClock:
         """Asks the database for its time."""
         reading = database_now(connection)
-        return cls(time.monotonic(), reading)
+        read_at = time.monotonic()
+        latest = latest_attempt(connection)
+        if latest is not None and latest >= reading:
+            reading = latest + timedelta(microseconds=1)
+        return cls(read_at, reading)
 
     def at(self, monotonic: float) -> datetime:
         """The database's time at a moment of `time.monotonic()`."""

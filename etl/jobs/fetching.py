@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from etl.source.client import PersonaClient
 
 # Larger batches cost memory and make a lost one dearer, smaller ones pay the round trips more
-# often: from 250 on the rate hardly moves (bench/load.py).
+# often.
 BATCH_ITEMS = 250
 BATCH_BYTES = 8 * 1024 * 1024
 # While one batch is loaded the next is fetched.

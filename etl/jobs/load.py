@@ -82,10 +82,12 @@ def _project(
 ) -> Loaded:
     """Writes the rows of what moved, the observed columns of the rest, and what did not fit."""
     latest, by_content = _brought(readings)
-    mended: dict[EntityKey, list[ValueIssue]] = {}
+    mended: dict[ContentKey, list[ValueIssue]] = {}
     for reading in readings:
+        content_of = {(part.kind, part.entity_id): part.content_hash for part in reading.parts}
         for issue in reading.mended:
-            mended.setdefault((issue.kind, issue.entity_id), []).append(issue)
+            found_in = (issue.kind, content_of[issue.kind, issue.entity_id])
+            mended.setdefault(found_in, []).append(issue)
     in_force = {
         key: (found, content)
         for key, found in moved.items()
@@ -111,11 +113,11 @@ def _project(
                 flat,
                 head.first_seen_at,
                 head.version.valid_from,
-                is_new=head.change.change == "created" and head.is_opened,
+                is_new=head.is_first,
             )
         )
         flats.append((kind, flat))
-        issues = [*flat.issues, *mended.get((kind, entity_id), ())]
+        issues = [*flat.issues, *mended.get((kind, content), ())]
         found.append(Found(kind, entity_id, at, issues, whole=True))
     for group in groups.values():
         project(connection, group)
@@ -139,26 +141,23 @@ def _brought(
 ) -> tuple[dict[EntityKey, tuple[datetime, Part]], dict[ContentKey, tuple[datetime, Part]]]:
     """The latest copy of each entity and of each content, with its time.
 
-    Of a shared document an older copy, by its `updatedAt`, is not the latest.
+    An older copy, by the `updatedAt` of a shared document, is not the latest.
     """
     latest: dict[EntityKey, tuple[datetime, Part]] = {}
     by_content: dict[ContentKey, tuple[datetime, Part]] = {}
     for reading in sorted(readings, key=lambda reading: reading.arrival.observed_at):
         for part in reading.parts:
             seen = (reading.arrival.observed_at, part)
-            by_content[part.kind, part.content_hash] = seen
-            known = latest.get((part.kind, part.entity_id))
-            if known is None or not _is_older(part, known[1]):
+            if not _is_older(part, by_content.get((part.kind, part.content_hash))):
+                by_content[part.kind, part.content_hash] = seen
+            if not _is_older(part, latest.get((part.kind, part.entity_id))):
                 latest[part.kind, part.entity_id] = seen
     return latest, by_content
 
 
-def _is_older(part: Part, known: Part) -> bool:
-    return (
-        part.source_updated_at is not None
-        and known.source_updated_at is not None
-        and part.source_updated_at < known.source_updated_at
-    )
+def _is_older(part: Part, known: tuple[datetime, Part] | None) -> bool:
+    seen, newest = part.source_updated_at, known and known[1].source_updated_at
+    return seen is not None and newest is not None and seen < newest
 
 
 def _item(arrival: Arrival, reading: Reading | None, moved: dict[EntityKey, Moved]) -> Item:

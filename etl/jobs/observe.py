@@ -139,7 +139,8 @@ def _end_stretch(
         return
     at = state.last_success_at
     if at is not None and at > was.observed_at:
-        seen_by = state.last_run_id if state.consecutive_failures == 0 else None
+        # Only the last attempt's run is known.
+        seen_by = state.last_run_id if at == state.last_attempt_at else None
         confirmed.setdefault((bringing.kind, bringing.entity_id), []).append(
             replace(was, observed_at=at, run_id=seen_by)
         )

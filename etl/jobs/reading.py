@@ -13,6 +13,7 @@ from etl.payload.clean import clean, mask_urls
 from etl.payload.decode import decode
 from etl.payload.documents import take_apart
 from etl.payload.paths import path_of
+from etl.payload.secret_urls import clean_text
 from etl.source.answer import BodyTooBigError
 from etl.store.ledger import Rejection
 
@@ -128,9 +129,13 @@ def _digest(apart: Apart) -> bytes:
 def _issues(
     apart: Apart, locations: list[Location], problem: str, expected: str
 ) -> list[ValueIssue]:
-    """Issues of the strings that decoding had to mend, by the document that holds them."""
+    """Issues of the strings that decoding had to mend, by the document that holds them.
+
+    The locations are from before cleaning: keys can hold secrets too.
+    """
     issues: dict[tuple[str, UUID, str], ValueIssue] = {}
-    for location in locations:
+    for found in locations:
+        location = tuple(clean_text(step) if isinstance(step, str) else step for step in found)
         part = next(
             (p for p in apart.shared if location[: len(p.location)] == p.location), apart.persona
         )

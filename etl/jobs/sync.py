@@ -10,10 +10,9 @@ import logging
 import os
 import socket
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from sqlalchemy.exc import DBAPIError
@@ -21,9 +20,11 @@ from sqlalchemy.exc import DBAPIError
 from etl.errors import (
     DatabaseError,
     DeferredError,
+    EtlError,
     InterruptedRunError,
     KeyRefusedError,
     LockedError,
+    PersonaError,
     RunError,
     SafetyStopError,
     SourceDownError,
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 
     from etl.jobs.arrival import Arrival
     from etl.settings import Settings
+    from etl.store.ledger import Item
 
 logger = logging.getLogger(__name__)
 
@@ -80,15 +82,13 @@ class Summary:
     value_issues: int = 0
     new_drift_paths: int = 0
     http_requests: int = 0
-    error: RunError | None = None
-    """Why it ended otherwise than well; it carries the exit code."""
+    error: EtlError | None = None
+    """Why it ended otherwise than well."""
 
     @property
     def exit_code(self) -> int:
         """Of the command."""
-        if self.error is not None:
-            return self.error.exit_code
-        return 3 if self.status == "partial" else 0
+        return 0 if self.error is None else self.error.exit_code
 
 
 @dataclass(slots=True)
@@ -100,6 +100,7 @@ class _Tally:
     value_issues: int = 0
     new_drift_paths: list[str] = field(default_factory=list)
     missing: dict[UUID, datetime] = field(default_factory=dict)
+    first_failure: Item | None = None
 
     def plus(self, loaded: Loaded, arrivals: Sequence[Arrival]) -> _Tally:
         """With a batch on top."""
@@ -111,6 +112,8 @@ class _Tally:
             self.value_issues + loaded.value_issues,
             self.new_drift_paths + loaded.new_drift_paths,
             self.missing | gone,
+            self.first_failure
+            or next((item for item in loaded.items if item.outcome in FAILURES), None),
         )
 
     def counts(self) -> dict[str, int]:
@@ -239,7 +242,7 @@ class _Sync:
         report: Callable[[Summary], None],
     ) -> None:
         """Does the work. Whatever happens, closes the row and reports."""
-        error: RunError | None = None
+        error: EtlError | None = None
         try:
             error = self._copy(connection, allow_mass_removal=allow_mass_removal)
             drifted = strict or self.settings.safety.drift == "fail"
@@ -251,11 +254,16 @@ class _Sync:
                 )
         except RunError as exc:
             error = exc
+        except (KeyboardInterrupt, SystemExit):
+            # Not while fetching, or the second signal. It passes on with its exit code.
+            report(self._closed("interrupted", "interrupted by a signal", None))
+            raise
         except BaseException as exc:
-            # A bug, or a second signal: whoever reads the ledger should know that it ended.
+            # A bug: whoever reads the ledger should know that the run ended.
             report(self._closed("failed", f"{type(exc).__name__}, see the traceback", None))
             raise
-        status = _status(error, self.tally.outcomes)
+        error = error or _failures(self.tally, self.run_row.run_id)
+        status = _status(error)
         report(self._closed(status, str(error) if error else None, error))
 
     def _copy(self, connection: Connection, *, allow_mass_removal: bool) -> RunError | None:
@@ -354,22 +362,29 @@ class _Sync:
                 remove(connection, part, self.run_row.run_id)
         return None
 
-    def _closed(self, status: str, told: str | None, error: RunError | None) -> Summary:
+    def _closed(self, status: str, told: str | None, error: EtlError | None) -> Summary:
         """Closes the ledger's row; when Postgres is gone, the next run will."""
-        finished_at = None
-        columns = self.tally.columns(self.client)
-        with suppress(DatabaseError), translated(), self.engine.begin() as connection:
-            finished_at = close_run(connection, self.run_row.run_id, status, columns, told)
+        row: dict[str, Any] = {"finished_at": None, **self.tally.columns(self.client)}
+        requests = self.client.http_requests
+        try:
+            with translated(), self.engine.begin() as connection:
+                closed = close_run(connection, self.run_row.run_id, status, requests, told)
+            # Not the tally: of a batch whose connection broke at its commit only Postgres knows.
+            row = closed
+        except DatabaseError as exc:
+            # A run whose books stay open has not succeeded.
+            if not isinstance(error, InterruptedRunError):
+                status, error = "failed", exc
         return Summary(
             self.run_row.run_id,
             self.run_row.command,
             status,
             self.started_at,
-            finished_at,
-            self.tally.counts(),
-            self.tally.value_issues,
-            len(self.tally.new_drift_paths),
-            self.client.http_requests,
+            row["finished_at"],
+            {name: row[name] for name in ("requested", *OUTCOMES)},
+            row["value_issues"],
+            row["new_drift_paths"],
+            row["http_requests"],
             error,
         )
 
@@ -389,18 +404,43 @@ def _refusal(tally: _Tally) -> RunError | None:
         )
     if requested and outcomes["failed"] == requested:
         return SourceDownError(
-            f"none of {requested} personas could be fetched; see `run_items` for each error,"
-            " check api.base_url and the vendor's status"
+            f"none of {requested} personas could be fetched; first: {_told(tally.first_failure)}"
         )
     return None
 
 
-def _status(error: RunError | None, outcomes: Counter[str]) -> str:
+def _failures(tally: _Tally, run_id: UUID) -> PersonaError | None:
+    """What to tell when some personas were not copied."""
+    first = tally.first_failure
+    if first is None:
+        return None
+    failed = {outcome: tally.outcomes[outcome] for outcome in FAILURES if tally.outcomes[outcome]}
+    return PersonaError(
+        f"{sum(failed.values())} of {tally.requested} personas were not copied"
+        f" ({', '.join(f'{count} {outcome}' for outcome, count in failed.items())});"
+        f" first: {_told(first)};"
+        f" all are in run_items, run_id {run_id}"
+    )
+
+
+def _told(item: Item | None) -> str:
+    """What went wrong with one persona, and with which."""
+    if item is None or item.message is None:
+        return "no error was recorded"
+    id_ = str(item.persona_id)
+    return item.message if id_ in item.message else f"persona {id_}: {item.message}"
+
+
+def _status(error: EtlError | None) -> str:
     """How a run that ended with this error is entered."""
-    if isinstance(error, InterruptedRunError):
-        return "interrupted"
-    if isinstance(error, DeferredError):
-        return "deferred"
-    if error is not None:
-        return "failed"
-    return "partial" if any(outcomes[outcome] for outcome in FAILURES) else "succeeded"
+    match error:
+        case None:
+            return "succeeded"
+        case PersonaError():
+            return "partial"
+        case InterruptedRunError():
+            return "interrupted"
+        case DeferredError():
+            return "deferred"
+        case _:
+            return "failed"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from etl.tables import set_paths
+from etl.tables import SHARED, set_paths
 
 if TYPE_CHECKING:
     from etl.payload.decode import Json, JsonObject
@@ -38,17 +38,22 @@ def content_hash(kind: Kind, document: JsonObject) -> bytes:
 
 def with_sorted_sets(kind: Kind, document: JsonObject) -> JsonObject:
     """The document with the arrays that are sets in canonical order, copied."""
+    copied = {**document}
     for steps in _set_steps(kind):
-        document = {**document}
-        if steps[0] in document:
-            document[steps[0]] = _sorted_at(document[steps[0]], steps[1:])
-    return document
+        if steps[0] in copied:
+            copied[steps[0]] = _sorted_at(copied[steps[0]], steps[1:])
+    return copied
 
 
 @cache
 def _set_steps(kind: Kind) -> list[list[str]]:
     """Paths to the set arrays as steps, inner ones first: outer ones sort by what is inside."""
     paths = [path.replace("[]", ".[]").split(".") for path in set_paths(kind)]
+    if kind == "persona":
+        # An embedded object that could not become a document of its own has its sets all the same.
+        for name, shared in SHARED.items():
+            for steps in _set_steps(shared):
+                paths += [[name, *steps], [name, "[]", *steps]]
     return sorted(paths, key=len, reverse=True)
 
 

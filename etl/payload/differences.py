@@ -29,10 +29,9 @@ class Difference:
 
 def differences(kind: Kind, old: JsonObject, new: JsonObject) -> list[Difference]:
     """The differences in the order of their paths. Arrays that are sets compare as sets."""
-    found: list[Difference] = []
-    sets = set_paths(kind)
-    _walk(with_sorted_sets(kind, old), with_sorted_sets(kind, new), "", found, sets, free=False)
-    return found
+    comparison = _Comparison(frozenset(set_paths(kind)))
+    comparison.walk(with_sorted_sets(kind, old), with_sorted_sets(kind, new), _Place("", ""))
+    return comparison.found
 
 
 def is_reshaped(found: list[Difference]) -> bool:
@@ -40,29 +39,55 @@ def is_reshaped(found: list[Difference]) -> bool:
     return bool(found) and all(difference.of_shape for difference in found)
 
 
-def _walk(
-    old: Json, new: Json, path: str, found: list[Difference], sets: list[str], *, free: bool
-) -> None:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in sorted(old.keys() | new.keys()):
-            inner = member(path, key)
-            if key in old and key in new:
-                below = free or bool(_FREE.fullmatch(key))
-                _walk(old[key], new[key], inner, found, sets, free=below)
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where in the documents a value stands."""
+
+    path: str
+    pattern: str
+    """The path with `[]` for any element, as `set_paths` writes it."""
+    free: bool = False
+    """Below what people fill in."""
+
+    def member(self, key: str, *, free: bool) -> _Place:
+        return _Place(member(self.path, key), member(self.pattern, key), free)
+
+    def element(self, entity_id: str) -> _Place:
+        return _Place(f"{self.path}[{entity_id}]", f"{self.pattern}[]", self.free)
+
+
+class _Comparison:
+    """The differences found so far."""
+
+    def __init__(self, sets: frozenset[str]) -> None:
+        self.sets = sets
+        self.found: list[Difference] = []
+
+    def walk(self, old: Json, new: Json, here: _Place) -> None:
+        if isinstance(old, dict) and isinstance(new, dict):
+            for key in sorted(old.keys() | new.keys()):
+                if key in old and key in new:
+                    free = here.free or bool(_FREE.fullmatch(key))
+                    self.walk(old[key], new[key], here.member(key, free=free))
+                else:
+                    inner = here.member(key, free=here.free)
+                    self.found.append(Difference(inner.path, of_shape=not here.free))
+            return
+        olds, news = _by_id(old), _by_id(new)
+        if (
+            olds is None
+            or news is None
+            or (here.pattern not in self.sets and _reordered(olds, news))
+        ):
+            if not same(old, new):
+                self.found.append(Difference(here.path, of_shape=False))
+            return
+        for entity_id in sorted(olds.keys() | news.keys()):
+            inner = here.element(entity_id)
+            if entity_id in olds and entity_id in news:
+                self.walk(olds[entity_id], news[entity_id], inner)
             else:
-                found.append(Difference(inner, of_shape=not free))
-        return
-    olds, news = _by_id(old), _by_id(new)
-    if olds is None or news is None or (path not in sets and _reordered(olds, news)):
-        if not same(old, new):
-            found.append(Difference(path, of_shape=False))
-        return
-    for entity_id in sorted(olds.keys() | news.keys()):
-        inner = f"{path}[{entity_id}]"
-        if entity_id in olds and entity_id in news:
-            _walk(olds[entity_id], news[entity_id], inner, found, sets, free=free)
-        else:
-            found.append(Difference(inner, of_shape=False))
+                self.found.append(Difference(inner.path, of_shape=False))
 
 
 def _by_id(value: Json) -> dict[str, Json] | None:

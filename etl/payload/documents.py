@@ -3,7 +3,7 @@
 The persona's document keeps a reference, `{"id": …}`, where a shared object was embedded. An
 embedded object without a usable uuid, or repeated with other content, stays where it is; one that
 would then read as a reference is wrapped as `{"$inline": …}`. The observed fields are lifted out of
-each document and kept beside it.
+each document, and of what stays inline in it, and kept beside it.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from functools import cache
 from typing import TYPE_CHECKING, cast
 
 from etl.errors import PayloadRejectedError
-from etl.payload.canonical import content_hash, same
+from etl.payload.canonical import canonical, content_hash
 from etl.payload.paths import usable_uuid
 from etl.payload.times import parse_time
 from etl.tables import SHARED, observed_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
     from uuid import UUID
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from etl.tables import Kind
 
 INLINE = "$inline"
+
+Shared = dict[tuple["Kind", "UUID"], "Part"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +76,25 @@ def take_apart(payload: Json, persona_id: UUID) -> Apart:
         raise PayloadRejectedError("the body has no id that is a uuid")
     if found != persona_id:
         raise PayloadRejectedError(f"the body is of another persona, {found}")
-    parts: dict[tuple[Kind, UUID], Part] = {}
-    document = dict(payload)
+    embedded = {part.location: part for part in _embedded(payload)}
+    shared = _chosen(embedded.values())
+    document, observed = _lift("persona", payload)
+
+    def left(value: Json, kind: Kind, location: Location) -> Json:
+        part = embedded.get(location)
+        if part is not None:
+            known = shared[kind, part.entity_id]
+            if part is known or _rank(part) == _rank(known):
+                return {"id": str(part.entity_id)}
+        return _inline(value, kind, location, observed)
+
     for name, kind in SHARED.items():
         value = document.get(name)
         if isinstance(value, list):
-            document[name] = [
-                _reference(item, kind, (name, index), parts) for index, item in enumerate(value)
-            ]
+            document[name] = [left(item, kind, (name, i)) for i, item in enumerate(value)]
         elif value is not None:
-            document[name] = _reference(value, kind, (name,), parts)
-    return Apart(_part("persona", persona_id, document, ()), list(parts.values()))
+            document[name] = left(value, kind, (name,))
+    return Apart(_part("persona", persona_id, document, observed, ()), list(shared.values()))
 
 
 def put_together(persona: Part, shared: Iterable[Part]) -> JsonObject:
@@ -111,6 +121,11 @@ def references(document: JsonObject) -> set[tuple[Kind, UUID]]:
     return found
 
 
+def unescaped(value: Json) -> Json:
+    """An inline value as it came."""
+    return value[INLINE] if isinstance(value, dict) and set(value) == {INLINE} else value
+
+
 def referenced(value: Json) -> UUID | None:
     """The id that a reference holds; None when the value is no reference."""
     if isinstance(value, dict) and len(value) == 1:
@@ -126,56 +141,76 @@ def overlay(document: JsonObject, observed: dict[Location, Json]) -> JsonObject:
     return dict(cast("JsonObject", whole))
 
 
-def _reference(
-    value: Json, kind: Kind, location: Location, parts: dict[tuple[Kind, UUID], Part]
-) -> Json:
-    """Moves an embedded object to `parts` and leaves a reference; else the value, escaped."""
-    if isinstance(value, dict) and (entity_id := usable_uuid(value.get("id"))):
-        part = _part(kind, entity_id, value, location)
-        known = parts.setdefault((kind, entity_id), part)
-        if _alike(part, known):
-            return {"id": value["id"]}
-    return {INLINE: value} if _reads_as_ours(value) else value
+def _embedded(payload: JsonObject) -> Iterator[Part]:
+    """The embedded objects that have a usable id, repeated ones too."""
+    for name, kind in SHARED.items():
+        value = payload.get(name)
+        items: list[tuple[Location, Json]] = [((name,), value)]
+        if isinstance(value, list):
+            items = [((name, index), item) for index, item in enumerate(value)]
+        for location, item in items:
+            if isinstance(item, dict) and (entity_id := usable_uuid(item.get("id"))):
+                yield _part(kind, entity_id, *_lift(kind, item), location)
 
 
-def _alike(part: Part, known: Part) -> bool:
-    """Whether both would be put together to the same object: the id's letter case included."""
-    return (
-        part.content_hash == known.content_hash
-        and part.document == known.document
-        and part.observed.keys() == known.observed.keys()
-        and all(same(value, known.observed[at]) for at, value in part.observed.items())
-    )
+def _chosen(parts: Iterable[Part]) -> Shared:
+    """One part an entity: of several contents the same one in whatever order they stand."""
+    chosen: Shared = {}
+    for part in parts:
+        known = chosen.setdefault((part.kind, part.entity_id), part)
+        if part is not known and _rank(part) < _rank(known):
+            chosen[part.kind, part.entity_id] = part
+    return chosen
 
 
-def _reads_as_ours(value: Json) -> bool:
-    return referenced(value) is not None or (isinstance(value, dict) and set(value) == {INLINE})
+def _rank(part: Part) -> tuple[bytes, bytes]:
+    """Equal for parts that would be put together to the same object, and for no others."""
+    return part.content_hash, canonical(part.whole())
 
 
-def _resolved(value: Json, kind: Kind, parts: dict[tuple[Kind, UUID], Part]) -> Json:
+def _inline(value: Json, kind: Kind, location: Location, observed: dict[Location, Json]) -> Json:
+    """What stays of a value that is no document: its observed fields lifted, escaped if need be."""
+    if not isinstance(value, dict):
+        return value
+    stays, lifted = _lift(kind, value)
+    if referenced(stays) is not None or set(stays) == {INLINE}:
+        stays, location = {INLINE: stays}, (*location, INLINE)
+    observed.update({(*location, *at): item for at, item in lifted.items()})
+    return stays
+
+
+def _resolved(value: Json, kind: Kind, parts: Shared) -> Json:
     if entity_id := referenced(value):
         return parts[kind, entity_id].whole()
-    if isinstance(value, dict) and set(value) == {INLINE}:
-        return value[INLINE]
-    return value
+    return unescaped(value)
 
 
-def _part(kind: Kind, entity_id: UUID, value: JsonObject, location: Location) -> Part:
-    observed: dict[Location, Json] = {}
-    document: Json = value
-    for steps in _observed_steps(kind):
-        document = _without(document, steps, (), observed)
-    stored = cast("JsonObject", document)
+def _part(
+    kind: Kind,
+    entity_id: UUID,
+    document: JsonObject,
+    observed: dict[Location, Json],
+    location: Location,
+) -> Part:
     updated_at = observed.get(("updatedAt",))
     return Part(
         kind=kind,
         entity_id=entity_id,
-        document=stored,
+        document=document,
         observed=observed,
-        content_hash=content_hash(kind, stored),
+        content_hash=content_hash(kind, document),
         source_updated_at=parse_time(updated_at) if isinstance(updated_at, str) else None,
         location=location,
     )
+
+
+def _lift(kind: Kind, value: JsonObject) -> tuple[JsonObject, dict[Location, Json]]:
+    """A copy without the observed fields, and those by their place."""
+    observed: dict[Location, Json] = {}
+    document: Json = dict(value)
+    for steps in _observed_steps(kind):
+        document = _without(document, steps, (), observed)
+    return cast("JsonObject", document), observed
 
 
 @cache
@@ -188,7 +223,9 @@ def _without(
 ) -> Json:
     """The value without what stands at `steps`, which goes to `lifted` by its place."""
     step, *rest = steps
-    if step == "[]" and isinstance(value, list):
+    if step == "[]":
+        if not isinstance(value, list):
+            return value
         return [
             _without(item, tuple(rest), (*at, index), lifted) for index, item in enumerate(value)
         ]

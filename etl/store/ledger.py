@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import any_, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from etl.store.recordset import insert_all, insert_new, upsert
+from etl.store.recordset import as_row, insert_all, insert_new, upsert
 from etl.tables import (
     UUID_,
     persona_sync_state,
@@ -104,7 +104,7 @@ def open_run(
     statement = (
         runs.insert()
         .values(
-            **asdict(run),
+            **as_row(run),
             status=status,
             started_at=func.clock_timestamp(),
             finished_at=None if status == "running" else func.clock_timestamp(),
@@ -124,17 +124,21 @@ def set_counts(connection: Connection, run_id: UUID, counts: Mapping[str, int]) 
 
 
 def close_run(
-    connection: Connection, run_id: UUID, status: str, counts: Mapping[str, int], error: str | None
-) -> datetime:
-    """Closes a run. Returns when, by the database."""
+    connection: Connection, run_id: UUID, status: str, http_requests: int, error: str | None
+) -> dict[str, Any]:
+    """Closes a run. Returns its row: what was counted stands there already, batch by batch."""
     statement = (
         runs.update()
         .where(runs.c.run_id == run_id)
-        .values(status=status, finished_at=func.clock_timestamp(), error=error, **counts)
-        .returning(runs.c.finished_at)
+        .values(
+            status=status,
+            finished_at=func.clock_timestamp(),
+            http_requests=http_requests,
+            error=error,
+        )
+        .returning(runs)
     )
-    finished_at: datetime = connection.execute(statement).scalar_one()
-    return finished_at
+    return dict(connection.execute(statement).mappings().one())
 
 
 def running(connection: Connection) -> dict[str, object] | None:
@@ -152,6 +156,14 @@ def written_since(connection: Connection, run_id: UUID) -> bool:
         runs.c.started_at >= mine, runs.c.run_id != run_id, runs.c.status != "skipped"
     )
     return bool(connection.execute(statement).scalar_one())
+
+
+def latest_attempt(connection: Connection) -> datetime | None:
+    """The time of the last answer that any run has entered."""
+    latest: datetime | None = connection.execute(
+        select(func.max(persona_sync_state.c.last_attempt_at))
+    ).scalar_one()
+    return latest
 
 
 def states(connection: Connection, persona_ids: Sequence[UUID]) -> dict[UUID, State]:
@@ -179,7 +191,7 @@ def live_personas(connection: Connection, persona_ids: Sequence[UUID]) -> dict[U
 
 def save_states(connection: Connection, found: Iterable[State]) -> None:
     """Moves the narrow rows."""
-    upsert(connection, persona_sync_state, [asdict(state) for state in found])
+    upsert(connection, persona_sync_state, [as_row(state) for state in found])
 
 
 def distrust(connection: Connection, persona_ids: Sequence[UUID]) -> None:
@@ -195,10 +207,10 @@ def distrust(connection: Connection, persona_ids: Sequence[UUID]) -> None:
 
 def add_items(connection: Connection, run_id: UUID, items: Iterable[Item]) -> None:
     """What the run did to each; unchanged personas have no row."""
-    rows = [{"run_id": run_id, **asdict(i)} for i in items if i.outcome != "unchanged"]
+    rows = [{"run_id": run_id, **as_row(i)} for i in items if i.outcome != "unchanged"]
     insert_all(connection, run_items, rows)
 
 
 def add_rejections(connection: Connection, run_id: UUID, found: Iterable[Rejection]) -> None:
     """Keeps what was rejected."""
-    insert_new(connection, rejected_payloads, [{"run_id": run_id, **asdict(r)} for r in found])
+    insert_new(connection, rejected_payloads, [{"run_id": run_id, **as_row(r)} for r in found])

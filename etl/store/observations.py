@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import select, text
 
 from etl.fold import Observation
-from etl.store.recordset import encode_rows, insert_new, recordset
+from etl.store.recordset import as_row, encode_rows, insert_new, recordset
 from etl.tables import documents, observations
 
 if TYPE_CHECKING:
@@ -125,7 +124,7 @@ def add_documents(connection: Connection, parts: Iterable[Part]) -> None:
 def add_observations(connection: Connection, found: Mapping[EntityKey, list[Observation]]) -> None:
     """Stores observations; one that is there already stays as it is."""
     rows = [
-        {"kind": kind, "entity_id": entity_id, **asdict(observation)}
+        {"kind": kind, "entity_id": entity_id, **as_row(observation)}
         for (kind, entity_id), group in found.items()
         for observation in group
     ]

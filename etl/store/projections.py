@@ -24,7 +24,7 @@ from etl.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -77,16 +77,16 @@ class Removed:
 def project(connection: Connection, documents: Sequence[Projected]) -> None:
     """Makes the tables say what these documents say. Their versions are written already."""
     changed = [document for document in documents if not document.is_new]
-    owners = _owners(connection, _contested(connection, documents, _ids(changed, "persona")))
-    for document in documents:
-        if document.kind == "persona":
-            _drop_links_of_others(document, owners)
+    contested = _contested(connection, documents, _ids(changed, "persona"))
+    owners = _owners(connection, contested)
+    _drop_links_of_others(documents, {link: owner for link, (owner, _) in owners.items()})
     rows = _rows(documents)
     regained = _rows_of_owners(owners, without=set(_ids(documents, "persona")))
     for table in reversed(projections()):
         ids = _ids(changed, origin(table).kind)
-        if ids and origin(table).shape != "entity":
-            _take_away(connection, table, ids, rows[table.name] + regained.get(table.name, []))
+        if (ids or contested) and origin(table).shape != "entity":
+            kept = rows[table.name] + regained.get(table.name, [])
+            _take_away(connection, table, ids, kept, contested)
     for table in projections():
         upsert(connection, table, rows[table.name])
         upsert(connection, table, regained.get(table.name, []))
@@ -102,9 +102,12 @@ def mark_removed(connection: Connection, removed: Sequence[Removed]) -> None:
         }
         for gone in removed
     ]
-    update(connection, personas, rows, on=["persona_id"])
+    update(connection, personas, rows, on=("persona_id",))
     ids = [gone.persona_id for gone in removed]
-    regained = _rows_of_owners(_owners(connection, _links_of(connection, ids)), without=set(ids))
+    owners = _owners(connection, _links_of(connection, ids))
+    regained = _rows_of_owners(owners, without=set(ids))
+    origins = regained.get(share_link_allowed_origins.name, [])
+    _take_away(connection, share_link_allowed_origins, [], origins, owners.keys())
     for table in projections("persona"):
         upsert(connection, table, regained.get(table.name, []))
 
@@ -118,20 +121,16 @@ def update_observed(connection: Connection, flats: Iterable[Flat]) -> None:
     for table in projections():
         observed = [c.name for c in table.columns if (s := source(c)) and s.observed]
         for_table = rows.get(table.name, [])
-        on = [name for name in (for_table[0] if for_table else ()) if name not in observed]
-        update(connection, table, for_table, on=on, guard=_no_older_copy(table))
+        on = tuple(name for name in (for_table[0] if for_table else ()) if name not in observed)
+        update(connection, table, for_table, on=on, guard=_no_older_copy)
 
 
-def _no_older_copy(table: Table) -> Callable[[FromClause], ColumnElement[bool]]:
+def _no_older_copy(table: Table, incoming: FromClause) -> ColumnElement[bool]:
     """Of a shared document an older copy says nothing about the present."""
-
-    def guard(incoming: FromClause) -> ColumnElement[bool]:
-        if origin(table).kind == "persona":
-            return true()
-        seen, known = incoming.c.updated_at, table.c.updated_at
-        return or_(seen.is_(None), known.is_(None), seen >= known)
-
-    return guard
+    if origin(table).kind == "persona":
+        return true()
+    seen, known = incoming.c.updated_at, table.c.updated_at
+    return or_(seen.is_(None), known.is_(None), seen >= known)
 
 
 def _rows(documents: Sequence[Projected]) -> RowsByTable:
@@ -154,27 +153,38 @@ def _ids(documents: Iterable[Projected], kind: Kind) -> list[UUID]:
 
 
 def _take_away(
-    connection: Connection, table: Table, owners: list[UUID], rows: Sequence[Row]
+    connection: Connection,
+    table: Table,
+    owners: list[UUID],
+    rows: Sequence[Row],
+    links: Collection[UUID],
 ) -> None:
-    """Deletes the rows of these documents that are not among `rows`."""
+    """Deletes the rows of these documents, and the origins of these links, but for `rows`."""
     keep = recordset(list(table.primary_key.columns))
     matches = [table.c[c.name] == keep.c[c.name] for c in table.primary_key.columns]
     connection.execute(
         delete(table)
         .where(_owned_by(table))
         .where(~select(1).select_from(keep).where(*matches).exists()),
-        {"owners": owners, "rows": encode_rows(rows)},
+        {"owners": owners, "links": list(links), "rows": encode_rows(rows)},
     )
 
 
 def _owned_by(table: Table) -> ColumnElement[bool]:
-    """Whether a row stems from one of the documents in the parameter `owners`."""
+    """Whether a row stems from one of the documents in the parameter `owners`.
+
+    An origin also does when its link, which may come from another persona, is among `links`.
+    """
     owners = bindparam("owners", type_=ARRAY(UUID_))
     for column in table.columns:
         if (found := source(column)) and found.path == OWNER:
             return column == any_(owners)
-    return table.c.share_link_id.in_(
-        select(share_links.c.share_link_id).where(share_links.c.persona_id == any_(owners))
+    links = bindparam("links", type_=ARRAY(UUID_))
+    return or_(
+        table.c.share_link_id == any_(links),
+        table.c.share_link_id.in_(
+            select(share_links.c.share_link_id).where(share_links.c.persona_id == any_(owners))
+        ),
     )
 
 
@@ -218,14 +228,18 @@ def _owners(connection: Connection, links: set[UUID]) -> Owners:
     }
 
 
-def _drop_links_of_others(document: Projected, owners: Owners) -> None:
-    for table in (share_links, share_link_allowed_origins):
-        rows = document.flat.rows[table.name]
-        rows[:] = [
-            row
-            for row in rows
-            if owners.get(row["share_link_id"], (document.entity_id,))[0] == document.entity_id
-        ]
+def _drop_links_of_others(documents: Iterable[Projected], owners: dict[UUID, UUID]) -> None:
+    """Leaves each link to its owner: by age, where its claimants could not be looked up."""
+    shown = sorted(
+        (d for d in documents if d.kind == "persona"),
+        key=lambda d: (d.last_changed_at, d.entity_id),
+    )
+    by_age = {r["share_link_id"]: d.entity_id for d in shown for r in d.flat.rows[share_links.name]}
+    owner_of = by_age | owners
+    for document in shown:
+        for table in (share_links, share_link_allowed_origins):
+            rows = document.flat.rows[table.name]
+            rows[:] = [r for r in rows if owner_of[r["share_link_id"]] == document.entity_id]
 
 
 def _rows_of_owners(owners: Owners, *, without: set[UUID]) -> RowsByTable:

@@ -6,14 +6,14 @@ chain anew from all of them. What merely confirms moves `last_observed_at`.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
 from etl.fold import CREATED, REMOVED, Memory, Version, change_of, fold
 from etl.store.observations import add_observations, observations_of, stored_documents
-from etl.store.recordset import encode_rows, insert_all, update
+from etl.store.recordset import as_row, encode_rows, insert_all, update
 from etl.tables import document_versions
 
 if TYPE_CHECKING:
@@ -48,25 +48,31 @@ _HEADS = text("""
 """)
 
 _NEWEST = text("""
-    SELECT k.kind, k.content_hash, max(o.source_updated_at)
+    SELECT k.kind, k.content_hash, o.source_updated_at
       FROM json_to_recordset(CAST(:rows AS json)) AS k(kind text, content_hash bytea)
-      JOIN observations AS o USING (kind, content_hash)
-     GROUP BY k.kind, k.content_hash
-    HAVING max(o.source_updated_at) IS NOT NULL
+     CROSS JOIN LATERAL (
+           SELECT source_updated_at
+             FROM observations
+            WHERE kind = k.kind AND content_hash = k.content_hash
+              AND source_updated_at IS NOT NULL
+            ORDER BY source_updated_at DESC
+            LIMIT 1) AS o
 """)
 
 _CONFIRM = text("""
     UPDATE document_versions AS v
-       SET last_observed_at = k.observed_at
-      FROM (SELECT i.kind, i.entity_id, v.version, max(i.observed_at) AS observed_at
+       SET last_observed_at = greatest(v.last_observed_at, k.observed_at),
+           source_updated_at = least(v.source_updated_at, k.source_updated_at)
+      FROM (SELECT i.kind, i.entity_id, v.version, max(i.observed_at) AS observed_at,
+                   min(i.source_updated_at) AS source_updated_at
               FROM json_to_recordset(CAST(:rows AS json))
-                   AS i(kind text, entity_id uuid, observed_at timestamptz, content_hash bytea)
+                   AS i(kind text, entity_id uuid, observed_at timestamptz, content_hash bytea,
+                        source_updated_at timestamptz)
               JOIN document_versions AS v USING (kind, entity_id, content_hash)
              WHERE v.valid_from <= i.observed_at
                AND (v.valid_to IS NULL OR v.valid_to > i.observed_at)
              GROUP BY i.kind, i.entity_id, v.version) AS k
      WHERE v.kind = k.kind AND v.entity_id = k.entity_id AND v.version = k.version
-       AND v.last_observed_at < k.observed_at
 """)
 
 _FORGET = text("""
@@ -97,6 +103,8 @@ class Moved:
     first_seen_at: datetime
     is_opened: bool
     """False when only its past was put right."""
+    is_first: bool
+    """It had no version before, hence has no rows yet."""
 
 
 def confirm(connection: Connection, found: Mapping[EntityKey, list[Observation]]) -> None:
@@ -107,6 +115,7 @@ def confirm(connection: Connection, found: Mapping[EntityKey, list[Observation]]
             "entity_id": entity_id,
             "observed_at": observation.observed_at,
             "content_hash": observation.content_hash,
+            "source_updated_at": observation.source_updated_at,
         }
         for (kind, entity_id), group in found.items()
         for observation in group
@@ -162,6 +171,7 @@ def extend(
             changes[key][chain[-1].version],
             first_seen_at,
             is_opened=_is_opened(chain[-1], known[key].version),
+            is_first=known[key].version is None,
         )
         for key, chain in {**chains, **rebuilt}.items()
         if chain
@@ -292,7 +302,7 @@ def _write(
         gone = encode_rows({"kind": kind, "entity_id": entity_id} for kind, entity_id in rebuilt)
         connection.execute(_FORGET, {"rows": gone})
     rows = [
-        {"kind": key[0], "entity_id": key[1], **asdict(version), **asdict(change)}
+        {"kind": key[0], "entity_id": key[1], **as_row(version), **as_row(change)}
         for key, chain in {**chains, **rebuilt}.items()
         for version in chain
         if (change := changes.get(key, {}).get(version.version))

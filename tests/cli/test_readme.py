@@ -33,7 +33,8 @@ def test_the_readme_names_each_command() -> None:
 
 
 def test_the_readme_names_each_setting_with_its_default() -> None:
-    rows = dict(re.findall(r"^\| `([a-z_.]+)` \| (.*?)\|", section("## Settings"), flags=re.MULTILINE))
+    table = section("## Settings")
+    rows = dict(re.findall(r"^\| `([a-z_.]+)` \| (.*?)\|", table, flags=re.MULTILINE))
     keys = {f"{section}.{name}": key for (section, name), key in known_keys().items()}
     assert rows.keys() == keys.keys()
     for name, key in keys.items():

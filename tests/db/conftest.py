@@ -1,0 +1,233 @@
+"""A target to copy into: a stand-in API, a migrated database, and `sync` from one to the other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import certifi
+import psycopg
+import pytest
+from psycopg import sql
+from psycopg.rows import dict_row
+
+from etl.jobs.sync import sync
+from etl.sandbox import World, running_sandbox
+from etl.settings import load_settings
+from etl.tables import metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+    from etl.jobs.sync import Summary
+    from etl.sandbox import Sandbox
+
+Row = dict[str, Any]
+
+# What a run moves though nothing changed, besides the observed columns.
+LEDGER = ("persona_sync_state", "runs", "run_items")
+
+
+class Target:
+    """A database and the stand-in API that is copied into it."""
+
+    def __init__(
+        self,
+        url: str,
+        sandbox: Sandbox,
+        folder: Path,
+        schema: str,
+        admin: psycopg.Connection[Row],
+    ) -> None:
+        self.url = url
+        self.admin = admin
+        self.sandbox = sandbox
+        self.world = sandbox.world
+        self.folder = folder
+        self.schema = schema
+        self.reports: list[Summary] = []
+
+    def sync(
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        strict: bool = False,
+        allow_mass_removal: bool = False,
+        **settings: str,
+    ) -> Summary:
+        """Runs the job: settings are named as in the environment, `API__CONCURRENCY="1"`.
+
+        The books are checked on every way out.
+        """
+        wanted = [UUID(persona_id) for persona_id in ids or self.world.persona_ids]
+        reported: list[Summary] = []
+        try:
+            sync(
+                load_settings(self.environment(**settings), cwd=self.folder),
+                wanted,
+                url=self.url,
+                strict=strict,
+                allow_mass_removal=allow_mass_removal,
+                report=reported.append,
+            )
+        finally:
+            self.reports += reported
+            for summary in reported:
+                self.check_books(summary)
+        (summary,) = reported
+        assert summary.counts["requested"] == len(wanted)
+        return summary
+
+    def environment(self, **settings: str) -> dict[str, str]:
+        """What a process needs to copy from this API into this database."""
+        return {
+            "ANAM_API_KEY": self.sandbox.key,
+            "ANAM_API_URL": self.sandbox.url,
+            "PERSONA_ETL_DATABASE__URL": self.url,
+            "PERSONA_ETL_DATABASE__SCHEMA": self.schema,
+            **{f"PERSONA_ETL_{name}": value for name, value in settings.items()},
+        }
+
+    def check_books(self, summary: Summary) -> None:
+        """Every id is accounted for, and the ledger says what the summary says."""
+        counts = summary.counts
+        assert counts["requested"] == sum(counts.values()) - counts["requested"]
+        if summary.finished_at is None:
+            # Postgres is gone: such a run has not succeeded.
+            assert (summary.status, summary.exit_code) == ("failed", 6)
+            return
+        (run,) = self.rows("runs", run_id=summary.run_id)
+        assert {name: run[name] for name in counts} == counts
+        told = ("command", "status", "started_at", "finished_at")
+        numbers = ("value_issues", "new_drift_paths", "http_requests")
+        for name in (*told, *numbers):
+            assert run[name] == getattr(summary, name), name
+        assert run["error"] == (str(summary.error) if summary.error else run["error"])
+        items = Counter(item["outcome"] for item in self.rows("run_items", run_id=summary.run_id))
+        nothing_to_tell = {"requested", "unchanged", "not_attempted"}
+        assert items == Counter({k: n for k, n in counts.items() if n and k not in nothing_to_tell})
+
+    def query(self, statement: str, parameters: Sequence[object] = ()) -> list[Row]:
+        """Runs any SQL in the target's schema, as the tables' owner. Rows, if it gives any."""
+        cursor = self.admin.execute(statement, parameters or None)
+        return list(cursor.fetchall()) if cursor.description else []
+
+    def now(self) -> datetime:
+        """The database's clock."""
+        moment: datetime = self.query("SELECT clock_timestamp() AS now")[0]["now"]
+        return moment
+
+    @contextmanager
+    def at(self, url: str) -> Iterator[None]:
+        """Another database for the length of the block."""
+        before = self.url, self.admin
+        with session(url, self.schema) as admin:
+            self.url, self.admin = url, admin
+            yield
+        self.url, self.admin = before
+
+    def rows(self, table: str, **where: object) -> list[Row]:
+        """The rows of a table that have these values, by its key."""
+        matches: list[sql.Composable] = [
+            sql.SQL("{} = %s").format(sql.Identifier(name)) for name in where
+        ]
+        key = [sql.Identifier(c.name) for c in metadata.tables[table].primary_key.columns]
+        statement = sql.SQL("SELECT * FROM {} WHERE {} ORDER BY {}").format(
+            sql.Identifier(table),
+            sql.SQL(" AND ").join(matches or [sql.SQL("true")]),
+            sql.SQL(", ").join(key),
+        )
+        return list(self.admin.execute(statement, list(where.values())).fetchall())
+
+    def row(self, table: str, **where: object) -> Row:
+        """The one row that has these values."""
+        (found,) = self.rows(table, **where)
+        return found
+
+    def persona(self, persona_id: str) -> Row:
+        """A persona's row."""
+        return self.row("personas", persona_id=UUID(persona_id))
+
+    def versions(self, entity_id: str | UUID) -> list[Row]:
+        """An entity's versions, the oldest first."""
+        return self.rows("document_versions", entity_id=UUID(str(entity_id)))
+
+    def changes(self, entity_id: str | UUID) -> list[str]:
+        """What an entity's versions are."""
+        return [version["change"] for version in self.versions(entity_id)]
+
+    def outcome(self, persona_id: str) -> Row:
+        """What the last run did to a persona."""
+        found = {"run_id": self.reports[-1].run_id, "persona_id": UUID(persona_id)}
+        return self.row("run_items", **found)
+
+    def state(self, persona_id: str) -> Row:
+        """Where a persona stands."""
+        return self.row("persona_sync_state", persona_id=UUID(persona_id))
+
+    def dump(self) -> dict[str, list[Row]]:
+        """Every table, row by row."""
+        return {name: self.rows(name) for name in metadata.tables}
+
+    def stamps(self) -> dict[str, list[str]]:
+        """Which transaction wrote each row: the same again when none was written."""
+        statement = "SELECT xmin::text || ' ' || ctid::text AS stamp FROM {} ORDER BY 1"
+        return {
+            name: [row["stamp"] for row in self.query(statement.format(name))]
+            for name in metadata.tables
+        }
+
+
+@contextmanager
+def session(url: str, schema: str) -> Iterator[psycopg.Connection[Row]]:
+    """A session of the test's own, in autocommit."""
+    with psycopg.connect(url, autocommit=True, row_factory=dict_row) as connection:
+        named = sql.Identifier(schema)
+        connection.execute(sql.SQL("SET search_path TO {}").format(named))
+        connection.execute("SET TimeZone TO 'UTC'")
+        yield connection
+
+
+@pytest.fixture(scope="session")
+def one_authority(tmp_path_factory):
+    """A file with one of the usual certificate authorities."""
+    end = "-----END CERTIFICATE-----\n"
+    file = tmp_path_factory.mktemp("authority") / "one.pem"
+    file.write_text(Path(certifi.where()).read_text().partition(end)[0] + end)
+    return file
+
+
+@pytest.fixture
+def copying(database_url, tmp_path, monkeypatch, one_authority):
+    """What makes a target of a world: count, seed and the like as for the sandbox."""
+    # No TLS is spoken here, and reading all authorities takes longer than a small sync.
+    monkeypatch.setenv("SSL_CERT_FILE", str(one_authority))
+
+    @contextmanager
+    def make(
+        world: World | None = None,
+        *,
+        url: str = database_url,
+        schema: str = "anam",
+        moving: bool = False,
+        **options: Any,
+    ) -> Iterator[Target]:
+        with (
+            running_sandbox(world=world, moving=moving, **options) as sandbox,
+            session(url, schema) as admin,
+        ):
+            yield Target(url, sandbox, tmp_path, schema, admin)
+
+    return make
+
+
+@pytest.fixture
+def target(copying):
+    """A target with a few generated personas, copied once, of which nothing moves by itself."""
+    with copying(count=6) as made:
+        assert made.sync().counts["created"] == 6
+        yield made
