@@ -39,7 +39,7 @@ from etl.store.migration import upgrade
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from etl.jobs.sync import Summary
+    from etl.jobs.summary import Summary
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -686,6 +686,8 @@ OUTCOMES: Final = (
     "failed",
     "not_attempted",
 )
+SUCCESSES: Final = ("created", "updated", "reshaped", "unchanged", "restored")
+FAILURES: Final = ("forbidden", "rejected", "failed")
 
 
 def count(name: str, comment: str) -> Column[int]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from etl.jobs.summary import Summary
     from etl.sandbox import Sandbox
     from etl.settings import Settings
 
@@ -126,7 +127,7 @@ def _change(sandbox: Sandbox) -> str:
 
 def _sync(settings: Settings, ids: list[UUID], url: str, heading: str) -> None:
     from etl.cli.sync import as_text  # noqa: PLC0415
-    from etl.jobs.sync import Summary, sync  # noqa: PLC0415
+    from etl.jobs.sync import sync  # noqa: PLC0415
 
     ended: list[Summary] = []
     sync(settings, ids, url=url, report=ended.append)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from etl.jobs.sync import Summary
+    from etl.jobs.summary import Summary
     from etl.settings import Settings
 
 

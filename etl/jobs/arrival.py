@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -71,54 +72,64 @@ class Backlog:
     times; whoever put one in waits for room before the next request.
     """
 
-    def __init__(self, *, max_items: int, max_bytes: int) -> None:
+    def __init__(self, *, batch_items: int, batch_bytes: int) -> None:
+        """It holds two batches: while one is taken, the next gathers."""
         self._waiting: deque[Arrival] = deque()
         self._bytes = 0
-        self._max_items = max_items
-        self._max_bytes = max_bytes
+        self._batch_items = batch_items
+        self._batch_bytes = batch_bytes
         self._closed = False
-        self._changed = asyncio.Event()
+        # Three events rather than one: nobody is woken for each single arrival.
+        self._any = asyncio.Event()
+        self._enough = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
 
     def put(self, arrival: Arrival) -> None:
         """Adds an arrival, even beyond the bounds."""
         self._waiting.append(arrival)
         self._bytes += arrival.size
-        self._changed.set()
+        self._tell()
 
     def close(self) -> None:
         """Says that nothing more will come."""
         self._closed = True
-        self._changed.set()
+        self._tell()
 
     async def room(self) -> None:
         """Returns when there is room for another arrival."""
-        while len(self._waiting) >= self._max_items or self._bytes >= self._max_bytes:
-            await self._change()
+        await self._room.wait()
 
-    async def take(self, *, max_items: int, max_bytes: int, patience: float) -> list[Arrival]:
-        """The next arrivals, oldest first; none when it is closed and empty.
+    async def take(self, patience: float) -> list[Arrival]:
+        """The next batch, oldest first; none when it is closed and empty.
 
         Waits `patience` seconds for a full batch once the first is there.
         """
-        deadline: float | None = None
-        while not self._closed and len(self._waiting) < max_items and self._bytes < max_bytes:
-            if self._waiting and deadline is None:
-                deadline = time.monotonic() + patience
-            try:
-                async with asyncio.timeout(deadline and max(0.0, deadline - time.monotonic())):
-                    await self._change()
-            except TimeoutError:
-                break
+        await self._any.wait()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._enough.wait(), patience)
         batch: list[Arrival] = []
         size = 0
-        while self._waiting and len(batch) < max_items and (not batch or size < max_bytes):
+        while self._waiting and len(batch) < self._batch_items and size < self._batch_bytes:
             arrival = self._waiting.popleft()
             batch.append(arrival)
             size += arrival.size
         self._bytes -= size
-        self._changed.set()
+        self._tell()
         return batch
 
-    async def _change(self) -> None:
-        self._changed.clear()
-        await self._changed.wait()
+    def _tell(self) -> None:
+        items, size = len(self._waiting), self._bytes
+        _set(self._any, items > 0 or self._closed)
+        _set(
+            self._enough,
+            items >= self._batch_items or size >= self._batch_bytes or self._closed,
+        )
+        _set(self._room, items < 2 * self._batch_items and size < 2 * self._batch_bytes)
+
+
+def _set(event: asyncio.Event, is_so: bool) -> None:
+    if is_so:
+        event.set()
+    else:
+        event.clear()

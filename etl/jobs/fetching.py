@@ -18,15 +18,13 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from etl.jobs.arrival import DatabaseClock
+    from etl.jobs.load import Batch
     from etl.source.client import PersonaClient
 
 # Larger batches cost memory and make a lost one dearer, smaller ones pay the round trips more
 # often.
 BATCH_ITEMS = 250
 BATCH_BYTES = 8 * 1024 * 1024
-# While one batch is loaded the next is fetched.
-BACKLOG_ITEMS = 2 * BATCH_ITEMS
-BACKLOG_BYTES = 2 * BATCH_BYTES
 PATIENCE_SECONDS = 1.0
 
 
@@ -67,18 +65,20 @@ async def fetch_and_load(
     ids: Sequence[UUID],
     client: PersonaClient,
     clock: DatabaseClock,
-    load: Callable[[list[Arrival]], None],
     *,
+    read: Callable[[list[Arrival]], Batch],
+    load: Callable[[Batch], None],
     concurrency: int,
     pace: Pace,
     deadline_seconds: float | None,
 ) -> RunError | None:
-    """Fetches each id and calls `load`, in a thread, with one batch after the other.
+    """Fetches each id; calls `read` and `load`, in threads, with one batch after the other.
 
-    Returns why it stopped early, if it did: a signal, a refused key, a wait that is too long. What
+    While one batch is loaded, which is mostly waiting for Postgres, the next is read. Returns why
+    it stopped early, if it did: a signal, a refused key, a wait that is too long. What `read` or
     `load` raises ends everything.
     """
-    backlog = Backlog(max_items=BACKLOG_ITEMS, max_bytes=BACKLOG_BYTES)
+    backlog = Backlog(batch_items=BATCH_ITEMS, batch_bytes=BATCH_BYTES)
     halt = Halt()
     remaining = iter(ids)
 
@@ -101,15 +101,22 @@ async def fetch_and_load(
             _stop_at_deadline(halt, deadline_seconds)
         fetching = asyncio.create_task(fetch_all())
         watching = asyncio.create_task(cancel_when_told(fetching))
+        loading: asyncio.Task[None] | None = None
         try:
-            while batch := await backlog.take(
-                max_items=BATCH_ITEMS, max_bytes=BATCH_BYTES, patience=PATIENCE_SECONDS
-            ):
-                await asyncio.to_thread(load, batch)
+            while arrivals := await backlog.take(PATIENCE_SECONDS):
+                batch = await asyncio.to_thread(read, arrivals)
+                if loading is not None:
+                    await loading
+                loading = asyncio.create_task(asyncio.to_thread(load, batch))
+            if loading is not None:
+                await loading
         finally:
             watching.cancel()
             fetching.cancel()
-            await asyncio.wait([fetching, watching])
+            # A thread can't be cancelled: its transaction ends before the connection is let go.
+            await asyncio.wait([fetching, watching, *([loading] if loading else [])])
+            if loading is not None and not loading.cancelled():
+                loading.exception()
     if not fetching.cancelled():
         fetching.result()
     return halt.reason

@@ -1,4 +1,4 @@
-"""Loads one batch of arrivals: decode … record, in one transaction that the caller owns."""
+"""Loads one batch of arrivals: reads it, then in one transaction, the caller's, all the rest."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from etl.store.issues import Found, record_issues
 from etl.store.ledger import Item, Rejection, State, add_items, add_rejections, save_states, states
 from etl.store.observations import stored_documents
 from etl.store.projections import Projected, project, update_observed
+from etl.tables import FAILURES, SUCCESSES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,9 +31,6 @@ if TYPE_CHECKING:
     from etl.store.versions import Moved
     from etl.tables import Kind
 
-SUCCESSES = ("created", "updated", "reshaped", "unchanged", "restored")
-FAILURES = ("forbidden", "rejected", "failed")
-
 
 @dataclass(slots=True)
 class Loaded:
@@ -43,18 +41,35 @@ class Loaded:
     new_drift_paths: list[str] = field(default_factory=list)
 
 
-def load(connection: Connection, arrivals: Sequence[Arrival], run_id: UUID) -> Loaded:
-    """Loads arrivals; each persona stands in the batch once.
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Arrivals, read as far as is needed; each persona stands in it once."""
 
-    A 404 is only entered in the ledger: removals are judged together, at the end of the run. Raises
-    the driver's error when Postgres refuses the data; the caller splits the batch then.
-    """
+    arrivals: Sequence[Arrival]
+    known: dict[UUID, State]
+    """Where those personas stood."""
+    readings: list[Reading]
+    """Of the arrivals that have a body."""
+
+
+def read_batch(connection: Connection, arrivals: Sequence[Arrival]) -> Batch:
+    """Decodes, cleans and takes apart what differs from last time. Writes nothing."""
     known = states(connection, [arrival.persona_id for arrival in arrivals])
     readings = [
         read(arrival, arrival.answer, arrival.answer.body, known.get(arrival.persona_id))
         for arrival in arrivals
         if arrival.answer is not None and arrival.answer.body is not None
     ]
+    return Batch(arrivals, known, readings)
+
+
+def load(connection: Connection, batch: Batch, run_id: UUID) -> Loaded:
+    """Compares, observes, versions, projects and records.
+
+    A 404 is only entered in the ledger: removals are judged together, at the end of the run. Raises
+    the driver's error when Postgres refuses the data; the caller splits the batch then.
+    """
+    arrivals, known, readings = batch.arrivals, batch.known, batch.readings
     moved = observe(connection, [reading for reading in readings if reading.is_changed], run_id)
     loaded = _project(connection, readings, moved, run_id)
     now_at: list[State] = []

@@ -6,130 +6,45 @@ The run has its row before work starts, and it is closed on every way out.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
-from collections import Counter
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from sqlalchemy.exc import DBAPIError
-
 from etl.errors import (
     DatabaseError,
-    DeferredError,
     EtlError,
     InterruptedRunError,
-    KeyRefusedError,
     LockedError,
-    PersonaError,
     RunError,
     SafetyStopError,
-    SourceDownError,
 )
 from etl.jobs.arrival import DatabaseClock
+from etl.jobs.batches import Loader
 from etl.jobs.fetching import Pace, fetch_and_load
-from etl.jobs.load import FAILURES, Loaded, load
-from etl.jobs.observe import remove
+from etl.jobs.load import read_batch
+from etl.jobs.removal import remove_missing
+from etl.jobs.summary import Summary, Tally, failures, refusal, status_of
 from etl.payload.decode import loads
 from etl.source.client import PersonaClient
-from etl.store.engine import is_data_error, is_retryable, make_engine, translated
-from etl.store.ledger import (
-    Run,
-    close_orphans,
-    close_run,
-    live_personas,
-    open_run,
-    running,
-    set_counts,
-    written_since,
-)
+from etl.store.engine import make_engine, translated
+from etl.store.ledger import Run, close_orphans, close_run, open_run, running
 from etl.store.lock import WriterLock
 from etl.store.migration import require_head
 from etl.tables import OUTCOMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
     from uuid import UUID
 
     from sqlalchemy import Connection, Engine
 
-    from etl.jobs.arrival import Arrival
     from etl.settings import Settings
-    from etl.store.ledger import Item
-
-logger = logging.getLogger(__name__)
-
-# Removals are few, or a safety stop: one transaction must not grow with the run all the same.
-REMOVALS_AT_ONCE = 500
-# A deadlock or a serialization failure goes away by itself, unless something is badly wrong.
-ATTEMPTS_A_BATCH = 3
-
-
-@dataclass(slots=True)
-class Summary:
-    """What `--json` prints: how a run ended and what it did."""
-
-    run_id: UUID
-    command: str
-    status: str
-    started_at: datetime
-    finished_at: datetime | None
-    counts: dict[str, int]
-    value_issues: int = 0
-    new_drift_paths: int = 0
-    http_requests: int = 0
-    error: EtlError | None = None
-    """Why it ended otherwise than well."""
-
-    @property
-    def exit_code(self) -> int:
-        """Of the command."""
-        return 0 if self.error is None else self.error.exit_code
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What a run has come to so far."""
-
-    requested: int
-    outcomes: Counter[str] = field(default_factory=Counter)
-    value_issues: int = 0
-    new_drift_paths: list[str] = field(default_factory=list)
-    missing: dict[UUID, datetime] = field(default_factory=dict)
-    first_failure: Item | None = None
-
-    def plus(self, loaded: Loaded, arrivals: Sequence[Arrival]) -> _Tally:
-        """With a batch on top."""
-        times = {arrival.persona_id: arrival.observed_at for arrival in arrivals}
-        gone = {i.persona_id: times[i.persona_id] for i in loaded.items if i.outcome == "missing"}
-        return _Tally(
-            self.requested,
-            self.outcomes + Counter(item.outcome for item in loaded.items),
-            self.value_issues + loaded.value_issues,
-            self.new_drift_paths + loaded.new_drift_paths,
-            self.missing | gone,
-            self.first_failure
-            or next((item for item in loaded.items if item.outcome in FAILURES), None),
-        )
-
-    def counts(self) -> dict[str, int]:
-        """By outcome, with `requested` as their sum."""
-        counts = {outcome: self.outcomes[outcome] for outcome in OUTCOMES}
-        counts["not_attempted"] = self.requested - self.outcomes.total()
-        return {"requested": self.requested, **counts}
-
-    def columns(self, client: PersonaClient) -> dict[str, int]:
-        """As the ledger has them."""
-        return {
-            **self.counts(),
-            "value_issues": self.value_issues,
-            "new_drift_paths": len(self.new_drift_paths),
-            "http_requests": client.http_requests,
-        }
 
 
 def sync(
@@ -205,7 +120,7 @@ def _skipped(connection: Connection, run: Run, lock: WriterLock, requested: int)
         "skipped",
         started_at,
         started_at,
-        _Tally(requested).counts(),
+        Tally(requested).counts(),
         error=error,
     )
 
@@ -230,7 +145,7 @@ class _Sync:
         self.client = client
         self.run_row = run
         self.ids = ids
-        self.tally = _Tally(len(ids))
+        self.tally = Tally(len(ids))
         self.started_at = started_at
 
     def run(
@@ -244,14 +159,7 @@ class _Sync:
         """Does the work. Whatever happens, closes the row and reports."""
         error: EtlError | None = None
         try:
-            error = self._copy(connection, allow_mass_removal=allow_mass_removal)
-            drifted = strict or self.settings.safety.drift == "fail"
-            if error is None and drifted and self.tally.new_drift_paths:
-                error = SafetyStopError(
-                    "the API shows fields that the map does not know: "
-                    + ", ".join(self.tally.new_drift_paths)
-                    + "; everything is loaded, they are kept in `extra`"
-                )
+            error = self._copy(connection, strict=strict, allow_mass_removal=allow_mass_removal)
         except RunError as exc:
             error = exc
         except (KeyboardInterrupt, SystemExit):
@@ -262,109 +170,57 @@ class _Sync:
             # A bug: whoever reads the ledger should know that the run ended.
             report(self._closed("failed", f"{type(exc).__name__}, see the traceback", None))
             raise
-        error = error or _failures(self.tally, self.run_row.run_id)
-        status = _status(error)
-        report(self._closed(status, str(error) if error else None, error))
+        report(self._closed(status_of(error), str(error) if error else None, error))
 
-    def _copy(self, connection: Connection, *, allow_mass_removal: bool) -> RunError | None:
-        """Fetches and loads. Returns why the run did not end well, if it did not."""
-        with translated():
-            clock = DatabaseClock.read(connection)
-            connection.rollback()
-            stopped = asyncio.run(self._fetch_and_load(connection, clock))
-            if stopped is None:
-                stopped = self._remove_missing(connection, allow_mass=allow_mass_removal)
-        return stopped or _refusal(self.tally)
+    def _copy(
+        self, connection: Connection, *, strict: bool, allow_mass_removal: bool
+    ) -> EtlError | None:
+        """Fetches, loads and removes. Returns why the run did not end well, if it did not."""
+        safety = self.settings.safety
+        loader = Loader(
+            connection,
+            self.lock,
+            self.run_row.run_id,
+            self.tally,
+            http_requests=lambda: self.client.http_requests,
+            drift_level=logging.INFO if safety.drift == "record" else logging.WARNING,
+        )
+        max_percent = None if allow_mass_removal else safety.max_removed_percent
+        try:
+            with translated(), _seldom_collected():
+                clock = DatabaseClock.read(connection)
+                connection.rollback()
+                stopped: RunError | None = asyncio.run(self._fetch_and_load(loader, clock))
+                if stopped is None:
+                    stopped = remove_missing(loader, self.ids, max_percent=max_percent)
+        finally:
+            self.tally = loader.tally
+        return (
+            stopped
+            or refusal(self.tally)
+            or _unmapped(self.tally, strict=strict or safety.drift == "fail")
+            or failures(self.tally, self.run_row.run_id)
+        )
 
-    async def _fetch_and_load(
-        self, connection: Connection, clock: DatabaseClock
-    ) -> RunError | None:
-        async with self.client:
-            return await fetch_and_load(
-                self.ids,
-                self.client,
-                clock,
-                lambda batch: self._load(connection, batch),
-                concurrency=self.settings.api.concurrency,
-                pace=Pace(self.settings.api.requests_per_second),
-                deadline_seconds=self.settings.safety.run_deadline_seconds,
-            )
-
-    def _load(self, connection: Connection, batch: Sequence[Arrival]) -> None:
-        """Loads a batch; one that fails for its data is split until the culprit is alone."""
-        self._keep_lock(connection)
-        for attempt in range(1, ATTEMPTS_A_BATCH + 1):
-            try:
-                with connection.begin():
-                    loaded = load(connection, batch, self.run_row.run_id)
-                    tally = self.tally.plus(loaded, batch)
-                    set_counts(connection, self.run_row.run_id, tally.columns(self.client))
-            except (DBAPIError, UnicodeEncodeError) as exc:
-                if is_retryable(exc) and attempt < ATTEMPTS_A_BATCH:
-                    continue
-                if not is_data_error(exc) or batch[0].refused is not None:
-                    raise
-                self._split(connection, batch, exc)
-            else:
-                self.tally = tally
-                for path in loaded.new_drift_paths:
-                    level = (
-                        logging.INFO if self.settings.safety.drift == "record" else logging.WARNING
-                    )
-                    logger.log(level, "the API shows a field that is unmapped: %s", path)
-            return
-
-    def _split(self, connection: Connection, batch: Sequence[Arrival], exc: Exception) -> None:
-        if len(batch) > 1:
-            middle = len(batch) // 2
-            self._load(connection, batch[:middle])
-            self._load(connection, batch[middle:])
-            return
-        state = getattr(getattr(exc, "orig", None), "sqlstate", None) or type(exc).__name__
-        refused = replace(batch[0], refused=f"Postgres does not take it ({state})")
-        self._load(connection, [refused])
-
-    def _keep_lock(self, connection: Connection) -> None:
-        """Goes on after a lost lock only if nobody else has written since."""
-        if self.lock.is_alive():
-            return
-        if not self.lock.reacquire():
-            raise LockedError("the lock was lost and another run has taken it")
-        with connection.begin():
-            if written_since(connection, self.run_row.run_id):
-                raise LockedError("the lock was lost and another run has written since")
-
-    def _remove_missing(self, connection: Connection, *, allow_mass: bool) -> RunError | None:
-        """Removes the live personas that the API says are gone, unless they are too many."""
-        missing = self.tally.missing
-        if not missing:
-            return None
-        with connection.begin():
-            seen = live_personas(connection, self.ids)
-        for persona_id in missing.keys() - seen.keys():
-            logger.warning(
-                "persona %s was never seen and the API does not know it: is the id right?",
-                persona_id,
-            )
-        live = [persona_id for persona_id, is_live in seen.items() if is_live]
-        gone = sorted(set(missing) & set(live))
-        percent = self.settings.safety.max_removed_percent
-        if not allow_mass and _is_mass_removal(len(gone), len(live), percent):
-            return SafetyStopError(
-                f"{len(gone)} of {len(live)} live personas are missing; none was removed."
-                " Check that the key is of the right organisation; if they are really gone,"
-                " run again with --allow-mass-removal"
-            )
-        for start in range(0, len(gone), REMOVALS_AT_ONCE):
-            self._keep_lock(connection)
-            with connection.begin():
-                part = [(gone_id, missing[gone_id]) for gone_id in gone[start:][:REMOVALS_AT_ONCE]]
-                remove(connection, part, self.run_row.run_id)
-        return None
+    async def _fetch_and_load(self, loader: Loader, clock: DatabaseClock) -> RunError | None:
+        # Batches are read ahead on a connection of their own: the loader's is in a transaction.
+        with self.engine.connect() as connection:
+            reader = connection.execution_options(isolation_level="AUTOCOMMIT")
+            async with self.client:
+                return await fetch_and_load(
+                    self.ids,
+                    self.client,
+                    clock,
+                    read=lambda arrivals: read_batch(reader, arrivals),
+                    load=loader.load,
+                    concurrency=self.settings.api.concurrency,
+                    pace=Pace(self.settings.api.requests_per_second),
+                    deadline_seconds=self.settings.safety.run_deadline_seconds,
+                )
 
     def _closed(self, status: str, told: str | None, error: EtlError | None) -> Summary:
         """Closes the ledger's row; when Postgres is gone, the next run will."""
-        row: dict[str, Any] = {"finished_at": None, **self.tally.columns(self.client)}
+        row: dict[str, Any] = {"finished_at": None, **self.tally.columns(self.client.http_requests)}
         requests = self.client.http_requests
         try:
             with translated(), self.engine.begin() as connection:
@@ -389,58 +245,28 @@ class _Sync:
         )
 
 
-def _is_mass_removal(gone: int, live: int, percent: float) -> bool:
-    """Design, section 6: more than both 5 and the limit, or all of two or more."""
-    return (gone > 5 and gone * 100 > live * percent) or gone == live >= 2  # noqa: PLR2004
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """Looks for cyclic garbage less often: payloads are many small containers without cycles.
+
+    At Python's own thresholds that search took a tenth of a first load.
+    """
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
-def _refusal(tally: _Tally) -> RunError | None:
-    """Whether the answers together say that it is not about single personas."""
-    outcomes, requested = tally.outcomes, tally.requested
-    if requested >= 2 and outcomes["forbidden"] == requested:  # noqa: PLR2004
-        return KeyRefusedError(
-            f"the API answers 403 for all {requested} personas;"
-            " check the key's permissions and plan"
-        )
-    if requested and outcomes["failed"] == requested:
-        return SourceDownError(
-            f"none of {requested} personas could be fetched; first: {_told(tally.first_failure)}"
-        )
-    return None
-
-
-def _failures(tally: _Tally, run_id: UUID) -> PersonaError | None:
-    """What to tell when some personas were not copied."""
-    first = tally.first_failure
-    if first is None:
+def _unmapped(tally: Tally, *, strict: bool) -> SafetyStopError | None:
+    """Whether a field that is new to us should be looked at by a person."""
+    if not strict or not tally.new_drift_paths:
         return None
-    failed = {outcome: tally.outcomes[outcome] for outcome in FAILURES if tally.outcomes[outcome]}
-    return PersonaError(
-        f"{sum(failed.values())} of {tally.requested} personas were not copied"
-        f" ({', '.join(f'{count} {outcome}' for outcome, count in failed.items())});"
-        f" first: {_told(first)};"
-        f" all are in run_items, run_id {run_id}"
+    return SafetyStopError(
+        "the API shows fields that the map does not know: "
+        + ", ".join(tally.new_drift_paths)
+        + "; everything is loaded, they are kept in `extra`"
     )
-
-
-def _told(item: Item | None) -> str:
-    """What went wrong with one persona, and with which."""
-    if item is None or item.message is None:
-        return "no error was recorded"
-    id_ = str(item.persona_id)
-    return item.message if id_ in item.message else f"persona {id_}: {item.message}"
-
-
-def _status(error: EtlError | None) -> str:
-    """How a run that ended with this error is entered."""
-    match error:
-        case None:
-            return "succeeded"
-        case PersonaError():
-            return "partial"
-        case InterruptedRunError():
-            return "interrupted"
-        case DeferredError():
-            return "deferred"
-        case _:
-            return "failed"

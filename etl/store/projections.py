@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import any_, bindparam, delete, or_, select, text, true
+from sqlalchemy import any_, bindparam, delete, or_, select, true
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from etl.flatten import flatten
+from etl.store.links import (
+    contested_links,
+    leave_to_owners,
+    links_of,
+    owners_of,
+    rows_of_owners,
+)
 from etl.store.recordset import encode_rows, recordset, update, upsert
 from etl.tables import (
     OWNER,
@@ -32,25 +37,9 @@ if TYPE_CHECKING:
     from sqlalchemy.sql import ColumnElement
 
     from etl.flatten import Flat, Row
-    from etl.payload.decode import JsonObject
     from etl.tables import Kind
 
 RowsByTable = dict[str, list["Row"]]
-Owners = dict["UUID", tuple["UUID", "JsonObject"]]
-
-# A share link that two personas show belongs to the one whose open version is younger. The index on
-# documents finds the claimants; a link's id is looked for in lower case, as the API writes it.
-_CLAIMS = text("""
-    SELECT DISTINCT ON (k.share_link_id) k.share_link_id, v.entity_id, d.document
-      FROM json_to_recordset(CAST(:rows AS json)) AS k(share_link_id uuid)
-      JOIN documents AS d
-        ON d.kind = 'persona'
-       AND d.document -> 'shareLinks'
-           @> jsonb_build_array(jsonb_build_object('id', CAST(k.share_link_id AS text)))
-      JOIN document_versions AS v
-        ON v.kind = d.kind AND v.content_hash = d.content_hash AND v.valid_to IS NULL
-     ORDER BY k.share_link_id, v.valid_from DESC, v.entity_id DESC
-""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +66,14 @@ class Removed:
 def project(connection: Connection, documents: Sequence[Projected]) -> None:
     """Makes the tables say what these documents say. Their versions are written already."""
     changed = [document for document in documents if not document.is_new]
-    contested = _contested(connection, documents, _ids(changed, "persona"))
-    owners = _owners(connection, contested)
-    _drop_links_of_others(documents, {link: owner for link, (owner, _) in owners.items()})
+    shown = [d for d in documents if d.kind == "persona"]
+    shown.sort(key=lambda document: (document.last_changed_at, document.entity_id))
+    flats = {document.entity_id: document.flat for document in shown}
+    contested = contested_links(connection, flats.values(), _ids(changed, "persona"))
+    owners = owners_of(connection, contested)
+    leave_to_owners(flats, owners)
     rows = _rows(documents)
-    regained = _rows_of_owners(owners, without=set(_ids(documents, "persona")))
+    regained = rows_of_owners(owners, without=flats.keys())
     for table in reversed(projections()):
         ids = _ids(changed, origin(table).kind)
         if (ids or contested) and origin(table).shape != "entity":
@@ -104,8 +96,8 @@ def mark_removed(connection: Connection, removed: Sequence[Removed]) -> None:
     ]
     update(connection, personas, rows, on=("persona_id",))
     ids = [gone.persona_id for gone in removed]
-    owners = _owners(connection, _links_of(connection, ids))
-    regained = _rows_of_owners(owners, without=set(ids))
+    owners = owners_of(connection, links_of(connection, ids))
+    regained = rows_of_owners(owners, without=ids)
     origins = regained.get(share_link_allowed_origins.name, [])
     _take_away(connection, share_link_allowed_origins, [], origins, owners.keys())
     for table in projections("persona"):
@@ -186,72 +178,3 @@ def _owned_by(table: Table) -> ColumnElement[bool]:
             select(share_links.c.share_link_id).where(share_links.c.persona_id == any_(owners))
         ),
     )
-
-
-def _contested(
-    connection: Connection, documents: Iterable[Projected], changed: list[UUID]
-) -> set[UUID]:
-    """The share links that two personas may claim.
-
-    Those shown twice in the batch, those that another persona has in the table, and those that a
-    changed persona does not show any more.
-    """
-    rows = [row for d in documents for row in d.flat.rows.get(share_links.name, ())]
-    shown = {row["share_link_id"]: row["persona_id"] for row in rows}
-    times = Counter(row["share_link_id"] for row in rows)
-    contested = {link for link, count in times.items() if count > 1}
-    if shown:
-        incoming = recordset([share_links.c.share_link_id])
-        known = connection.execute(
-            select(share_links.c.share_link_id, share_links.c.persona_id).join(
-                incoming, incoming.c.share_link_id == share_links.c.share_link_id
-            ),
-            {"rows": encode_rows({"share_link_id": link} for link in shown)},
-        )
-        contested |= {link for link, owner in known if owner != shown[link]}
-    return contested | (_links_of(connection, changed) - shown.keys())
-
-
-def _links_of(connection: Connection, owners: list[UUID]) -> set[UUID]:
-    statement = select(share_links.c.share_link_id).where(_owned_by(share_links))
-    return set(connection.execute(statement, {"owners": owners}).scalars()) if owners else set()
-
-
-def _owners(connection: Connection, links: set[UUID]) -> Owners:
-    """To whom each of these links belongs, with that persona's document."""
-    if not links:
-        return {}
-    wanted = encode_rows({"share_link_id": link} for link in links)
-    return {
-        row.share_link_id: (row.entity_id, row.document)
-        for row in connection.execute(_CLAIMS, {"rows": wanted})
-    }
-
-
-def _drop_links_of_others(documents: Iterable[Projected], owners: dict[UUID, UUID]) -> None:
-    """Leaves each link to its owner: by age, where its claimants could not be looked up."""
-    shown = sorted(
-        (d for d in documents if d.kind == "persona"),
-        key=lambda d: (d.last_changed_at, d.entity_id),
-    )
-    by_age = {r["share_link_id"]: d.entity_id for d in shown for r in d.flat.rows[share_links.name]}
-    owner_of = by_age | owners
-    for document in shown:
-        for table in (share_links, share_link_allowed_origins):
-            rows = document.flat.rows[table.name]
-            rows[:] = [r for r in rows if owner_of[r["share_link_id"]] == document.entity_id]
-
-
-def _rows_of_owners(owners: Owners, *, without: set[UUID]) -> RowsByTable:
-    """The rows of links whose owners are not being written themselves.
-
-    Without the observed columns: nobody has seen those just now.
-    """
-    rows: RowsByTable = {}
-    for link, (owner, document) in owners.items():
-        if owner not in without:
-            flat = flatten("persona", owner, document, "stored")
-            for table in (share_links, share_link_allowed_origins):
-                found = [row for row in flat.rows[table.name] if row["share_link_id"] == link]
-                rows.setdefault(table.name, []).extend(found)
-    return rows

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from etl.jobs.sync import Summary
+    from etl.jobs.summary import Summary
     from etl.sandbox import Sandbox
 
 Row = dict[str, Any]

@@ -381,7 +381,7 @@ def test_an_empty_version_of_everything_is_a_persona_too(copying):
 
 
 def test_more_personas_than_fit_a_batch_are_copied(copying):
-    with copying(count=560) as target:
-        assert target.sync(API__CONCURRENCY="32").counts["created"] == 560
-        assert target.sync(API__CONCURRENCY="32").counts["unchanged"] == 560
-        assert len(target.rows("personas")) == 560
+    with copying(count=300) as target:
+        assert target.sync(API__CONCURRENCY="32").counts["created"] == 300
+        assert target.sync(API__CONCURRENCY="32").counts["unchanged"] == 300
+        assert len(target.rows("personas")) == 300

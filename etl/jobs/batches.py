@@ -1,0 +1,96 @@
+"""Batches on their way into Postgres: a transaction each, split when Postgres refuses the data."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import DBAPIError
+
+from etl.errors import LockedError
+from etl.jobs.load import load, read_batch
+from etl.store.engine import is_data_error, is_retryable
+from etl.store.ledger import set_counts, written_since
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from uuid import UUID
+
+    from sqlalchemy import Connection
+
+    from etl.jobs.arrival import Arrival
+    from etl.jobs.load import Batch
+    from etl.jobs.summary import Tally
+    from etl.store.lock import WriterLock
+
+logger = logging.getLogger(__name__)
+
+# A deadlock or a serialization failure goes away by itself, unless something is badly wrong.
+ATTEMPTS_A_BATCH = 3
+
+
+class Loader:
+    """Loads a run's batches, one after the other, and keeps its tally."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        lock: WriterLock,
+        run_id: UUID,
+        tally: Tally,
+        *,
+        http_requests: Callable[[], int],
+        drift_level: int,
+    ) -> None:
+        self.connection = connection
+        self.lock = lock
+        self.run_id = run_id
+        self.tally = tally
+        self.http_requests = http_requests
+        self.drift_level = drift_level
+
+    def load(self, batch: Batch) -> None:
+        """Loads a batch; one that fails for its data is split until the culprit is alone."""
+        self.keep_lock()
+        for attempt in range(1, ATTEMPTS_A_BATCH + 1):
+            try:
+                with self.connection.begin():
+                    loaded = load(self.connection, batch, self.run_id)
+                    tally = self.tally.plus(loaded, batch.arrivals)
+                    set_counts(self.connection, self.run_id, tally.columns(self.http_requests()))
+            except (DBAPIError, UnicodeEncodeError) as exc:
+                if is_retryable(exc) and attempt < ATTEMPTS_A_BATCH:
+                    continue
+                if not is_data_error(exc) or batch.arrivals[0].refused is not None:
+                    raise
+                self._split(batch.arrivals, exc)
+            else:
+                self.tally = tally
+                for path in loaded.new_drift_paths:
+                    logger.log(self.drift_level, "the API shows a field that is unmapped: %s", path)
+            return
+
+    def keep_lock(self) -> None:
+        """Goes on after a lost lock only if nobody else has written since."""
+        if self.lock.is_alive():
+            return
+        if not self.lock.reacquire():
+            raise LockedError("the lock was lost and another run has taken it")
+        with self.connection.begin():
+            if written_since(self.connection, self.run_id):
+                raise LockedError("the lock was lost and another run has written since")
+
+    def _split(self, arrivals: Sequence[Arrival], exc: Exception) -> None:
+        middle = len(arrivals) // 2
+        if middle:
+            self._load_again(arrivals[:middle])
+            self._load_again(arrivals[middle:])
+            return
+        state = getattr(getattr(exc, "orig", None), "sqlstate", None) or type(exc).__name__
+        self._load_again([replace(arrivals[0], refused=f"Postgres does not take it ({state})")])
+
+    def _load_again(self, arrivals: Sequence[Arrival]) -> None:
+        with self.connection.begin():
+            batch = read_batch(self.connection, arrivals)
+        self.load(batch)

@@ -1,0 +1,62 @@
+"""Removals: the 404s of a run, judged together at its end, and applied unless they are too many."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from etl.errors import SafetyStopError
+from etl.jobs.observe import remove
+from etl.store.ledger import live_personas
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from etl.jobs.batches import Loader
+
+logger = logging.getLogger(__name__)
+
+# Removals are few, or a safety stop: one transaction must not grow with the run all the same.
+REMOVALS_AT_ONCE = 500
+
+
+def remove_missing(
+    loader: Loader, ids: Sequence[UUID], *, max_percent: float | None
+) -> SafetyStopError | None:
+    """Removes the live personas that the API says are gone.
+
+    Returns the reason when they are too many, and then none is removed. `max_percent` is of the
+    live personas among `ids`; None: any number may go.
+    """
+    missing, connection = loader.tally.missing, loader.connection
+    if not missing:
+        return None
+    with connection.begin():
+        seen = live_personas(connection, ids)
+    for persona_id in missing.keys() - seen.keys():
+        logger.warning(
+            "persona %s was never seen and the API does not know it: is the id right?", persona_id
+        )
+    live = [persona_id for persona_id, is_live in seen.items() if is_live]
+    gone = sorted(set(missing) & set(live))
+    if max_percent is not None and is_mass_removal(len(gone), len(live), max_percent):
+        return SafetyStopError(
+            f"{len(gone)} of {len(live)} live personas are missing; none was removed."
+            " Check that the key is of the right organisation; if they are really gone,"
+            " run again with --allow-mass-removal"
+        )
+    for start in range(0, len(gone), REMOVALS_AT_ONCE):
+        loader.keep_lock()
+        part = [(gone_id, missing[gone_id]) for gone_id in gone[start:][:REMOVALS_AT_ONCE]]
+        with connection.begin():
+            remove(connection, part, loader.run_id)
+    return None
+
+
+def is_mass_removal(gone: int, live: int, percent: float) -> bool:
+    """Whether so many are gone that it is more likely a mistake: of the key, or of the API.
+
+    More than both five and the limit, or all of two or more.
+    """
+    return (gone > 5 and gone * 100 > live * percent) or gone == live >= 2  # noqa: PLR2004

@@ -1,0 +1,142 @@
+"""What a run has come to, and what that means: its status, its error, its exit code."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from etl.errors import (
+    DeferredError,
+    EtlError,
+    InterruptedRunError,
+    KeyRefusedError,
+    PersonaError,
+    RunError,
+    SourceDownError,
+)
+from etl.tables import FAILURES, OUTCOMES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from etl.jobs.arrival import Arrival
+    from etl.jobs.load import Loaded
+    from etl.store.ledger import Item
+
+
+@dataclass(slots=True)
+class Summary:
+    """What `--json` prints: how a run ended and what it did."""
+
+    run_id: UUID
+    command: str
+    status: str
+    started_at: datetime
+    finished_at: datetime | None
+    counts: dict[str, int]
+    value_issues: int = 0
+    new_drift_paths: int = 0
+    http_requests: int = 0
+    error: EtlError | None = None
+    """Why it ended otherwise than well."""
+
+    @property
+    def exit_code(self) -> int:
+        """Of the command."""
+        return 0 if self.error is None else self.error.exit_code
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a run has come to so far."""
+
+    requested: int
+    outcomes: Counter[str] = field(default_factory=Counter)
+    value_issues: int = 0
+    new_drift_paths: list[str] = field(default_factory=list)
+    missing: dict[UUID, datetime] = field(default_factory=dict)
+    first_failure: Item | None = None
+
+    def plus(self, loaded: Loaded, arrivals: Sequence[Arrival]) -> Tally:
+        """With a batch on top."""
+        times = {arrival.persona_id: arrival.observed_at for arrival in arrivals}
+        gone = {i.persona_id: times[i.persona_id] for i in loaded.items if i.outcome == "missing"}
+        return Tally(
+            self.requested,
+            self.outcomes + Counter(item.outcome for item in loaded.items),
+            self.value_issues + loaded.value_issues,
+            self.new_drift_paths + loaded.new_drift_paths,
+            self.missing | gone,
+            self.first_failure
+            or next((item for item in loaded.items if item.outcome in FAILURES), None),
+        )
+
+    def counts(self) -> dict[str, int]:
+        """By outcome, with `requested` as their sum."""
+        counts = {outcome: self.outcomes[outcome] for outcome in OUTCOMES}
+        counts["not_attempted"] = self.requested - self.outcomes.total()
+        return {"requested": self.requested, **counts}
+
+    def columns(self, http_requests: int) -> dict[str, int]:
+        """As the ledger has them."""
+        return {
+            **self.counts(),
+            "value_issues": self.value_issues,
+            "new_drift_paths": len(self.new_drift_paths),
+            "http_requests": http_requests,
+        }
+
+
+def refusal(tally: Tally) -> RunError | None:
+    """Whether the answers together say that it is not about single personas."""
+    outcomes, requested = tally.outcomes, tally.requested
+    if requested >= 2 and outcomes["forbidden"] == requested:  # noqa: PLR2004
+        return KeyRefusedError(
+            f"the API answers 403 for all {requested} personas;"
+            " check the key's permissions and plan"
+        )
+    if requested and outcomes["failed"] == requested:
+        return SourceDownError(
+            f"none of {requested} personas could be fetched; first: {_told(tally.first_failure)}"
+        )
+    return None
+
+
+def failures(tally: Tally, run_id: UUID) -> PersonaError | None:
+    """What to tell when some personas were not copied."""
+    first = tally.first_failure
+    if first is None:
+        return None
+    failed = {outcome: tally.outcomes[outcome] for outcome in FAILURES if tally.outcomes[outcome]}
+    return PersonaError(
+        f"{sum(failed.values())} of {tally.requested} personas were not copied"
+        f" ({', '.join(f'{count} {outcome}' for outcome, count in failed.items())});"
+        f" first: {_told(first)};"
+        f" all are in run_items, run_id {run_id}"
+    )
+
+
+def _told(item: Item | None) -> str:
+    """What went wrong with one persona, and with which."""
+    if item is None or item.message is None:
+        return "no error was recorded"
+    id_ = str(item.persona_id)
+    return item.message if id_ in item.message else f"persona {id_}: {item.message}"
+
+
+def status_of(error: EtlError | None) -> str:
+    """How a run that ended with this error is entered."""
+    match error:
+        case None:
+            return "succeeded"
+        case PersonaError():
+            return "partial"
+        case InterruptedRunError():
+            return "interrupted"
+        case DeferredError():
+            return "deferred"
+        case _:
+            return "failed"

@@ -1,0 +1,116 @@
+"""To whom a share link belongs: of the personas that show it, to the one whose version is younger.
+
+A link's claimants are found through an index on the documents, by its id in lower case, as the API
+writes ids. In other letters it goes to the youngest persona of the batch that shows it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from sqlalchemy import any_, bindparam, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from etl.flatten import flatten
+from etl.store.recordset import encode_rows, recordset
+from etl.tables import UUID_, share_link_allowed_origins, share_links
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from uuid import UUID
+
+    from sqlalchemy import Connection
+
+    from etl.flatten import Flat, Row
+    from etl.payload.decode import JsonObject
+
+Owners = dict["UUID", tuple["UUID", "JsonObject"]]
+"""By link: its owner, and that persona's document in force."""
+
+_TABLES = (share_links, share_link_allowed_origins)
+
+_CLAIMS = text("""
+    SELECT DISTINCT ON (k.share_link_id) k.share_link_id, v.entity_id, d.document
+      FROM json_to_recordset(CAST(:rows AS json)) AS k(share_link_id uuid)
+      JOIN documents AS d
+        ON d.kind = 'persona'
+       AND d.document -> 'shareLinks'
+           @> jsonb_build_array(jsonb_build_object('id', CAST(k.share_link_id AS text)))
+      JOIN document_versions AS v
+        ON v.kind = d.kind AND v.content_hash = d.content_hash AND v.valid_to IS NULL
+     ORDER BY k.share_link_id, v.valid_from DESC, v.entity_id DESC
+""")
+
+
+def contested_links(
+    connection: Connection, shown: Iterable[Flat], changed: Sequence[UUID]
+) -> set[UUID]:
+    """The share links that two personas may claim.
+
+    Those shown twice in the batch, those that another persona has in the table, and those that a
+    changed persona does not show any more.
+    """
+    rows = [row for flat in shown for row in flat.rows[share_links.name]]
+    shown_by = {row["share_link_id"]: row["persona_id"] for row in rows}
+    times = Counter(row["share_link_id"] for row in rows)
+    contested = {link for link, count in times.items() if count > 1}
+    if shown_by:
+        incoming = recordset([share_links.c.share_link_id])
+        known = connection.execute(
+            select(share_links.c.share_link_id, share_links.c.persona_id).join(
+                incoming, incoming.c.share_link_id == share_links.c.share_link_id
+            ),
+            {"rows": encode_rows({"share_link_id": link} for link in shown_by)},
+        )
+        contested |= {link for link, owner in known if owner != shown_by[link]}
+    return contested | (links_of(connection, changed) - shown_by.keys())
+
+
+def links_of(connection: Connection, personas: Sequence[UUID]) -> set[UUID]:
+    """The links that these personas have in the table."""
+    if not personas:
+        return set()
+    wanted = bindparam("personas", type_=ARRAY(UUID_))
+    statement = select(share_links.c.share_link_id).where(share_links.c.persona_id == any_(wanted))
+    return set(connection.execute(statement, {"personas": personas}).scalars())
+
+
+def owners_of(connection: Connection, links: Collection[UUID]) -> Owners:
+    """To whom each of these links belongs; those that nobody shows any more are absent."""
+    if not links:
+        return {}
+    wanted = encode_rows({"share_link_id": link} for link in links)
+    return {
+        row.share_link_id: (row.entity_id, row.document)
+        for row in connection.execute(_CLAIMS, {"rows": wanted})
+    }
+
+
+def leave_to_owners(flats: Mapping[UUID, Flat], owners: Owners) -> None:
+    """Takes the links of others out of these personas' rows. `flats`: the oldest version first."""
+    owner_of = {
+        row["share_link_id"]: persona_id
+        for persona_id, flat in flats.items()
+        for row in flat.rows[share_links.name]
+    }
+    owner_of |= {link: owner for link, (owner, _) in owners.items()}
+    for persona_id, flat in flats.items():
+        for table in _TABLES:
+            rows = flat.rows[table.name]
+            rows[:] = [row for row in rows if owner_of[row["share_link_id"]] == persona_id]
+
+
+def rows_of_owners(owners: Owners, *, without: Collection[UUID]) -> dict[str, list[Row]]:
+    """The rows of links whose owners are not being written themselves, by table.
+
+    Without the observed columns: nobody has seen those just now.
+    """
+    rows: dict[str, list[Row]] = {}
+    for link, (owner, document) in owners.items():
+        if owner not in without:
+            flat = flatten("persona", owner, document, "stored")
+            for table in _TABLES:
+                found = [row for row in flat.rows[table.name] if row["share_link_id"] == link]
+                rows.setdefault(table.name, []).extend(found)
+    return rows
