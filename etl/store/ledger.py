@@ -106,8 +106,8 @@ def open_run(
         .values(
             **as_row(run),
             status=status,
-            started_at=func.clock_timestamp(),
-            finished_at=None if status == "running" else func.clock_timestamp(),
+            started_at=func.statement_timestamp(),
+            finished_at=None if status == "running" else func.statement_timestamp(),
             requested=requested,
             not_attempted=requested,
             error=error,
