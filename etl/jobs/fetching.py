@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 BATCH_ITEMS = 250
 BATCH_BYTES = 8 * 1024 * 1024
 PATIENCE_SECONDS = 1.0
+# Reading is all Python: in a thread beside the event loop it made a run a third slower, as the two
+# take turns (bench/load.py). A big batch would hold up the timeouts of others, so it goes aside.
+READ_ASIDE_BYTES = 4 * 1024 * 1024
 
 
 class Halt:
@@ -72,7 +75,7 @@ async def fetch_and_load(
     pace: Pace,
     deadline_seconds: float | None,
 ) -> RunError | None:
-    """Fetches each id; calls `read` and `load`, in threads, with one batch after the other.
+    """Fetches each id; calls `read`, then `load` in a thread, with one batch after the other.
 
     While one batch is loaded, which is mostly waiting for Postgres, the next is read. Returns why
     it stopped early, if it did: a signal, a refused key, a wait that is too long. What `read` or
@@ -104,7 +107,7 @@ async def fetch_and_load(
         loading: asyncio.Task[None] | None = None
         try:
             while arrivals := await backlog.take(PATIENCE_SECONDS):
-                batch = await asyncio.to_thread(read, arrivals)
+                batch = await _read(read, arrivals)
                 if loading is not None:
                     await loading
                 loading = asyncio.create_task(asyncio.to_thread(load, batch))
@@ -120,6 +123,12 @@ async def fetch_and_load(
     if not fetching.cancelled():
         fetching.result()
     return halt.reason
+
+
+async def _read(read: Callable[[list[Arrival]], Batch], arrivals: list[Arrival]) -> Batch:
+    if sum(arrival.size for arrival in arrivals) < READ_ASIDE_BYTES:
+        return read(arrivals)
+    return await asyncio.to_thread(read, arrivals)
 
 
 async def _work(
