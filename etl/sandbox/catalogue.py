@@ -10,6 +10,7 @@ import string
 import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from etl.sandbox import prose
 from etl.sandbox.prose import likely
@@ -54,7 +55,7 @@ def avatar(rng: Random) -> Json:
     """A face; its `videoUrl` is without the signature, which the world adds at each fetch."""
     face = rng.choice(("Liv", "Gabriel", "Astrid", "Evelyn", "Kevin", "Sófia", "結衣", "Pablo"))
     scene = rng.choice(("home", "desk", "office", "table", "window", "outdoor"))
-    slug = f"{face.lower()}_{scene}"
+    slug = quote(f"{face.lower()}_{scene}")
     created, updated = created_and_updated(rng)
     versions = ["v1", "v2", "cara-4-3", "cara-4-latest"][: rng.randint(1, 4)]
     video = f"https://anam-prod.r2.cloudflarestorage.com/avatars/v2/{slug}/idling_video.mp4"

@@ -81,7 +81,7 @@ class PersonaClient:
             self._peer = f"the proxy {host_and_port(self._proxy)}"
 
     async def __aenter__(self) -> Self:
-        new_transport = self._new_transport or transports(self._proxy)
+        new_transport = self._new_transport or transports(self._base_url, self._proxy)
         # Last in, first out: with little to do, few connections stay warm instead of many cold.
         self._idle: asyncio.LifoQueue[httpx.AsyncBaseTransport] = asyncio.LifoQueue()
         async with contextlib.AsyncExitStack() as stack:

@@ -6,6 +6,7 @@ No .netrc is read, so nothing but the key that was passed in ever becomes the Au
 from __future__ import annotations
 
 import contextlib
+import ssl
 from importlib import metadata
 from typing import TYPE_CHECKING
 from urllib.request import getproxies, proxy_bypass
@@ -63,17 +64,20 @@ def proxy_for(url: httpx.URL) -> httpx.URL | None:
     raise UsageError("HTTPS_PROXY or ALL_PROXY: not a usable proxy; it looks like http://host:3128")
 
 
-def transports(proxy: httpx.URL | None) -> Callable[[], httpx.AsyncBaseTransport]:
+def transports(url: httpx.URL, proxy: httpx.URL | None) -> Callable[[], httpx.AsyncBaseTransport]:
     """Return a maker of transports of one connection each, which share one TLS context.
 
     One connection each, as httpx's pool slows with the connections in it: 64 workers got 300
     answers a second out of one pool, 1 200 out of 64. One context, as reading the CA certificates
-    takes tens of milliseconds. SSL_CERT_FILE and SSL_CERT_DIR replace certifi's.
+    takes tens of milliseconds; plain http, on loopback, gets one that trusts nobody. SSL_CERT_FILE
+    and SSL_CERT_DIR replace certifi's.
     """
-    try:
-        context = httpx.create_ssl_context()
-    except OSError as exc:
-        raise UsageError(f"SSL_CERT_FILE or SSL_CERT_DIR: {exc.strerror or exc}") from exc
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if url.scheme == "https":
+        try:
+            context = httpx.create_ssl_context()
+        except OSError as exc:
+            raise UsageError(f"SSL_CERT_FILE or SSL_CERT_DIR: {exc.strerror or exc}") from exc
     limits = httpx.Limits(max_connections=1)
     return lambda: httpx.AsyncHTTPTransport(
         verify=context, limits=limits, proxy=httpx.Proxy(proxy) if proxy else None

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import certifi
 import psycopg
 import pytest
 from psycopg import sql
@@ -192,21 +191,9 @@ def session(url: str, schema: str) -> Iterator[psycopg.Connection[Row]]:
         yield connection
 
 
-@pytest.fixture(scope="session")
-def one_authority(tmp_path_factory):
-    """A file with one of the usual certificate authorities."""
-    end = "-----END CERTIFICATE-----\n"
-    file = tmp_path_factory.mktemp("authority") / "one.pem"
-    file.write_text(Path(certifi.where()).read_text().partition(end)[0] + end)
-    return file
-
-
 @pytest.fixture
-def copying(database_url, tmp_path, monkeypatch, one_authority):
+def copying(database_url, tmp_path):
     """What makes a target of a world: count, seed and the like as for the sandbox."""
-    # No TLS is spoken here, and reading all authorities takes longer than a small sync.
-    monkeypatch.setenv("SSL_CERT_FILE", str(one_authority))
-
     @contextmanager
     def make(
         world: World | None = None,

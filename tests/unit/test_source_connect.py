@@ -104,11 +104,11 @@ def test_an_unusable_proxy_is_a_matter_of_settings_and_its_password_is_not_told(
 def test_a_missing_file_of_certificates_is_a_matter_of_settings(monkeypatch, tmp_path):
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
     with pytest.raises(UsageError, match="SSL_CERT_FILE"):
-        transports(None)
+        transports(httpx.URL("https://api.anam.ai"), None)
 
 
 def test_an_empty_file_of_certificates_is_a_matter_of_settings(monkeypatch, tmp_path):
     (tmp_path / "empty.pem").touch()
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "empty.pem"))
     with pytest.raises(UsageError, match="SSL_CERT_FILE"):
-        transports(None)
+        transports(httpx.URL("https://api.anam.ai"), None)
