@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -21,6 +20,7 @@ from etl.tables import metadata
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
+    from pathlib import Path
 
     from etl.jobs.summary import Summary
     from etl.sandbox import Sandbox
@@ -194,6 +194,7 @@ def session(url: str, schema: str) -> Iterator[psycopg.Connection[Row]]:
 @pytest.fixture
 def copying(database_url, tmp_path):
     """What makes a target of a world: count, seed and the like as for the sandbox."""
+
     @contextmanager
     def make(
         world: World | None = None,
