@@ -13,6 +13,7 @@ from sqlalchemy import any_, bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from etl.flatten import flatten
+from etl.store.observations import stored_documents
 from etl.store.recordset import encode_rows, recordset
 from etl.tables import UUID_, share_link_allowed_origins, share_links
 
@@ -23,15 +24,16 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from etl.flatten import Flat, Row
-    from etl.payload.decode import JsonObject
+    from etl.store.observations import ContentKey
 
-Owners = dict["UUID", tuple["UUID", "JsonObject"]]
-"""By link: its owner, and that persona's document in force."""
+Owners = dict["UUID", tuple["UUID", bytes]]
+"""By link: its owner, and the hash of that persona's document in force."""
 
 _TABLES = (share_links, share_link_allowed_origins)
 
-_CLAIMS = text("""
-    SELECT DISTINCT ON (k.share_link_id) k.share_link_id, v.entity_id, d.document
+# Each link is looked up through the index, and compared with all links of each document found …
+_CLAIMS_OF_FEW = text("""
+    SELECT DISTINCT ON (k.share_link_id) k.share_link_id, v.entity_id, v.content_hash
       FROM json_to_recordset(CAST(:rows AS json)) AS k(share_link_id uuid)
       JOIN documents AS d
         ON d.kind = 'persona'
@@ -41,6 +43,25 @@ _CLAIMS = text("""
         ON v.kind = d.kind AND v.content_hash = d.content_hash AND v.valid_to IS NULL
      ORDER BY k.share_link_id, v.valid_from DESC, v.entity_id DESC
 """)
+
+# … which is quadratic for a persona with very many: then the documents in force are read once.
+_CLAIMS_OF_MANY = text("""
+    WITH shown AS MATERIALIZED (
+           SELECT link ->> 'id' AS id, v.entity_id, v.content_hash, v.valid_from
+             FROM document_versions AS v
+             JOIN documents AS d USING (kind, content_hash)
+            CROSS JOIN LATERAL jsonb_array_elements(
+                  CASE jsonb_typeof(d.document -> 'shareLinks')
+                       WHEN 'array' THEN d.document -> 'shareLinks' ELSE '[]' END) AS link
+            WHERE v.kind = 'persona' AND v.valid_to IS NULL),
+         wanted AS MATERIALIZED (
+           SELECT CAST(share_link_id AS text) AS id, share_link_id
+             FROM json_to_recordset(CAST(:rows AS json)) AS k(share_link_id uuid))
+    SELECT DISTINCT ON (share_link_id) share_link_id, entity_id, content_hash
+      FROM wanted JOIN shown USING (id)
+     ORDER BY share_link_id, valid_from DESC, entity_id DESC
+""")
+_FEW = 50
 
 
 def contested_links(
@@ -80,10 +101,11 @@ def owners_of(connection: Connection, links: Collection[UUID]) -> Owners:
     """To whom each of these links belongs; those that nobody shows any more are absent."""
     if not links:
         return {}
+    claims = _CLAIMS_OF_FEW if len(links) <= _FEW else _CLAIMS_OF_MANY
     wanted = encode_rows({"share_link_id": link} for link in links)
     return {
-        row.share_link_id: (row.entity_id, row.document)
-        for row in connection.execute(_CLAIMS, {"rows": wanted})
+        row.share_link_id: (row.entity_id, row.content_hash)
+        for row in connection.execute(claims, {"rows": wanted})
     }
 
 
@@ -101,16 +123,25 @@ def leave_to_owners(flats: Mapping[UUID, Flat], owners: Owners) -> None:
             rows[:] = [row for row in rows if owner_of[row["share_link_id"]] == persona_id]
 
 
-def rows_of_owners(owners: Owners, *, without: Collection[UUID]) -> dict[str, list[Row]]:
+def rows_of_owners(
+    connection: Connection, owners: Owners, *, without: Collection[UUID]
+) -> dict[str, list[Row]]:
     """The rows of links whose owners are not being written themselves, by table.
 
     Without the observed columns: nobody has seen those just now.
     """
+    links_by_owner: dict[tuple[UUID, bytes], set[UUID]] = {}
+    for link, owner in owners.items():
+        if owner[0] not in without:
+            links_by_owner.setdefault(owner, set()).add(link)
     rows: dict[str, list[Row]] = {}
-    for link, (owner, document) in owners.items():
-        if owner not in without:
-            flat = flatten("persona", owner, document, "stored")
-            for table in _TABLES:
-                found = [row for row in flat.rows[table.name] if row["share_link_id"] == link]
-                rows.setdefault(table.name, []).extend(found)
+    if not links_by_owner:
+        return rows
+    contents: set[ContentKey] = {("persona", content) for _, content in links_by_owner}
+    documents = stored_documents(connection, contents)
+    for (persona_id, content), links in links_by_owner.items():
+        flat = flatten("persona", persona_id, documents["persona", content], "stored")
+        for table in _TABLES:
+            found = [row for row in flat.rows[table.name] if row["share_link_id"] in links]
+            rows.setdefault(table.name, []).extend(found)
     return rows

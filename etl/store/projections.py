@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import any_, bindparam, delete, or_, select, true
+from sqlalchemy import any_, bindparam, delete, or_, select, true, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from etl.store.links import (
@@ -73,7 +73,7 @@ def project(connection: Connection, documents: Sequence[Projected]) -> None:
     owners = owners_of(connection, contested)
     leave_to_owners(flats, owners)
     rows = _rows(documents)
-    regained = rows_of_owners(owners, without=flats.keys())
+    regained = rows_of_owners(connection, owners, without=flats.keys())
     for table in reversed(projections()):
         ids = _ids(changed, origin(table).kind)
         if (ids or contested) and origin(table).shape != "entity":
@@ -97,7 +97,7 @@ def mark_removed(connection: Connection, removed: Sequence[Removed]) -> None:
     update(connection, personas, rows, on=("persona_id",))
     ids = [gone.persona_id for gone in removed]
     owners = owners_of(connection, links_of(connection, ids))
-    regained = rows_of_owners(owners, without=ids)
+    regained = rows_of_owners(connection, owners, without=ids)
     origins = regained.get(share_link_allowed_origins.name, [])
     _take_away(connection, share_link_allowed_origins, [], origins, owners.keys())
     for table in projections("persona"):
@@ -152,13 +152,13 @@ def _take_away(
     links: Collection[UUID],
 ) -> None:
     """Deletes the rows of these documents, and the origins of these links, but for `rows`."""
-    keep = recordset(list(table.primary_key.columns))
-    matches = [table.c[c.name] == keep.c[c.name] for c in table.primary_key.columns]
+    key = list(table.primary_key.columns)
+    # A set operation hashes; NOT EXISTS on rows that the planner can't count may be quadratic.
+    stale = select(*key).where(_owned_by(table)).except_(select(*recordset(key).columns))
+    kept = encode_rows({c.name: row[c.name] for c in key} for row in rows)
     connection.execute(
-        delete(table)
-        .where(_owned_by(table))
-        .where(~select(1).select_from(keep).where(*matches).exists()),
-        {"owners": owners, "links": list(links), "rows": encode_rows(rows)},
+        delete(table).where(tuple_(*key).in_(stale)),
+        {"owners": owners, "links": list(links), "rows": kept},
     )
 
 

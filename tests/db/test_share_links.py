@@ -243,3 +243,21 @@ def test_a_claimant_that_cannot_be_fetched_keeps_its_claim(sharing):
     sharing.sandbox.script(FIRST, Fault(status=400))
     copy(sharing, FIRST, SECOND)
     assert owner(sharing) == FIRST
+
+
+def test_very_many_links_change_hands_and_back(sharing):
+    # So many that looking each up in each document that shows it would take minutes.
+    many = [link(f"00000000-0000-4000-8000-{number:012x}") for number in range(2, 5000)]
+    show(sharing, FIRST, *many)
+    copy(sharing, FIRST)
+    show(sharing, SECOND, *many)
+    copy(sharing, SECOND)
+    owners = {str(row["persona_id"]) for row in sharing.rows("share_links")}
+    assert owners == {SECOND}
+    show(sharing, SECOND)
+    copy(sharing, SECOND)
+    rows = sharing.rows("share_links")
+    assert ({str(row["persona_id"]) for row in rows}, len(rows)) == ({FIRST}, len(many))
+    show(sharing, FIRST)
+    copy(sharing, FIRST)
+    assert sharing.rows("share_links") == []
