@@ -90,12 +90,14 @@ def _write_ids(path: Path, persona_ids: list[str]) -> None:
 def _welcome(url: str, persona_ids: list[str], key: str, ids_file: Path | None) -> str:
     # A key that somebody chose may be a real one: it is not repeated on the screen.
     shown = key if key == _DEFAULT_KEY else "<the key you gave>"
-    whom = f"--ids-from {shlex.quote(str(ids_file))}" if ids_file else "--all"
+    whom = f"--ids-from {shlex.quote(str(ids_file))}" if ids_file else next(iter(persona_ids), "ID")
     lines = [
         f"{url} serves {len(persona_ids)} made-up personas to the key {shown}.",
         "",
         "In another terminal:",
         f"  export ANAM_API_URL={url} ANAM_API_KEY={shlex.quote(shown)}",
+        "  export PERSONA_ETL_DATABASE__URL=embedded",
+        "  persona-etl migrate",
         f"  persona-etl sync {whom}",
     ]
     if persona_ids:

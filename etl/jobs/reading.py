@@ -134,12 +134,15 @@ def _issues(
     The locations are from before cleaning: keys can hold secrets too.
     """
     issues: dict[tuple[str, UUID, str], ValueIssue] = {}
+    whole: dict[Location, Json] = {}
     for found in locations:
         location = tuple(clean_text(step) if isinstance(step, str) else step for step in found)
         part = next(
             (p for p in apart.shared if location[: len(p.location)] == p.location), apart.persona
         )
-        path = path_of(part.whole(), location[len(part.location) :])
+        if part.location not in whole:
+            whole[part.location] = part.whole()
+        path = path_of(whole[part.location], location[len(part.location) :])
         issue = ValueIssue(part.kind, part.entity_id, path, problem, expected, "replaced")
         issues[part.kind, part.entity_id, path] = issue
     return list(issues.values())

@@ -85,8 +85,9 @@ def _clean(value: Json, place: _Place) -> Json:
         paired = _places_in_pair(value, place)
         of_names = place is _Place.NAMES
         members: dict[str, Json] = {}
+        alike: dict[str, int] = {}
         for key, item in value.items():
-            name = _clean_key(key, value, members) if "/" in key else key
+            name = _clean_key(key, value, members, alike) if "/" in key else key
             if name in paired:
                 below = paired[name]
             elif of_names and _is_schema(item):
@@ -105,11 +106,17 @@ def _clean(value: Json, place: _Place) -> Json:
     return _clean_scalar(value, place)
 
 
-def _clean_key(key: str, members: dict[str, Json], cleaned: dict[str, Json]) -> str:
-    """The key without a URL's credentials, still unlike the object's other keys."""
-    name = clean_text(key)
+def _clean_key(
+    key: str, members: dict[str, Json], cleaned: dict[str, Json], alike: dict[str, int]
+) -> str:
+    """The key without a URL's credentials, still unlike the object's other keys.
+
+    `alike` counts the keys that became the same, so that finding another name is no search.
+    """
+    plain = name = clean_text(key)
     while name != key and (name in members or name in cleaned):
-        name += "~"
+        alike[plain] = alike.get(plain, 0) + 1
+        name = f"{plain}~{alike[plain]}"
     return name
 
 

@@ -8,9 +8,10 @@ each document, and of what stays inline in it, and kept beside it.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from etl.errors import PayloadRejectedError
 from etl.payload.canonical import canonical, content_hash
@@ -135,10 +136,18 @@ def referenced(value: Json) -> UUID | None:
 
 def overlay(document: JsonObject, observed: dict[Location, Json]) -> JsonObject:
     """The document with its observed fields put back; the given one is left alone."""
-    whole: Json = document
+    whole = dict(document)
+    copies: dict[Location, Any] = {(): whole}
     for location, value in observed.items():
-        whole = _with(whole, location, value)
-    return dict(cast("JsonObject", whole))
+        container: Any = whole
+        # Each container on the way is copied once, however many fields stand below it.
+        for depth in range(1, len(location)):
+            at = location[:depth]
+            if at not in copies:
+                copies[at] = container[at[-1]] = copy(container[at[-1]])
+            container = copies[at]
+        container[location[-1]] = value
+    return whole
 
 
 def _embedded(payload: JsonObject) -> Iterator[Part]:
@@ -235,16 +244,3 @@ def _without(
         return {**value, step: _without(value[step], tuple(rest), (*at, step), lifted)}
     lifted[*at, step] = value[step]
     return {key: item for key, item in value.items() if key != step}
-
-
-def _with(value: Json, location: Location, lifted: Json) -> Json:
-    """The value with `lifted` at its place."""
-    if not location:
-        return lifted
-    step, *rest = location
-    if isinstance(step, int):
-        copied = list(cast("list[Json]", value))
-        copied[step] = _with(copied[step], tuple(rest), lifted)
-        return copied
-    members = cast("JsonObject", value)
-    return {**members, step: _with(members.get(step), tuple(rest), lifted)}

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from etl.payload.decode import Json
 
-ENDED = ("succeeded", "partial", "failed", "skipped", "deferred", "interrupted", "crashed")
-
 
 @dataclass(frozen=True, slots=True)
 class Run:

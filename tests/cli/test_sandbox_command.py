@@ -59,7 +59,8 @@ def test_the_welcome_says_what_to_type_next_and_it_works():
         key = told(r"ANAM_API_KEY=(\S+)", welcome)
         assert welcome.startswith(url)
         assert "3 made-up personas" in welcome
-        assert "persona-etl sync --all" in welcome
+        assert "persona-etl migrate" in welcome
+        assert re.search(r"persona-etl sync [0-9a-f-]{36}$", welcome, flags=re.MULTILINE)
         assert len(names(url, key)) == 3
         where, what = told(r"curl -X PATCH (\S+)", welcome), told(r"-d '(.*)'", welcome)
         assert httpx.patch(where, content=what, trust_env=False).status_code == 200

@@ -109,6 +109,7 @@ def edited(copying):
     [(4, False), (1, True)],
 )
 def test_killed_at_any_statement_the_next_run_heals(edited, new_database, step, afterwards):
+    # One connection: to whom a link goes that two personas show hangs on the order of arrival.
     target, ids = edited
     template = sa.make_url(target.url).database
     target.admin.close()
@@ -118,13 +119,13 @@ def test_killed_at_any_statement_the_next_run_heals(edited, new_database, step, 
             executioner = Executioner(url, nth, afterwards=afterwards)
             # Before the run exists it is raised, later reported.
             with at_work(executioner), suppress(DatabaseError):
-                target.sync(ids)
+                target.sync(ids, API__CONCURRENCY="1")
             if nth == 0:
                 undisturbed = timeless(target)
                 continue
             if not executioner.has_struck:
                 break
-            target.sync(ids)
+            target.sync(ids, API__CONCURRENCY="1")
             statuses = {row["status"] for row in target.rows("runs")}
             assert statuses <= {"succeeded", "partial", "failed", "crashed"}, nth
             healed = timeless(target)

@@ -64,12 +64,12 @@ def reached(value: Any, location: Location) -> Any:
     [
         (b"", "not JSON: the body is empty"),
         (b"\xef\xbb\xbf", "not JSON: the body is empty"),
-        (b"  ", "not JSON: Expecting value at offset 2"),
-        (b"<html>SECRET</html>", "not JSON: Expecting value at offset 0"),
-        (b'{"a": 1} SECRET', "not JSON: Extra data at offset 9"),
-        (b'{"a": 1}{', "not JSON: Extra data at offset 8"),
-        (b'{"a": "SECRET', "not JSON: Unterminated string starting at offset 6"),
-        (b'["a\nSECRET"]', "not JSON: Invalid control character at offset 3"),
+        (b"  ", "not JSON at offset 2"),
+        (b"<html>SECRET</html>", "not JSON at offset 0"),
+        (b'{"a": 1} SECRET', "not JSON at offset 9"),
+        (b'{"a": 1}{', "not JSON at offset 8"),
+        (b'{"a": "SECRET', "not JSON at offset 6"),
+        (b'["a\nSECRET"]', "not JSON at offset 3"),
         (b'["NaN", NaN]', "not JSON: NaN at offset 8"),
         (b'["\\"Infinity", Infinity]', "not JSON: Infinity at offset 15"),
         (b"[1, -Infinity]", "not JSON: -Infinity at offset 4"),
@@ -81,19 +81,34 @@ def reached(value: Any, location: Location) -> Any:
         (b"[" * 501 + b"]" * 501, "more than 500 levels at offset 500"),
         (b"[" * 1_000_000, "more than 500 levels at offset 500"),
         (b'{"a":[' * 251, "more than 500 levels at offset 1500"),
-        (b"[\x00]", "not JSON: Expecting value at offset 1"),
-        (b"\xff", "not JSON: Expecting value at offset 0"),
-        ("[1]".encode("utf-16"), "not JSON: Expecting value at offset 0"),
-        (b"[01]", "not JSON: Expecting ',' delimiter at offset 2"),
-        (b"[1.]", "not JSON: Expecting ',' delimiter at offset 2"),
-        (b"[+1]", "not JSON: Expecting value at offset 1"),
-        (b"[1,]", "not JSON: Expecting value at offset 3"),
+        (b"[\x00]", "not JSON at offset 1"),
+        (b"\xff", "not JSON at offset 0"),
+        ("[1]".encode("utf-16"), "not JSON at offset 0"),
+        (b"[01]", "not JSON at offset 2"),
+        (b"[1.]", "not JSON at offset 2"),
+        (b"[+1]", "not JSON at offset 1"),
     ],
 )
 def test_what_is_not_strict_json_is_rejected_for_one_reason_that_holds_nothing_of_it(body, reason):
     with pytest.raises(PayloadRejectedError) as caught:
         decode(body)
     assert str(caught.value) == reason
+
+
+def test_a_comma_too_many_is_no_json():
+    # At which offset depends on the version of Python.
+    with pytest.raises(PayloadRejectedError, match="not JSON at offset"):
+        decode(b"[1,]")
+
+
+def test_numbers_that_print_much_longer_than_they_came_are_text_from_some_point_on():
+    # A million of them in jsonb are a gigabyte that Postgres can't print again.
+    decoded = decode(b"[" + b",".join([b"1e999"] * 5000) + b"]")
+    assert isinstance(decoded.value, list)
+    numbers = [value for value in decoded.value if not isinstance(value, str)]
+    assert 0 < len(numbers) * 1000 < 1_100_000
+    assert decoded.oversized == [(index,) for index in range(len(numbers), 5000)]
+    assert decoded.value[-1] == "1e999"
 
 
 def test_exactly_the_allowed_levels_decode_far_down_the_stack():
