@@ -156,6 +156,7 @@ def fetch_only(base_url: str, concurrency: int, ids_file: Path) -> Measured:
 
 def run_sync(base_url: str, concurrency: int, ids_file: Path, url: str, schema: str) -> Measured:
     """The job as the command runs it. Its imports are not counted, as fetching has next to none."""
+    # Here, so that the process that only fetches is not charged for it.
     from etl.jobs.sync import sync  # noqa: PLC0415
 
     settings = Settings.model_validate(

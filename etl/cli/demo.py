@@ -6,14 +6,21 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import click
+from sqlalchemy import text
 
-from etl.errors import UsageError
+from etl.cli.sync import as_text
+from etl.jobs.sync import sync
+from etl.report.text import as_table
+from etl.sandbox import running_sandbox
+from etl.settings import load_settings
+from etl.store.embedded import embedded_server
+from etl.store.engine import make_engine
+from etl.store.migration import current_and_head, upgrade
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from sqlalchemy import Engine
 
     from etl.jobs.summary import Summary
@@ -71,17 +78,6 @@ To look around without a key: persona-etl sandbox --help"""
 @click.option("--personas", default=30, type=click.IntRange(4), show_default=True)
 def command(*, personas: int) -> None:
     """Show all of it in one go. Needs no key and no database, and leaves nothing behind."""
-    try:
-        from etl.sandbox import running_sandbox  # noqa: PLC0415
-    except ModuleNotFoundError as exc:
-        raise UsageError(
-            'the demo brings its own API; pip install "persona-etl[embedded,sandbox]"'
-        ) from exc
-    from etl.settings import load_settings  # noqa: PLC0415
-    from etl.store.embedded import embedded_server  # noqa: PLC0415
-    from etl.store.engine import make_engine  # noqa: PLC0415
-    from etl.store.migration import current_and_head, upgrade  # noqa: PLC0415
-
     with ExitStack() as running:
         sandbox = running.enter_context(running_sandbox(count=personas))
         folder = running.enter_context(tempfile.TemporaryDirectory(prefix="persona-etl-demo-"))
@@ -102,8 +98,6 @@ def command(*, personas: int) -> None:
 
 def _tour(settings: Settings, url: str, engine: Engine, sandbox: Sandbox) -> None:
     """Two syncs with changes in between, and what the tables then say."""
-    from uuid import UUID  # noqa: PLC0415
-
     ids = [UUID(persona_id) for persona_id in sandbox.persona_ids]
     _sync(settings, ids, url, "The first sync:")
     _show(engine, "What is in the tables now:", COUNTS)
@@ -126,9 +120,6 @@ def _change(sandbox: Sandbox) -> str:
 
 
 def _sync(settings: Settings, ids: list[UUID], url: str, heading: str) -> None:
-    from etl.cli.sync import as_text  # noqa: PLC0415
-    from etl.jobs.sync import sync  # noqa: PLC0415
-
     ended: list[Summary] = []
     sync(settings, ids, url=url, report=ended.append)
     click.echo(f"\n{heading}\n{as_text(ended[0])}")
@@ -137,10 +128,6 @@ def _sync(settings: Settings, ids: list[UUID], url: str, heading: str) -> None:
 
 
 def _show(engine: Engine, heading: str, sql: str, *, widest: int = 28, **parameters: str) -> None:
-    from sqlalchemy import text  # noqa: PLC0415
-
-    from etl.report.text import as_table  # noqa: PLC0415
-
     with engine.connect() as connection:
         found = connection.execute(text(sql), parameters)
         rows = [tuple(row) for row in found]

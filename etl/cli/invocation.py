@@ -29,6 +29,7 @@ class Invocation:
         Raises:
             UsageError: everything that is wrong with them.
         """
+        # Here, as `--help` passes through this module and must not wait for pydantic.
         from etl.settings import load_settings  # noqa: PLC0415
 
         return load_settings(os.environ, self.config)

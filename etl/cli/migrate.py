@@ -20,6 +20,7 @@ Examples:
 @pass_invocation
 def command(invocation: Invocation, *, sql: bool) -> None:
     """Bring the database's schema up to date. Safe to run again."""
+    # Here, so that `migrate --help` does not wait for Postgres and HTTP libraries.
     from etl.store.embedded import served  # noqa: PLC0415
     from etl.store.engine import make_engine  # noqa: PLC0415
     from etl.store.migration import current_and_head, upgrade, upgrade_sql  # noqa: PLC0415

@@ -53,6 +53,7 @@ def command(
 
     Without ids, those of the settings.
     """
+    # Here, so that `sync --help` does not wait for Postgres and HTTP libraries.
     from etl.jobs.sync import sync  # noqa: PLC0415
     from etl.store.embedded import served  # noqa: PLC0415
 
