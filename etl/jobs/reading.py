@@ -58,14 +58,20 @@ def read(arrival: Arrival, answer: Answer, body: bytes, state: State | None) -> 
     masked = hashlib.sha256(mask_urls(body)).digest()
     if state is not None and state.body_sha256 == masked:
         return Reading(arrival, state, masked, state.content_sha256)
-    payload: Json = None
     if arrival.refused is not None:
         # Not even its cleaned body: that may be what Postgres does not take.
         found = rejection(arrival, answer, arrival.refused, body, None)
         return Reading(arrival, state, masked, rejection=found)
     try:
         decoded = decode(body)
-        payload = clean(decoded.value)
+    except PayloadRejectedError as exc:
+        # HTML says that somebody else has answered: a proxy, a login page.
+        reason = f"{exc} ({answer.media_type})"
+        return Reading(
+            arrival, state, masked, rejection=rejection(arrival, answer, reason, body, None)
+        )
+    payload = clean(decoded.value)
+    try:
         apart = take_apart(payload, arrival.persona_id)
     except PayloadRejectedError as exc:
         return Reading(

@@ -23,6 +23,7 @@ class Key(NamedTuple):
     expects: str
     is_path: bool
     is_list: bool
+    is_flag: bool
     is_secret: bool
 
     @property
@@ -52,6 +53,7 @@ def known_keys() -> dict[tuple[str, str], Key]:
             expects=str(field.json_schema_extra["expects"]),
             is_path=_mentions(field.annotation, Path),
             is_list=get_origin(field.annotation) is tuple,
+            is_flag=field.annotation is bool,
             is_secret=_mentions(field.annotation, SecretStr),
         )
         for section, model in section_models().items()

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    Strict,
+)
 from pydantic_core import PydanticCustomError
 
 from etl.errors import UsageError
@@ -46,6 +54,7 @@ def _without_repetitions(ids: tuple[UUID, ...]) -> tuple[UUID, ...]:
 
 
 NotABool = BeforeValidator(_not_a_bool)
+Flag = Annotated[bool, Strict()]
 Positive = Annotated[float, NotABool, Field(gt=0, allow_inf_nan=False)]
 FilePath = Annotated[Path, BeforeValidator(_not_empty)]
 Ids = Annotated[
@@ -111,6 +120,11 @@ class Personas(Section):
         expects="the path of a file",
         examples=["persona-ids.txt"],
     )
+    discover: Flag = setting(
+        default=False,
+        description="Also copy every persona that the API lists.",
+        expects="true or false",
+    )
 
 
 class Database(Section):
@@ -175,10 +189,13 @@ class Settings(Section):
         return self.database.url
 
     def require_ids(self) -> tuple[UUID, ...]:
-        """Return the configured ids, or raise a UsageError that says where to put some."""
-        if not self.personas.ids:
+        """Return the configured ids, or raise a UsageError that says where to put some.
+
+        With `personas.discover` there need not be any.
+        """
+        if not self.personas.ids and not self.personas.discover:
             raise UsageError(
-                "no personas; give ids as arguments or with --ids-from, "
-                "or set personas.ids or personas.ids_file"
+                "no personas; give ids as arguments or with --ids-from, or --all for all of them, "
+                "or set personas.ids, personas.ids_file or personas.discover"
             )
         return self.personas.ids

@@ -23,6 +23,8 @@ _VENDOR_VARIABLES = {API_KEY_VARIABLE: ("api", "key"), "ANAM_API_URL": ("api", "
 # For test suites, so that a developer's test database is no mistake in the settings.
 _TEST_PREFIX = "PERSONA_ETL_TEST_"
 _KEY_ITSELF = {("api", "key"), ("api", "api_key")}
+_FLAGS = {"true": True, "1": True, "yes": True, "on": True}
+_FLAGS |= {"false": False, "0": False, "no": False, "off": False}
 _NO_KEY_HERE = (
     f"the API key itself is not set here; set {API_KEY_VARIABLE}, "
     "or put it into a file of its own and name that in api.api_key_file"
@@ -88,8 +90,7 @@ def read_environment(environ: Mapping[str, str], cwd: Path) -> tuple[list[Writte
     for variable in sorted(environ):
         text = environ[variable]
         if key := keys.get(variable):
-            value = [part for part in text.split(",") if part.strip()] if key.is_list else text
-            written.append(Written(key.section, key.name, value, variable, cwd))
+            written.append(Written(key.section, key.name, _typed(text, key), variable, cwd))
         elif (
             variable.startswith(ENVIRONMENT_PREFIX)
             and variable != CONFIG_VARIABLE
@@ -100,6 +101,13 @@ def read_environment(environ: Mapping[str, str], cwd: Path) -> tuple[list[Writte
         if variable in environ:
             written.append(Written(section, name, environ[variable], variable, cwd))
     return written, mistakes
+
+
+def _typed(text: str, key: Key) -> object:
+    """What a variable's text stands for, where the file would have no string."""
+    if key.is_list:
+        return [part for part in text.split(",") if part.strip()]
+    return _FLAGS.get(text.lower(), text) if key.is_flag else text
 
 
 def read_text(file: Path) -> str:

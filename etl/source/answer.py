@@ -1,14 +1,17 @@
-"""What a fetch ends with: an Answer, or one of the errors below.
+"""What a request ends with: an Answer, or one of the errors below.
 
 SourceError
-├── NoAnswerError     is a FetchFailedError      no whole answer, or none that can be read
-├── BodyTooBigError   is a PayloadRejectedError  longer than any persona is
-├── RefusedKeyError   is a KeyRefusedError       401
-└── ToldToWaitError   is a DeferredError         Retry-After beyond what the settings allow
+├── NoAnswerError         is a FetchFailedError      no whole answer, or none that can be read
+├── BodyTooBigError       is a PayloadRejectedError  longer than any persona is
+├── RefusedKeyError       is a KeyRefusedError       401
+├── ToldToWaitError       is a DeferredError         Retry-After beyond what the settings allow
+├── ListForbiddenError    is a KeyRefusedError       403 for the list of personas
+└── ListUnavailableError  is a SourceDownError       no list of personas, or none that ends
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +21,7 @@ from etl.errors import (
     FetchFailedError,
     KeyRefusedError,
     PayloadRejectedError,
+    SourceDownError,
 )
 
 if TYPE_CHECKING:
@@ -26,14 +30,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the API says about one id, as a whole.
+    """What the API says about one id, or, with `persona_id` None, a page of the list; as a whole.
 
     `status` is 200, 403 or 404. `body` is the decompressed body of a 200, else None.
     `completed_at` is `time.monotonic()` when the answer was complete; `duration_ms` spans all
     attempts and the waits between them.
     """
 
-    persona_id: UUID
+    persona_id: UUID | None
     status: int
     body: bytes | None
     content_type: str | None
@@ -41,9 +45,15 @@ class Answer:
     attempts: int
     duration_ms: int
 
+    @property
+    def media_type(self) -> str:
+        """The content type without its parameters, fit to stand in a message."""
+        name = (self.content_type or "").partition(";")[0].strip()
+        return re.sub(r"[^\w.+/-]", "?", name, flags=re.ASCII)[:60] or "no content type"
+
 
 class SourceError(EtlError):
-    """No answer for one id. Carries what the ledger records; the client fills in the last three."""
+    """No answer to one request. Carries what the ledger records; the client adds the last three."""
 
     def __init__(self, what: str, *, next_step: str = "", http_status: int | None = None) -> None:
         super().__init__(what)
@@ -105,3 +115,11 @@ class ToldToWaitError(SourceError, DeferredError):
     ) -> None:
         super().__init__(what, next_step=next_step, http_status=http_status)
         self.wait_seconds = wait_seconds
+
+
+class ListForbiddenError(SourceError, KeyRefusedError):
+    """403 for the list: the key may be good for personas all the same."""
+
+
+class ListUnavailableError(SourceError, SourceDownError):
+    """The list of personas can't be had: no answer, something else in its place, or no end."""

@@ -1,4 +1,6 @@
-"""One persona by its id: requests, attempts and what each status means. Knows no JSON.
+"""One persona by its id, or one page of the list: requests, attempts, what each status means.
+
+What a body says is not known here, but for the words that the API has for an error.
 
 httpx's transports are used without its AsyncClient, which keeps cookies, prepares redirects and
 logs a line per request at INFO. `bench/fetch.py` measures both.
@@ -24,6 +26,7 @@ from etl.source.answer import (
     ToldToWaitError,
 )
 from etl.source.body import drain, read_body
+from etl.source.complaint import read_complaint
 from etl.source.connect import (
     host_and_port,
     parse_base_url,
@@ -40,6 +43,11 @@ if TYPE_CHECKING:
     from uuid import UUID
 
 logger = logging.getLogger(__name__)
+
+
+def page_path(page: int, per_page: int) -> str:
+    """Return what is asked for to get a page of the list; both numbers count from 1."""
+    return f"/v1/personas?page={page}&perPage={per_page}"
 
 
 class PersonaClient:
@@ -100,7 +108,14 @@ class PersonaClient:
 
     async def fetch(self, persona_id: UUID) -> Answer:
         """Return the API's answer: 200 with its body, 403 or 404. Raises SourceError."""
-        path = f"/v1/personas/{persona_id}"
+        return await self._get(f"/v1/personas/{persona_id}", persona_id)
+
+    async def list_page(self, page: int, per_page: int) -> Answer:
+        """Return a page of the list of personas, in the same way as `fetch`."""
+        return await self._get(page_path(page, per_page), None)
+
+    async def _get(self, path: str, persona_id: UUID | None) -> Answer:
+        """Send requests until one is answered or there is no use in another."""
         transport = await self._idle.get()
         started = time.monotonic()
         attempts = 0
@@ -177,8 +192,14 @@ class PersonaClient:
                 http_status=status,
                 transient=False,
             )
+        told = await read_complaint(
+            response,
+            authorization=self._headers["authorization"],
+            # Well before the attempt's own deadline, which would make it another error.
+            seconds=min(2.0, self._timeout_seconds / 4),
+        )
         raise NoAnswerError(
-            str(status),
+            f'{status} ("{told}")' if told else str(status),
             http_status=status,
             transient=status in (408, 425, 429) or httpx.codes.is_server_error(status),
             retry_after=retry_after_seconds(response.headers),

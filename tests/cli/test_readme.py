@@ -40,6 +40,8 @@ def test_the_readme_names_each_setting_with_its_default() -> None:
     for name, key in keys.items():
         shown = rows[name].strip(" `")
         default = "" if key.default in (None, (), []) else str(key.default)
+        if isinstance(key.default, bool):
+            default = default.lower()
         assert shown == default.removesuffix(".0"), name
 
 

@@ -25,6 +25,13 @@ BAD_ANSWERS = [
     (Fault(status=400), "failed", 400, "400"),
     (Fault(status=302, headers={"Location": "https://x.example/?s=1"}), "failed", 302, "x.exa"),
     (Fault(body=b"<html>maintenance</html>"), "rejected", 200, "not JSON"),
+    (
+        Fault(body=b"<html>Log in</html>", headers={"Content-Type": "text/html; charset=utf-8"}),
+        "rejected",
+        200,
+        "not JSON at offset 0 (text/html)",
+    ),
+    (Fault(status=422, body={"message": "no such plan"}), "failed", 422, '422 ("no such plan")'),
     (Fault(body=b'{"id": "'), "rejected", 200, "not JSON"),
     (Fault(body=b""), "rejected", 200, "empty"),
     (Fault(body=b"null"), "rejected", 200, "not a JSON object"),

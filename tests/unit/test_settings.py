@@ -58,7 +58,7 @@ def test_nothing_configured_gives_the_documented_defaults(load) -> None:
     assert settings.api.base_url == "https://api.anam.ai"
     assert (settings.api.concurrency, settings.api.timeout_seconds) == (16, 30)
     assert (settings.api.max_wait_seconds, settings.api.requests_per_second) == (120, None)
-    assert settings.personas.ids == ()
+    assert (settings.personas.ids, settings.personas.discover) == ((), False)
     assert (settings.database.url, settings.database.schema_) == (None, "anam")
     assert (settings.safety.max_removed_percent, settings.safety.drift) == (20, "record")
 
@@ -113,6 +113,11 @@ def test_a_file_that_was_named_and_is_not_there_is_a_mistake(
         ("api.max_wait_seconds", "0", 0),
         ("api.requests_per_second", "0.5", 0.5),
         ("personas.ids", f"{ONE}, {TWO},", (ONE, TWO)),
+        ("personas.discover", "true", True),
+        ("personas.discover", "Yes", True),
+        ("personas.discover", "1", True),
+        ("personas.discover", "off", False),
+        ("personas.discover", "0", False),
         ("database.schema_", "Ünïcode schema", "Ünïcode schema"),
         ("safety.max_removed_percent", "100", 100),
         ("safety.run_deadline_seconds", "60", 60),
@@ -125,6 +130,11 @@ def test_every_key_is_also_a_variable_and_the_variable_wins(load, key, text, val
     file = '[api]\nconcurrency = 3\n[database]\nschema = "other"\n[safety]\ndrift = "warn"\n'
     settings = load(file, **{variable: text})
     assert getattr(getattr(settings, section), name) == value
+
+
+def test_a_variable_that_says_neither_yes_nor_no_is_a_mistake(mistakes) -> None:
+    (line,) = mistakes(PERSONA_ETL_PERSONAS__DISCOVER="maybe")
+    assert line == 'PERSONA_ETL_PERSONAS__DISCOVER: write true or false, not "maybe"'
 
 
 def test_the_variables_of_the_vendor_beat_ours(load) -> None:
@@ -199,6 +209,8 @@ def test_paths_in_the_file_are_relative_to_it_and_others_to_the_current_folder(
         ("[safety]\nrun_deadline_seconds = 0", "write seconds, more than 0, not 0"),
         ('[safety]\ndrift = "loud"', 'write "record", "warn" or "fail", not "loud"'),
         ("[safety]\ndrift = 2026-11-22", 'write "record", "warn" or "fail", not a date or time'),
+        ("[personas]\ndiscover = 1", "discover: write true or false, not 1"),
+        ('[personas]\ndiscover = "true"', 'discover: write true or false, not "true"'),
         ('[personas]\nids_file = ""', 'ids_file: write the path of a file, not ""'),
         ("[personas]\nids_file = []", "ids_file: write the path of a file, not a list"),
         ('[personas]\nids_file = "a\\u0000"', "ids_file: write the path of a file, not"),
@@ -550,7 +562,7 @@ def test_a_key_file_that_is_not_there_is_a_mistake_unless_the_variable_is_set(
     [
         (Settings.require_key, "ANAM_API_KEY"),
         (Settings.require_database, "PERSONA_ETL_DATABASE__URL"),
-        (Settings.require_ids, "personas.ids"),
+        (Settings.require_ids, "--all .* personas.ids, .* personas.discover"),
     ],
 )
 def test_what_is_needed_and_not_set_is_a_usage_error_with_a_hint(require, hint) -> None:
@@ -558,6 +570,11 @@ def test_what_is_needed_and_not_set_is_a_usage_error_with_a_hint(require, hint) 
         require(Settings())
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 2
+
+
+def test_whoever_discovers_needs_no_ids_and_may_have_some(load) -> None:
+    assert load("[personas]\ndiscover = true").require_ids() == ()
+    assert load(f'[personas]\ndiscover = true\nids = ["{ONE}"]').require_ids() == (ONE,)
 
 
 def test_settings_cannot_be_changed(load) -> None:

@@ -5,6 +5,7 @@ import logging
 import socket
 import ssl
 import time
+import zlib
 from collections.abc import AsyncIterator
 from email.utils import formatdate
 from typing import Any
@@ -168,6 +169,60 @@ def test_any_other_status_is_a_failure_at_once(status):
     assert isinstance(error, FetchFailedError)
     assert (error.http_status, error.attempts, api.waits) == (status, 1, [])
     assert str(error) == f"GET /v1/personas/{ID}: {status}"
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b'{"error": "Bad Request", "message": "page is no number"}', ' ("page is no number")'),
+        (b'{"error": "Bad Request", "message": ""}', ' ("Bad Request")'),
+        (b'{"message": ["a is wrong", "b is wrong"]}', ' ("a is wrong; b is wrong")'),
+        (b'{"error": {"code": 7, "message": "no such plan"}}', ' ("no such plan")'),
+        (b'{"message": "two\\nlines \\u001b[31m\\u202e"}', ' ("two lines [31m")'),
+        (b'{"message": "%s"}' % (b"x" * 201), f' ("{"x" * 200}…")'),
+        (b'{"message": "no to Bearer sk-very-secret."}', ' ("no to Bearer [redacted]")'),
+        (b'{"message": "your SK-VERY-SECRE... is"}', ' ("your [redacted] is")'),
+        (b'{"message": "see https://u:hunter2@h/?token=abcdef12345"}', ' ("see https://h/")'),
+        (b'{"message": {"a": 1}, "error": 5, "detail": "hush"}', ""),
+        (b'["hush", ', ""),
+        (b"<html>hush</html>", ""),
+        (b"", ""),
+        (b'{"message": "%s"}' % (b"x" * 20_000), ""),
+    ],
+)
+@pytest.mark.parametrize("status", [400, 422])
+def test_an_error_tells_the_words_of_the_api_and_no_secret_in_them(status, body, told):
+    error = Api(reply(status, body)).failure()
+    assert (error.http_status, error.attempts) == (status, 1)
+    assert str(error) == f"GET /v1/personas/{ID}: {status}{told}"
+
+
+def test_a_key_is_not_told_in_the_encoding_of_urls_either():
+    key = "+/=+/=+/=+/=rest"
+    body = b'{"message": "no: %2B%2F%3D%2B%2F%3D%2B%2F%3D%2B%2F%3Drest"}'
+    assert "rest" not in str(Api(reply(400, body)).failure(api_key=key))
+
+
+@pytest.mark.parametrize("broken", [httpx.ReadError("x"), TimeoutError(), zlib.error("x")])
+def test_an_error_whose_words_break_off_is_the_error_that_it_was(broken):
+    class Broken(Body):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b'{"mess'
+            raise broken
+
+    error = Api(httpx.Response(400, stream=Broken())).failure()
+    assert str(error) == f"GET /v1/personas/{ID}: 400"
+
+
+def test_an_error_whose_words_take_too_long_is_told_without_them():
+    class Slow(Body):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield b'{"mess'
+            await asyncio.sleep(60)
+
+    api = Api(httpx.Response(400, stream=Slow()))
+    assert str(api.failure(timeout_seconds=0.4)) == f"GET /v1/personas/{ID}: 400"
+    assert len(api.requests) == 1
 
 
 def test_a_failure_on_a_later_attempt_tells_how_many_there_were():
