@@ -6,6 +6,7 @@
     │   ├── FetchFailedError       no whole body could be got
     │   ├── ForbiddenError         403 for this persona
     │   └── PayloadRejectedError   a body came, and it is no persona
+    ├── OutputError           74   standard output can't be written, 141 when its reader is gone
     └── RunError                   the run: stop, close the ledger
         ├── KeyRefusedError    4   401, or 403 on all of two or more
         ├── SourceDownError    5   the API is unreachable or answers nothing but errors
@@ -19,6 +20,9 @@ Anything else that escapes is a bug (exit 1, with its traceback).
 """
 
 from __future__ import annotations
+
+import errno
+import os
 
 
 class EtlError(Exception):
@@ -53,6 +57,21 @@ class ForbiddenError(PersonaError):
 
 class PayloadRejectedError(PersonaError):
     """A body came and is no persona: not JSON, too big, another's id."""
+
+
+class OutputError(EtlError):
+    """Standard output can't be written: a full disk; or a pipe whose reader has seen enough.
+
+    Not a UsageError: the work is done, only its result is not told. 74 is the neighbour of 75 in
+    sysexits.h, EX_IOERR; 141 is how a shell shows a death by SIGPIPE.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(
+            f"standard output: {os.strerror(number)};"
+            " what is printed is incomplete, what was done stays"
+        )
+        self.exit_code = 141 if number == errno.EPIPE else 74
 
 
 class RunError(EtlError):

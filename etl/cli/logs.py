@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from etl.cli.streams import steerable
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -56,7 +58,7 @@ def _level(invocation: Invocation) -> int:
 
 def _wants_colour() -> bool:
     # https://no-color.org: set to anything but nothing.
-    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    return steerable(sys.stderr) and not os.environ.get("NO_COLOR")
 
 
 class _LazyFormatter(logging.Formatter):
@@ -88,7 +90,7 @@ class _LazyFormatter(logging.Formatter):
 
     def _line(self, _logger: WrappedLogger, name: str, event: EventDict) -> str:
         head = (
-            f"{event.pop('timestamp')} {event.pop('level'):<7} {_on_one_line(event.pop('event'))}"
+            f"{event.pop('timestamp')} {event.pop('level'):<7} {on_one_line(event.pop('event'))}"
         )
         traceback = event.pop("exception", None)
         del event["logger"]
@@ -96,7 +98,7 @@ class _LazyFormatter(logging.Formatter):
         line = f"{head}  {pairs}" if pairs else head
         if self._colour and (colour := _COLOURS.get(name)):
             line = f"{colour}{line}{_RESET}"
-        return f"{line}\n{traceback}" if traceback else line
+        return "\n".join([line, *map(on_one_line, traceback.split("\n"))]) if traceback else line
 
 
 def _stamp(_logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
@@ -105,9 +107,8 @@ def _stamp(_logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
     del event["_from_structlog"]
     for left_by_another_handler in ("message", "asctime"):
         event.pop(left_by_another_handler, None)
-    moment = datetime.fromtimestamp(record.created, UTC)
     return {
-        "timestamp": moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "timestamp": timestamp(datetime.fromtimestamp(record.created, UTC)),
         "level": name,
         "logger": record.name,
         "event": event.pop("event"),
@@ -115,7 +116,12 @@ def _stamp(_logger: WrappedLogger, name: str, event: EventDict) -> EventDict:
     }
 
 
-def _on_one_line(text: str) -> str:
+def timestamp(moment: datetime) -> str:
+    """As every line has it; `moment` is in UTC."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def on_one_line(text: str) -> str:
     """Escape what would start a line of its own or steer the terminal."""
     return text if text.isprintable() else json.dumps(text)[1:-1]
 

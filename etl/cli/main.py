@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
+import difflib
 import importlib
-import os
 import signal
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
+from etl.cli.boundary import ended_by
 from etl.cli.invocation import Invocation
 from etl.cli.logs import logs_to_stderr
-from etl.errors import EtlError
+from etl.cli.streams import make_streams_safe
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -50,32 +50,71 @@ class EtlGroup(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; where there is none of that name, name the nearest."""
+        name = args[0]
+        if not ctx.resilient_parsing and self.get_command(ctx, name) is None:
+            for near in difflib.get_close_matches(name, self.list_commands(ctx), n=1):
+                ctx.fail(f"No such command {name!r}. Did you mean {near!r}?")
+        return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete names and options without importing a command."""
+        names = [
+            CompletionItem(name, help=summary)
+            for name, (_, summary) in COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
+
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
         """Run the command. An int that it returns is the exit code."""
         try:
             code = super().invoke(ctx)
-            # A closed pipe is handled here; on its way out the interpreter would report it.
+            # Here, where a failure can still be told: the interpreter's own flush comes too late.
             sys.stdout.flush()
-        except EtlError as exc:
-            click.echo(f"persona-etl: error: {exc}", err=True)
-            ctx.exit(exc.exit_code)
-        except (click.ClickException, click.exceptions.Exit):
+        except click.exceptions.Exit:
             raise
-        except (KeyboardInterrupt, click.Abort):
-            click.echo("persona-etl: interrupted", err=True)
-            ctx.exit(128 + signal.SIGINT)
-        except BrokenPipeError:
-            # `| head` has seen enough: end as the signal would have ended us.
-            _drop_stdout()
-            ctx.exit(128 + signal.SIGPIPE)
-        except Exception:  # noqa: BLE001
-            # Printed here, as click takes an EOFError for a person's Ctrl-D.
-            traceback.print_exc()
-            ctx.exit(1)
+        except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001
+            # A mistake in the command's name comes before the options have become an Invocation.
+            as_json = ctx.params.get("log_format") == "json"
+            ctx.exit(ended_by(ctx.obj or Invocation(json_logs=as_json), exc))
         ctx.exit(code or 0)
 
+    def main(self, *args: Any, **options: Any) -> NoReturn:  # noqa: ANN401
+        """Exit with the command's code, whatever happens, also before there is a command."""
+        try:
+            code = super().main(*args, **{**options, "standalone_mode": False})
+        except Exception as exc:  # noqa: BLE001
+            code = ended_by(Invocation(), exc)
+        sys.exit(code)
 
-@click.group(cls=EtlGroup, context_settings={"help_option_names": ["-h", "--help"]})
+
+EPILOG = """\b
+Settings: the FILE of --config, else of $PERSONA_ETL_CONFIG, else
+./persona-etl.toml, else ~/.config/persona-etl/persona-etl.toml.
+Variables beat it (PERSONA_ETL_DATABASE__URL, ANAM_API_KEY, ...),
+options beat both.
+
+\b
+Exit codes: 0 all well, 1 a bug, 2 usage or settings, 3 some personas
+failed, 4 key refused, 5 API unreachable, 6 Postgres unreachable or not
+migrated, 7 safety stop, 74 output not written, 75 another run is busy,
+130 Ctrl-C, 141 output closed, 143 SIGTERM.
+
+\b
+Examples:
+  persona-etl init
+  persona-etl migrate
+  persona-etl -q sync
+"""
+
+
+@click.group(
+    cls=EtlGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG
+)
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -84,7 +123,12 @@ class EtlGroup(click.Group):
 )
 @click.option("-v", "--verbose", is_flag=True, help="Log every persona and request.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing when all is well.")
-@click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="How stderr is written: for people, or a JSON object a line.",
+)
 @click.version_option(package_name="persona-etl", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(
@@ -102,6 +146,7 @@ def cli(
 def main() -> None:
     """Run persona-etl and exit with its code."""
     signal.signal(signal.SIGTERM, _terminate)
+    make_streams_safe()
     cli(prog_name="persona-etl")
 
 
@@ -109,8 +154,3 @@ def _terminate(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG00
     """Unwind on SIGTERM as on Ctrl-C, so that what a command started is stopped."""
     sys.exit(128 + signum)
 
-
-def _drop_stdout() -> None:
-    """Let the interpreter's last flush go nowhere: it would report the broken pipe once more."""
-    with contextlib.suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

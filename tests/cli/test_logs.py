@@ -77,6 +77,15 @@ def test_an_exception_is_logged_without_its_variables(capsys, *, json_lines: boo
     assert "hunter22" not in logged
 
 
+def test_a_traceback_does_not_steer_the_terminal(capsys) -> None:
+    with logs_to_stderr(Invocation()):
+        try:
+            raise ValueError("\x1b[2J")
+        except ValueError:
+            LOG.exception("failed")
+    assert "ValueError: \\u001b[2J" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("invocation", "levels"),
     [
@@ -117,13 +126,19 @@ def test_nothing_stays_behind_when_the_command_is_over(capsys) -> None:
 
 
 @pytest.mark.parametrize(
-    ("no_color", "stream", "coloured"),
-    [("", Terminal, True), ("1", Terminal, False), ("", io.StringIO, False)],
+    ("no_color", "term", "stream", "coloured"),
+    [
+        ("", "xterm", Terminal, True),
+        ("1", "xterm", Terminal, False),
+        ("", "dumb", Terminal, False),
+        ("", "xterm", io.StringIO, False),
+    ],
 )
 def test_colour_is_for_terminals_that_want_it(
-    monkeypatch: pytest.MonkeyPatch, no_color, stream, coloured
+    monkeypatch: pytest.MonkeyPatch, no_color, term, stream, coloured
 ) -> None:
     monkeypatch.setenv("NO_COLOR", no_color)
+    monkeypatch.setenv("TERM", term)
     monkeypatch.setattr(sys, "stderr", stderr := stream())
     with logs_to_stderr(Invocation()):
         LOG.error("x")

@@ -1,0 +1,81 @@
+"""Where an error meets a person, or a log pipeline: what is told on stderr, and the exit code."""
+
+from __future__ import annotations
+
+import json
+import signal
+import traceback
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from etl.cli.logs import on_one_line, timestamp
+from etl.cli.streams import drop_results
+from etl.errors import EtlError, OutputError
+
+if TYPE_CHECKING:
+    from etl.cli.invocation import Invocation
+
+
+def tell_error(invocation: Invocation, error: EtlError) -> None:
+    """Print why a command did not end well, on one line of stderr in the log's own format."""
+    _tell(invocation, str(error), error.exit_code, shown=f"persona-etl: error: {error}")
+
+
+def ended_by(invocation: Invocation, raised: BaseException) -> int:
+    """Tell what ended a command. Returns its exit code."""
+    match raised:
+        case OutputError():
+            drop_results()
+            # A reader that has seen enough, like `head`, wants no remark.
+            if raised.exit_code != 128 + signal.SIGPIPE:
+                tell_error(invocation, raised)
+            return raised.exit_code
+        case EtlError():
+            tell_error(invocation, raised)
+            return raised.exit_code
+        case click.ClickException():
+            if invocation.json_logs:
+                _tell(invocation, raised.format_message(), raised.exit_code)
+            else:
+                raised.show()
+            return raised.exit_code
+        case KeyboardInterrupt() | click.Abort():
+            code = 128 + signal.SIGINT
+            _tell(invocation, "interrupted", code, shown="persona-etl: interrupted")
+            return code
+        case _:
+            _tell_bug(invocation, raised)
+            return 1
+
+
+def _tell_bug(invocation: Invocation, raised: BaseException) -> None:
+    """With a traceback, which shows no variables, as they may be prompts or the key."""
+    report = "".join(traceback.format_exception(raised)).rstrip("\n")
+    message = f"{type(raised).__name__}, a bug of persona-etl; please report it with its traceback"
+    _tell(
+        invocation,
+        message,
+        1,
+        shown=f"{report}\npersona-etl: error: {message}",
+        exception=report,
+    )
+
+
+def _tell(
+    invocation: Invocation, event: str, exit_code: int, *, shown: str = "", **more: str
+) -> None:
+    """Print `shown` for people; for machines an object like those of the log, on one line."""
+    if invocation.json_logs:
+        line = {
+            "timestamp": timestamp(datetime.now(UTC)),
+            "level": "error",
+            "logger": "etl",
+            "event": event,
+            "exit_code": exit_code,
+            **more,
+        }
+        click.echo(json.dumps(line), err=True)
+    else:
+        click.echo("\n".join(map(on_one_line, shown.split("\n"))), err=True)

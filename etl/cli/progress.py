@@ -1,0 +1,110 @@
+"""One line on a terminal that says how far a run is; nothing anywhere else.
+
+tqdm is imported when a line is shown: start-up does not wait for it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from etl.cli.streams import steerable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tqdm import tqdm
+
+    from etl.cli.invocation import Invocation
+
+_COUNTING = "{desc} {n:,}{postfix} {rate_noinv_fmt}"
+# The bar gives way first in a narrow terminal; then the line is cut at its end.
+_OF_A_TOTAL = "{desc} {n:,}/{total:,}{postfix} |{bar}| {rate_noinv_fmt} {remaining} left"
+# The terminal writes ^C behind the line; if that began a new one, the line could not be redrawn.
+_ROOM_FOR_CTRL_C = 3
+_ERASE_TO_THE_END_OF_THE_LINE = "\033[K"
+
+
+class Progress(Protocol):
+    """What `progress` gives: cheap to call a few times a second, from any thread."""
+
+    def total(self, expected: int) -> None:
+        """How many there will be, once that is known."""
+
+    def update(self, done: int, counts: Mapping[str, int] | None = None) -> None:
+        """How many are done by now, and what to name beside: those counts that aren't 0."""
+
+
+@contextmanager
+def progress(
+    invocation: Invocation, total: int | None = None, *, what: str = "personas"
+) -> Iterator[Progress]:
+    """Show one line on stderr until the `with` ends, which removes it; log lines go above it.
+
+    Not with --quiet, nor with JSON lines, nor where stderr is no terminal that can redraw a line.
+    """
+    if not _is_wanted(invocation):
+        yield _Silence()
+        return
+
+    from tqdm import tqdm  # noqa: PLC0415
+    from tqdm.contrib.logging import logging_redirect_tqdm  # noqa: PLC0415
+
+    # Its own lock is one between processes: a semaphore, and a helper process from Python 3.14 on.
+    tqdm.set_lock(threading.RLock())
+    # Nor is there need for its thread, which watches over loops that stall.
+    tqdm.monitor_interval = 0
+    line = tqdm(desc=what, file=sys.stderr, leave=False, miniters=0, unit="", ncols=_columns(),
+                smoothing=0.1, bar_format=_COUNTING, position=0)
+    try:
+        with logging_redirect_tqdm(tqdm_class=tqdm):
+            shown = _Line(line)
+            if total is not None:
+                shown.total(total)
+            yield shown
+    finally:
+        line.close()
+        print(_ERASE_TO_THE_END_OF_THE_LINE, end="", file=sys.stderr, flush=True)
+
+
+def _is_wanted(invocation: Invocation) -> bool:
+    return (
+        not (invocation.quiet or invocation.json_logs)
+        and steerable(sys.stderr)
+    )
+
+
+def _columns() -> int:
+    # A terminal that was given no size says 0.
+    return max((os.get_terminal_size(sys.stderr.fileno()).columns or 80) - _ROOM_FOR_CTRL_C, 1)
+
+
+class _Silence:
+    def total(self, expected: int) -> None:
+        pass
+
+    def update(self, done: int, counts: Mapping[str, int] | None = None) -> None:
+        pass
+
+
+class _Line:
+    def __init__(self, line: tqdm[None]) -> None:
+        self._line = line
+
+    def total(self, expected: int) -> None:
+        self._line.total = expected
+        # Of nothing there is no part.
+        self._line.bar_format = _OF_A_TOTAL if expected else _COUNTING
+        self._line.refresh()
+
+    def update(self, done: int, counts: Mapping[str, int] | None = None) -> None:
+        told = ", ".join(f"{count:,} {name}" for name, count in (counts or {}).items() if count)
+        if self._line.total is not None:
+            # The list of personas may grow while it is gone through.
+            self._line.total = max(self._line.total, done)
+        self._line.ncols = _columns()
+        self._line.set_postfix_str(told, refresh=False)
+        self._line.update(done - self._line.n)
