@@ -66,12 +66,15 @@ class OutputError(EtlError):
     sysexits.h, EX_IOERR; 141 is how a shell shows a death by SIGPIPE.
     """
 
+    exit_code = 74
+
     def __init__(self, number: int) -> None:
         super().__init__(
             f"standard output: {os.strerror(number)};"
             " what is printed is incomplete, what was done stays"
         )
-        self.exit_code = 141 if number == errno.EPIPE else 74
+        if number == errno.EPIPE:
+            self.exit_code = 141
 
 
 class RunError(EtlError):

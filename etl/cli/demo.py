@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,18 +10,14 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import click
-from sqlalchemy import text
 
+from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.sync import as_text
-from etl.jobs.sync import sync
-from etl.report.text import as_table
-from etl.sandbox import running_sandbox
-from etl.settings import load_settings
-from etl.store.embedded import embedded_server
-from etl.store.engine import make_engine
-from etl.store.migration import current_and_head, upgrade
+from etl.report.text import as_line, as_table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from sqlalchemy import Engine
 
     from etl.jobs.summary import Summary
@@ -48,12 +45,10 @@ SELECT d.kind, coalesce(p.name, a.display_name) AS name, d.change,
 """
 
 PROMPTS = """
-SELECT v.version, to_char(v.valid_from, 'HH24:MI:SS.MS') AS valid_from,
-       to_char(v.valid_to, 'HH24:MI:SS.MS') AS valid_to,
-       d.document -> 'brain' ->> 'systemPrompt' AS prompt
+SELECT v.version, v.valid_from, v.valid_to, d.document -> 'brain' ->> 'systemPrompt' AS prompt
   FROM document_versions v
   JOIN documents d USING (kind, content_hash)
- WHERE v.kind = 'persona' AND v.entity_id = CAST(:persona_id AS uuid)
+ WHERE v.kind = 'persona' AND v.entity_id = %(persona_id)s
  ORDER BY v.version
 """
 
@@ -74,10 +69,39 @@ Next, with your own key and database:
 To look around without a key: persona-etl sandbox --help"""
 
 
-@click.command("demo")
-@click.option("--personas", default=30, type=click.IntRange(4), show_default=True)
-def command(*, personas: int) -> None:
-    """Show all of it in one go. Needs no key and no database, and leaves nothing behind."""
+EXAMPLES = """\b
+Examples:
+  persona-etl demo
+  persona-etl demo --personas 500
+"""
+
+
+@click.command("demo", epilog=EXAMPLES)
+@click.option(
+    "--personas",
+    type=click.IntRange(4),
+    default=30,
+    show_default=True,
+    help="How many to make up.",
+)
+@pass_invocation
+def command(invocation: Invocation, *, personas: int) -> None:
+    """Show all of it in one go.
+
+    Needs no key and no database, and leaves nothing behind.
+    """
+    # Here, so that `demo --help` does not wait for Postgres and HTTP libraries.
+    from etl.sandbox import running_sandbox  # noqa: PLC0415
+    from etl.settings import load_settings  # noqa: PLC0415
+    from etl.store.embedded import embedded_server  # noqa: PLC0415
+    from etl.store.engine import make_engine  # noqa: PLC0415
+    from etl.store.migration import current_and_head, upgrade  # noqa: PLC0415
+
+    def say(told: str) -> None:
+        if not invocation.quiet:
+            click.echo(told)
+
+    say("Starting a stand-in for the API and a Postgres of its own: some seconds …")
     with ExitStack() as running:
         sandbox = running.enter_context(running_sandbox(count=personas))
         folder = running.enter_context(tempfile.TemporaryDirectory(prefix="persona-etl-demo-"))
@@ -88,47 +112,69 @@ def command(*, personas: int) -> None:
         engine = make_engine(url, settings.database.schema_)
         upgrade(engine, settings.database.schema_)
         _, head = current_and_head(engine, settings.database.schema_)
-        click.echo(
-            f"A stand-in for the API serves {personas} personas at {sandbox.url};\n"
-            f"an embedded Postgres is migrated to revision {head}."
+        say(
+            f"The stand-in serves {personas} personas at {sandbox.url};\n"
+            f"the Postgres is migrated to revision {head}."
         )
-        _tour(settings, url, engine, sandbox)
-    click.echo(NEXT)
+        for told in _tour(settings, url, engine, sandbox):
+            say(told)
+    say(NEXT)
 
 
-def _tour(settings: Settings, url: str, engine: Engine, sandbox: Sandbox) -> None:
+def _tour(settings: Settings, url: str, engine: Engine, sandbox: Sandbox) -> Iterator[str]:
     """Two syncs with changes in between, and what the tables then say."""
     ids = [UUID(persona_id) for persona_id in sandbox.persona_ids]
-    _sync(settings, ids, url, "The first sync:")
-    _show(engine, "What is in the tables now:", COUNTS)
-    _show(engine, "Some of it: personas with their avatar, voice and prompt", TABLES, widest=18)
+    yield _synced(settings, ids, url, "The first sync:")
+    yield _found(engine, "What is in the tables now:", COUNTS)
+    yield _found(engine, "Some of it: personas with their avatar, voice and prompt", TABLES, 18)
     edited = _change(sandbox)
-    _sync(settings, ids, url, "Some things changed at the API. The second sync:")
-    _show(engine, "What changed (document_versions):", CHANGES)
-    _show(engine, "Which prompt was live when:", PROMPTS, persona_id=edited)
+    yield _synced(settings, ids, url, "Some things changed at the API. The second sync:")
+    yield _found(engine, "What changed (document_versions):", CHANGES)
+    names, versions = _rows(engine, PROMPTS, persona_id=edited)
+    times = as_table(names[:-1], [times for *times, _prompt in versions])
+    yield f"\nWhich prompt was live when:\n{times}"
+    yield "\n".join(["\nWhat changed in it:", *_differences(*(row[-1] for row in versions))])
 
 
 def _change(sandbox: Sandbox) -> str:
     """What a week of work may look like. Returns the id of the persona with the new prompt."""
     world = sandbox.world
     prompted, renamed, gone, *_ = world.persona_ids
-    world.edit(prompted, {"brain": {"systemPrompt": "You answer in one sentence."}})
+    *kept, _last = (world.payload(prompted)["brain"]["systemPrompt"] or "").splitlines() or [""]
+    prompt = "\n".join([*kept, "You answer in one sentence."])
+    world.edit(prompted, {"brain": {"systemPrompt": prompt}})
     world.edit(renamed, {"name": "Renamed", "skipGreeting": True})
     world.delete(gone)
     world.edit_avatar(world.shared_ids("avatars")[0], {"activeVersion": "cara-5"})
     return prompted
 
 
-def _sync(settings: Settings, ids: list[UUID], url: str, heading: str) -> None:
+def _differences(*prompts: object) -> list[str]:
+    """The lines that differ between two prompts, with one around them, fit for a terminal."""
+    before, after = [str(prompt or "").splitlines() for prompt in prompts]
+    # Past the file names and the line numbers that a patch would need.
+    told = list(difflib.unified_diff(before, after, n=1, lineterm=""))[3:]
+    return [f"{line[0]} {as_line(line[1:], 78)}".rstrip() for line in told]
+
+
+def _synced(settings: Settings, ids: list[UUID], url: str, heading: str) -> str:
+    from etl.jobs.sync import sync  # noqa: PLC0415
+
     ended: list[Summary] = []
     sync(settings, ids, url=url, report=ended.append)
-    click.echo(f"\n{heading}\n{as_text(ended[0])}")
     if ended[0].error is not None:
         raise ended[0].error
+    return f"\n{heading}\n{as_text(ended[0])}"
 
 
-def _show(engine: Engine, heading: str, sql: str, *, widest: int = 28, **parameters: str) -> None:
+def _found(engine: Engine, heading: str, sql: str, widest: int = 28) -> str:
+    names, rows = _rows(engine, sql)
+    return f"\n{heading}\n{as_table(names, rows, widest=widest)}"
+
+
+def _rows(
+    engine: Engine, sql: str, **parameters: str
+) -> tuple[list[str], Sequence[Sequence[object]]]:
     with engine.connect() as connection:
-        found = connection.execute(text(sql), parameters)
-        rows = [tuple(row) for row in found]
-        click.echo(f"\n{heading}\n{as_table(list(found.keys()), rows, widest=widest)}")
+        found = connection.exec_driver_sql(sql, parameters)
+        return list(found.keys()), [tuple(row) for row in found]

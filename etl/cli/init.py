@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.errors import UsageError
-from etl.settings import CONFIG_NAME, CONFIG_VARIABLE, Key, known_keys, section_models
+
+if TYPE_CHECKING:
+    from etl.settings import Key
 
 _HEAD = """\
 # Settings of persona-etl. Take the # off a line to change it: it shows the default, or an example
@@ -25,8 +28,14 @@ Wrote {file}. Next:
   3. persona-etl migrate
   4. persona-etl sync"""
 
+EXAMPLES = """\b
+Examples:
+  persona-etl init
+  persona-etl --config /etc/persona-etl/persona-etl.toml init
+"""
 
-@click.command("init")
+
+@click.command("init", epilog=EXAMPLES)
 @pass_invocation
 def command(invocation: Invocation) -> None:
     """Write a commented persona-etl.toml.
@@ -34,6 +43,9 @@ def command(invocation: Invocation) -> None:
     Goes to --config or PERSONA_ETL_CONFIG where given, else to the current folder. A file that is
     already there is left alone.
     """
+    # Here, so that `init --help` does not wait for pydantic.
+    from etl.settings import CONFIG_NAME, CONFIG_VARIABLE  # noqa: PLC0415
+
     file = invocation.config or Path(os.environ.get(CONFIG_VARIABLE) or CONFIG_NAME)
     _write_new(file, commented_file())
     if not invocation.quiet:
@@ -42,6 +54,8 @@ def command(invocation: Invocation) -> None:
 
 def commented_file() -> str:
     """Render every section and key, all keys commented out."""
+    from etl.settings import known_keys, section_models  # noqa: PLC0415
+
     lines = [_HEAD]
     for section, model in section_models().items():
         lines += [f"# {model.__doc__}", f"[{section}]"]
@@ -77,5 +91,10 @@ def _write_new(file: Path, text: str) -> None:
         ) from None
     except OSError as exc:
         raise UsageError(f"{file}: cannot be written ({exc.strerror})") from exc
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(text)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+    except OSError as exc:
+        # Half of a file would be in the way of the next `init`.
+        file.unlink(missing_ok=True)
+        raise UsageError(f"{file}: cannot be written ({exc.strerror})") from exc

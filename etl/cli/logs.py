@@ -89,9 +89,7 @@ class _LazyFormatter(logging.Formatter):
         )
 
     def _line(self, _logger: WrappedLogger, name: str, event: EventDict) -> str:
-        head = (
-            f"{event.pop('timestamp')} {event.pop('level'):<7} {on_one_line(event.pop('event'))}"
-        )
+        head = f"{event.pop('timestamp')} {event.pop('level'):<7} {on_one_line(event.pop('event'))}"
         traceback = event.pop("exception", None)
         del event["logger"]
         pairs = " ".join(f"{key}={_value(value)}" for key, value in event.items())

@@ -112,9 +112,7 @@ Examples:
 """
 
 
-@click.group(
-    cls=EtlGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG
-)
+@click.group(cls=EtlGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EPILOG)
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
@@ -153,4 +151,3 @@ def main() -> None:
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
     """Unwind on SIGTERM as on Ctrl-C, so that what a command started is stopped."""
     sys.exit(128 + signum)
-

@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from etl.cli.streams import steerable
 
@@ -57,8 +57,17 @@ def progress(
     tqdm.set_lock(threading.RLock())
     # Nor is there need for its thread, which watches over loops that stall.
     tqdm.monitor_interval = 0
-    line = tqdm(desc=what, file=sys.stderr, leave=False, miniters=0, unit="", ncols=_columns(),
-                smoothing=0.1, bar_format=_COUNTING, position=0)
+    line = tqdm(
+        desc=what,
+        file=sys.stderr,
+        leave=False,
+        miniters=0,
+        unit="",
+        ncols=_columns(),
+        smoothing=0.1,
+        bar_format=_COUNTING,
+        position=0,
+    )
     try:
         with logging_redirect_tqdm(tqdm_class=tqdm):
             shown = _Line(line)
@@ -67,14 +76,12 @@ def progress(
             yield shown
     finally:
         line.close()
-        print(_ERASE_TO_THE_END_OF_THE_LINE, end="", file=sys.stderr, flush=True)
+        sys.stderr.write(_ERASE_TO_THE_END_OF_THE_LINE)
+        sys.stderr.flush()
 
 
 def _is_wanted(invocation: Invocation) -> bool:
-    return (
-        not (invocation.quiet or invocation.json_logs)
-        and steerable(sys.stderr)
-    )
+    return not (invocation.quiet or invocation.json_logs) and steerable(sys.stderr)
 
 
 def _columns() -> int:
@@ -91,7 +98,7 @@ class _Silence:
 
 
 class _Line:
-    def __init__(self, line: tqdm[None]) -> None:
+    def __init__(self, line: tqdm[NoReturn]) -> None:
         self._line = line
 
     def total(self, expected: int) -> None:

@@ -6,35 +6,54 @@ that lack half of the letters in a persona's name.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TextIO
 
 from etl.errors import OutputError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from _typeshed import ReadableBuffer
 
 
-class _Results(io.FileIO):
+# Not below the buffer: a signal between the system's write and its being counted would have the
+# buffer write the same once more.
+class _Results(io.BufferedWriter):
     """Standard output: tells a result that is lost from every other OSError, which is a bug."""
 
     def write(self, data: ReadableBuffer, /) -> int:
-        try:
+        with _told_apart():
             return super().write(data)
-        except OSError as exc:
-            raise OutputError(exc.errno) from exc
+
+    def flush(self) -> None:
+        with _told_apart():
+            super().flush()
 
 
-class _Remarks(io.FileIO):
+class _Remarks(io.BufferedWriter):
     """Standard error: what can't be told isn't, and the run goes on; its exit code remains."""
 
     def write(self, data: ReadableBuffer, /) -> int:
         with suppress(OSError):
             super().write(data)
         return memoryview(data).nbytes
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            super().flush()
+
+
+@contextmanager
+def _told_apart() -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        raise OutputError(exc.errno or errno.EIO) from exc
 
 
 def make_streams_safe() -> None:
@@ -47,9 +66,9 @@ def make_streams_safe() -> None:
         except OSError:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003
     # None where it was closed, whatever its type says.
-    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: PTH123, SIM115
-    sys.stdout = _over(_Results(1, "w", closefd=False), sys.stdout)
-    sys.stderr = _over(_Remarks(2, "w", closefd=False), sys.stderr)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = _text(_Results(io.FileIO(1, "w", closefd=False)), like=sys.stdout)
+    sys.stderr = _text(_Remarks(io.FileIO(2, "w", closefd=False)), like=sys.stderr)
 
 
 def drop_results() -> None:
@@ -63,13 +82,13 @@ def steerable(stream: TextIO) -> bool:
     return stream.isatty() and (os.environ.get("TERM") or "dumb") != "dumb"
 
 
-def _over(raw: io.FileIO, before: TextIO | None) -> TextIO:
-    """A text stream on `raw` that is like the one `before`, but for what it can't encode."""
-    like = before if isinstance(before, io.TextIOWrapper) else None
+def _text(stream: io.BufferedWriter, *, like: TextIO | None) -> TextIO:
+    """A text stream that is like the one before, but for what it can't encode."""
+    before = like if isinstance(like, io.TextIOWrapper) else None
     return io.TextIOWrapper(
-        io.BufferedWriter(raw),
-        encoding=like.encoding if like else "utf-8",
+        stream,
+        encoding=before.encoding if before else "utf-8",
         errors="backslashreplace",
-        line_buffering=like.line_buffering if like else True,
-        write_through=like.write_through if like else False,
+        line_buffering=before.line_buffering if before else True,
+        write_through=before.write_through if before else False,
     )

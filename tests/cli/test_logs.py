@@ -79,10 +79,7 @@ def test_an_exception_is_logged_without_its_variables(capsys, *, json_lines: boo
 
 def test_a_traceback_does_not_steer_the_terminal(capsys) -> None:
     with logs_to_stderr(Invocation()):
-        try:
-            raise ValueError("\x1b[2J")
-        except ValueError:
-            LOG.exception("failed")
+        LOG.error("failed", exc_info=ValueError("\x1b[2J"))
     assert "ValueError: \\u001b[2J" in capsys.readouterr().err
 
 

@@ -1,11 +1,14 @@
-"""The console entry: what `--help` costs, and how each way out ends."""
+"""The console entry: the global options, and how each way out ends."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +18,7 @@ from click.testing import CliRunner, Result
 
 from etl import errors
 from etl.cli.invocation import Invocation, pass_invocation
-from etl.cli.main import COMMANDS, EtlGroup, cli
+from etl.cli.main import EtlGroup, cli
 from etl.errors import EtlError, UsageError
 
 if TYPE_CHECKING:
@@ -30,11 +33,21 @@ def every_error(root: type[EtlError] = EtlError) -> Iterator[type[EtlError]]:
             yield from every_error(error)
 
 
-def run(body: Callable[[], object]) -> Result:
+def run(body: Callable[[], object], *options: str) -> Result:
     """Run `body` as a command inside the real boundary."""
-    group = EtlGroup("persona-etl")
+    group = EtlGroup("persona-etl", params=cli.params, callback=cli.callback)
     group.add_command(click.Command("it", callback=body))
-    return CliRunner().invoke(group, ["it"])
+    return CliRunner().invoke(group, [*options, "it"])
+
+
+def as_json(result: Result) -> dict[str, object]:
+    """What the one line on stderr says, without its time."""
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    told: dict[str, object] = json.loads(line)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", str(told.pop("timestamp")))
+    assert (told.pop("level"), told.pop("logger")) == ("error", "etl")
+    return told
 
 
 def raising(error: BaseException) -> Callable[[], object]:
@@ -56,38 +69,11 @@ def python(code: str, **options) -> subprocess.Popen[str]:
     )
 
 
-def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
-    code = (
-        "import sys; from etl.cli.main import main\n"
-        "sys.argv[1:] = ['--help']\n"
-        "try: main()\n"
-        "finally: print(*sorted(sys.modules), file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    listed = done.stdout.split("Commands:\n")[1].splitlines()
-    assert [line.split()[0] for line in listed] == list(COMMANDS)
-    for (_, summary), line in zip(COMMANDS.values(), listed, strict=True):
-        assert line.endswith(summary)
-    loaded = set(done.stderr.split())
-    heavy = {"sqlalchemy", "httpx", "pydantic", "alembic", "structlog", "psycopg", "msgspec"}
-    assert "etl.cli.main" in loaded
-    assert not loaded & (heavy | {"asyncio", "etl.settings"})
-    assert not loaded & {module for module, _ in COMMANDS.values()}
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_explains_itself_without_settings(name: str, tmp_path: Path) -> None:
-    broken = {"PERSONA_ETL_CONFIG": str(tmp_path / "nowhere.toml"), "PERSONA_ETL_NOPE": "1"}
-    result = CliRunner().invoke(cli, [name, "--help"], env=broken)
-    assert result.exit_code == 0, result.output
-    assert f" {name} [OPTIONS]" in result.stdout
-
-
 def test_python_m_etl_is_the_same_program() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "etl", "--version"], capture_output=True, text=True, check=True
     )
-    assert done.stdout.startswith("persona-etl ")
+    assert done.stdout == f"persona-etl {version('persona-etl')}\n"
 
 
 @pytest.mark.parametrize(
@@ -99,6 +85,32 @@ def test_wrong_usage_exits_2(arguments: list[str]) -> None:
     assert result.exit_code == 2
     assert result.stdout == ""
     assert "Usage: " in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("synk", "sync"), ("Init", "init"), ("migrat", "migrate")]
+)
+def test_the_nearest_command_is_named(written: str, meant: str) -> None:
+    result = CliRunner().invoke(cli, [written])
+    assert result.exit_code == 2
+    (line,) = (line for line in result.stderr.splitlines() if line.startswith("Error:"))
+    assert line == f"Error: No such command '{written}'. Did you mean '{meant}'?"
+
+
+def test_the_nearest_option_is_named() -> None:
+    result = CliRunner().invoke(cli, ["migrate", "--sq"])
+    assert "Error: No such option '--sq'. Did you mean '--sql'?" in result.stderr
+
+
+def test_a_name_that_is_near_to_none_is_just_told() -> None:
+    result = CliRunner().invoke(cli, ["xyzzy"])
+    assert "Error: No such command 'xyzzy'.\n" in result.stderr
+
+
+def test_without_a_command_there_is_help() -> None:
+    result = CliRunner().invoke(cli, [])
+    assert result.exit_code == 2
+    assert result.stderr == CliRunner().invoke(cli, ["--help"]).stdout
 
 
 def test_verbose_and_quiet_exclude_each_other() -> None:
@@ -115,6 +127,25 @@ def test_every_error_is_a_line_on_stderr_and_its_exit_code(error: type[EtlError]
     assert result.exit_code == raised.exit_code
     assert result.stderr == f"persona-etl: error: {raised}\n"
     assert result.stdout == ""
+    result = run(raising(raised), "--log-format", "json")
+    assert result.exit_code == raised.exit_code
+    assert as_json(result) == {"event": str(raised), "exit_code": raised.exit_code}
+
+
+@pytest.mark.parametrize("arguments", [["synk"], ["init", "--nope"], ["-q", "-v", "init"]])
+def test_wrong_usage_is_json_too_where_the_log_is(arguments: list[str]) -> None:
+    result = CliRunner().invoke(cli, ["--log-format", "json", *arguments])
+    told = as_json(result)
+    assert (result.exit_code, told["exit_code"]) == (2, 2)
+    assert "Usage" not in str(told["event"])
+
+
+@pytest.mark.parametrize("hostile", ["a\x1b[2Jb", "a\rb", "a\u202eb", "a\x07b"])
+def test_an_error_does_not_steer_the_terminal(hostile: str) -> None:
+    for error in (UsageError(hostile), ZeroDivisionError(hostile)):
+        result = run(raising(error))
+        assert hostile not in result.stderr
+        assert all(line.isprintable() for line in result.stderr.split("\n"))
 
 
 def test_the_tree_of_errors_draws_every_error() -> None:
@@ -138,6 +169,8 @@ def test_an_interruption_exits_130_without_a_traceback(interruption: BaseExcepti
     result = run(raising(interruption))
     assert result.exit_code == 130
     assert result.stderr == "persona-etl: interrupted\n"
+    told = as_json(run(raising(interruption), "--log-format", "json"))
+    assert told == {"event": "interrupted", "exit_code": 130}
 
 
 @pytest.mark.parametrize("bug", [ZeroDivisionError("a bug"), EOFError("a bug"), OSError("a bug")])
@@ -146,6 +179,11 @@ def test_anything_else_is_a_bug_with_its_traceback(bug: Exception) -> None:
     assert result.exit_code == 1
     assert "Traceback (most recent call last):" in result.stderr
     assert f"{type(bug).__name__}: a bug" in result.stderr
+    *_, last = result.stderr.splitlines()
+    assert last.startswith(f"persona-etl: error: {type(bug).__name__}, a bug of persona-etl; ")
+    told = as_json(run(raising(bug), "--log-format", "json"))
+    assert str(told["exception"]).startswith("Traceback (most recent call last):")
+    assert told["exit_code"] == 1
 
 
 def test_a_traceback_shows_no_variables() -> None:
@@ -154,29 +192,7 @@ def test_a_traceback_shows_no_variables() -> None:
         raise ZeroDivisionError(len(key))
 
     assert "hunter22" not in run(body).output
-
-
-@pytest.mark.parametrize(
-    "writing",
-    [
-        "while True: click.echo('x' * 1000)",
-        "while True: sys.stdout.write('x' * 1000)",
-        "time.sleep(0.2); sys.stdout.write('still in the buffer when the command returns')",
-        "time.sleep(0.2); sys.stdout.write('x'); click.echo('x')",
-    ],
-)
-def test_a_reader_that_goes_away_is_no_bug(writing: str) -> None:
-    # PYTHONUNBUFFERED would hide what an unflushed buffer does at exit.
-    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    code = f"@cli.command()\ndef it():\n    click.echo('first')\n    {writing}\nmain()"
-    started = python(code, env=buffered)
-    assert started.stdout
-    assert started.stderr
-    with started:
-        assert started.stdout.readline() == "first\n"
-        started.stdout.close()
-        assert started.stderr.read() == ""
-    assert started.returncode == 128 + signal.SIGPIPE
+    assert "hunter22" not in run(body, "--log-format", "json").output
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
