@@ -44,7 +44,8 @@ def progress(
 ) -> Iterator[Progress]:
     """Show one line on stderr until the `with` ends, which removes it; log lines go above it.
 
-    Not with --quiet, nor with JSON lines, nor where stderr is no terminal that can redraw a line.
+    Print results and errors after it, as only the log knows of the line. There is none with
+    --quiet, nor with JSON lines, nor where stderr is no terminal that can redraw a line.
     """
     if not _is_wanted(invocation):
         yield _Silence()
@@ -85,8 +86,13 @@ def _is_wanted(invocation: Invocation) -> bool:
 
 
 def _columns() -> int:
-    # A terminal that was given no size says 0.
-    return max((os.get_terminal_size(sys.stderr.fileno()).columns or 80) - _ROOM_FOR_CTRL_C, 1)
+    try:
+        # A terminal that was given no size says 0.
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except OSError:
+        # It was closed; a run that ignores the hang-up, as below nohup, goes on.
+        columns = 80
+    return max(columns - _ROOM_FOR_CTRL_C, 1)
 
 
 class _Silence:

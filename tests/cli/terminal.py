@@ -58,6 +58,7 @@ class Terminal:
     def __init__(self, program: list[str], *, columns: int = 80, **environment: str) -> None:
         self.screen = Screen(columns)
         self.raw = ""
+        self.closed = False
         self.master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
         self.process = subprocess.Popen(
@@ -76,7 +77,13 @@ class Terminal:
     def __exit__(self, *_: object) -> None:
         self.process.kill()
         self.process.wait()
+        if not self.closed:
+            os.close(self.master)
+
+    def hang_up(self) -> None:
+        """As when its window is closed."""
         os.close(self.master)
+        self.closed = True
 
     def read_until(self, text: str) -> None:
         while text not in self.raw:

@@ -1,5 +1,7 @@
 """The demo is a newcomer's first look: it works, tells, and leaves nothing behind."""
 
+import re
+
 from click.testing import CliRunner
 from wcwidth import wcswidth
 
@@ -14,9 +16,15 @@ def test_the_demo_shows_both_syncs_and_what_changed(tmp_path, monkeypatch) -> No
     assert "created             12" in shown.stdout
     assert "unchanged            9" in shown.stdout
     assert "updated  brain.systemPrompt" in shown.stdout
-    assert "You answer in one sentence." in shown.stdout
+    assert "\n+ You answer in one sentence.\n" in shown.stdout
+    assert re.search(r"^      1  \d{4}-\d\d-\d\d [\d:.]{12}\+00:00  ", shown.stdout, re.MULTILINE)
     assert "persona-etl init" in shown.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_quiet_it_only_tells_by_its_exit_code() -> None:
+    shown = CliRunner().invoke(cli, ["-q", "demo", "--personas", "4"])
+    assert (shown.exit_code, shown.output) == (0, "")
 
 
 def test_no_line_of_the_demo_is_wider_than_a_terminal() -> None:

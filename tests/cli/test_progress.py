@@ -6,10 +6,14 @@ import os
 import re
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.cli.terminal import Terminal
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PRELUDE = """
 import logging, os, sys, time
@@ -126,6 +130,28 @@ except KeyboardInterrupt:
         it.type("\x03")
         assert it.read_to_the_end() == 0
     assert it.screen.shown == ["ended"]
+
+
+def test_a_run_goes_on_when_its_terminal_is_closed(tmp_path: Path) -> None:
+    ended = tmp_path / "ended"
+    code = f"""
+import pathlib, signal
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+def body(line):
+    wait(); line.update(1)
+    while os.isatty(2):
+        wait()
+    line.update(2)
+    LOG.warning("said to nobody")
+    wait(); line.update(3)
+run(body, 9)
+pathlib.Path({str(ended)!r}).touch()
+"""
+    with terminal(code) as it:
+        it.read_until("1/9")
+        it.hang_up()
+        assert it.process.wait(20) == 0
+    assert ended.exists()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psycopg
 import pytest
+
+from etl.sandbox import running_sandbox
 
 # One command of the test's own, `it`, in the place of the real ones.
 PRELUDE = "import sys, time, click; from etl.cli.main import cli, main; sys.argv[1:] = ['it']\n"
@@ -95,6 +98,21 @@ def test_a_full_disk_is_74_and_one_line(body: str) -> None:
 def test_a_full_disk_is_74_for_every_command(arguments: tuple[str, ...]) -> None:
     done = shell(f">{FULL}", real(*arguments))
     assert (done.returncode, done.stderr.decode()) == (74, NO_SPACE)
+
+
+@pytest.mark.skipif(not FULL.exists(), reason="a device of Linux")
+def test_a_run_whose_result_is_lost_is_in_the_ledger_all_the_same(database_url: str) -> None:
+    with running_sandbox(count=2) as sandbox:
+        settings = {
+            "PERSONA_ETL_DATABASE__URL": database_url,
+            "ANAM_API_URL": sandbox.url,
+            "ANAM_API_KEY": sandbox.key,
+        }
+        done = shell(f">{FULL}", real("sync", *sandbox.persona_ids), **settings)
+    assert (done.returncode, done.stderr.decode()) == (74, NO_SPACE)
+    with psycopg.connect(database_url) as connection:
+        ((status, created),) = connection.execute("SELECT status, created FROM anam.runs")
+    assert (status, created) == ("succeeded", 2)
 
 
 def test_another_error_of_the_system_is_still_a_bug() -> None:

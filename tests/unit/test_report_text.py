@@ -1,0 +1,61 @@
+"""Text for a terminal: aligned in every script, cut to a width, unable to steer."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wcwidth import width
+
+from etl.report.text import as_line, as_table
+
+
+def test_columns_line_up_and_numbers_stand_to_the_right() -> None:
+    rows: list[list[object]] = [
+        ["Zoë", 5, Decimal("1.25")],
+        ["美咲", 12, None],
+        ["x", None, Decimal(10)],
+    ]
+    assert as_table(["name", "tools", "cost"], rows).splitlines() == [
+        "name  tools  cost",
+        "────  ─────  ────",
+        "Zoë       5  1.25",
+        "美咲     12",
+        "x              10",
+    ]
+
+
+def test_without_rows_the_header_stays() -> None:
+    assert as_table(["name", "tools"], []) == "name  tools\n────  ─────"
+
+
+def test_a_column_of_nulls_is_empty() -> None:
+    assert as_table(["a", "b"], [[None, "x"], [None, None]]).split("\n")[2:] == ["   x", ""]
+
+
+def test_times_are_in_utc_with_their_offset() -> None:
+    noon = datetime(2026, 3, 3, 14, tzinfo=timezone(timedelta(hours=2)))
+    assert as_line(noon) == "2026-03-03 12:00:00.000+00:00"
+    assert as_line(noon.astimezone(UTC)) == as_line(noon)
+
+
+@pytest.mark.parametrize("hostile", ["a\x1b[2Jb", "a\nb", "a\rb", "a\x07b", "a\u202eb", "a\x9bb"])
+def test_no_cell_steers_the_terminal(hostile: str) -> None:
+    for line in as_table([hostile], [[hostile]]).splitlines():
+        assert line.isprintable()
+    assert len(as_table([hostile], [[hostile]]).splitlines()) == 3
+
+
+@given(st.lists(st.text(), min_size=1), st.integers(1, 20))
+def test_no_line_is_wider_than_asked_for(texts: list[str], widest: int) -> None:
+    for line in as_table(["t"], [[text] for text in texts], widest=widest).splitlines():
+        assert width(line) <= widest
+
+
+def test_what_is_cut_says_so_and_no_letter_is_halved() -> None:
+    assert as_line("Receptionist", 8) == "Recepti…"
+    assert as_line("美咲美咲", 4) == "美…"
+    assert as_line("👩🏽‍⚕️👩🏽‍⚕️", 3) == "👩🏽‍⚕️…"
