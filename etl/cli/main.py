@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 # name -> (module, help). `--help` reads this instead of importing Postgres and HTTP libraries.
 COMMANDS = {
     "init": ("etl.cli.init", "Write a commented persona-etl.toml."),
+    "check": ("etl.cli.check", "Say what is right and wrong, before a run does."),
     "migrate": ("etl.cli.migrate", "Bring the database's schema up to date."),
     "sync": ("etl.cli.sync", "Copy the personas and record what changed."),
     "sandbox": ("etl.cli.sandbox", "Serve a stand-in for the API on loopback."),

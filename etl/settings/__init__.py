@@ -5,11 +5,12 @@ Knows neither the command line nor `os.environ`: the environment comes in as a m
 
 from etl.settings.ids import parse_ids
 from etl.settings.keys import Key, known_keys, section_models
-from etl.settings.load import load_settings
+from etl.settings.load import load_settings, settings_file
 from etl.settings.model import Settings
-from etl.settings.sources import CONFIG_NAME, CONFIG_VARIABLE
+from etl.settings.sources import API_KEY_VARIABLE, CONFIG_NAME, CONFIG_VARIABLE
 
 __all__ = [
+    "API_KEY_VARIABLE",
     "CONFIG_NAME",
     "CONFIG_VARIABLE",
     "Key",
@@ -18,4 +19,5 @@ __all__ = [
     "load_settings",
     "parse_ids",
     "section_models",
+    "settings_file",
 ]

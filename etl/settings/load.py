@@ -42,8 +42,7 @@ def load_settings(
     Raises:
         UsageError: a line for each mistake: where it is, and what to write instead.
     """
-    # Crontabs, units and CI leave a variable out by setting it to nothing.
-    environ = {name: value.strip() for name, value in environ.items() if value.strip()}
+    environ = _without_empty(environ)
     cwd = cwd or Path.cwd()
     file = find_file(environ, config, cwd)
     from_file, mistakes = read_file(file) if file else ([], [])
@@ -60,6 +59,18 @@ def load_settings(
     if settings is None or mistakes:
         raise UsageError(_summary(mistakes))
     return settings
+
+
+def settings_file(
+    environ: Mapping[str, str], config: Path | None = None, *, cwd: Path | None = None
+) -> Path | None:
+    """Return the file that `load_settings` reads, None when there is none."""
+    return find_file(_without_empty(environ), config, cwd or Path.cwd())
+
+
+def _without_empty(environ: Mapping[str, str]) -> dict[str, str]:
+    """Crontabs, units and CI leave a variable out by setting it to nothing."""
+    return {name: value.strip() for name, value in environ.items() if value.strip()}
 
 
 def _with_absolute_paths(written: Written, home: str | None) -> Written:

@@ -39,6 +39,7 @@ from etl.store.cluster import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+_CLUSTER = "postgres"
 _PORT = 5432  # Only names the socket; said aloud because client and server both read PGPORT.
 
 # Recovery after a crash can take this long; a stop writes what is in memory first.
@@ -68,13 +69,27 @@ def served(url: str, environ: Mapping[str, str]) -> Iterator[str]:
 
     Without a folder the data is kept in the user's data folder, as XDG defines it.
     """
-    scheme, _, folder = url.partition(":")
-    if scheme != "embedded":
+    folder = data_folder(url, environ)
+    if folder is None:
         yield url
         return
-    data_home = Path(environ.get("XDG_DATA_HOME") or Path.home() / ".local/share")
-    with embedded_server(Path(folder) if folder else data_home / "persona-etl") as started:
+    with embedded_server(folder) as started:
         yield started
+
+
+def data_folder(url: str, environ: Mapping[str, str]) -> Path | None:
+    """Where `embedded` or `embedded:/folder` keeps its data, there yet or not; None for others."""
+    scheme, _, folder = url.partition(":")
+    if scheme != "embedded":
+        return None
+    data_home = Path(environ.get("XDG_DATA_HOME") or Path.home() / ".local/share")
+    return Path(folder) if folder else data_home / "persona-etl"
+
+
+def has_cluster(folder: Path) -> bool:
+    """Whether a server has been made there, so that starting it makes nothing new."""
+    # os.path, as Path.is_dir raises where a folder may not be entered.
+    return os.path.isdir(folder / _CLUSTER)  # noqa: PTH112
 
 
 @contextmanager
@@ -92,7 +107,7 @@ def embedded_server(folder: Path, *, durable: bool = True) -> Iterator[str]:
             lock = running.enter_context(_claimed(folder))
             session = running.enter_context(_session())
             programs = reachable_programs(install, session, user)
-            create_cluster(folder / "postgres", programs, user, lock, durable=durable)
+            create_cluster(folder / _CLUSTER, programs, user, lock, durable=durable)
             url = running.enter_context(
                 _server(folder, programs, session, user, lock, durable=durable)
             )
@@ -145,7 +160,7 @@ def _session() -> Iterator[Path]:
 def _server(
     folder: Path, programs: Path, session: Path, user: ServerUser, lock: int, *, durable: bool
 ) -> Iterator[str]:
-    data = folder / "postgres"
+    data = folder / _CLUSTER
     _forget_dead_server(data)
     settings = {
         "listen_addresses": "",

@@ -1,0 +1,231 @@
+"""Says what is right and wrong with key, API, database, privileges and schema, a line each.
+
+It asks the API for one page of one persona and reads Postgres' catalog; it writes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from etl.errors import (
+    DatabaseError,
+    FetchFailedError,
+    KeyRefusedError,
+    PayloadRejectedError,
+    RunError,
+    SourceDownError,
+    UsageError,
+)
+from etl.source.answer import ListForbiddenError, ToldToWaitError
+from etl.source.client import PersonaClient
+from etl.source.listing import read_page
+from etl.store.access import Access, Server, look_at_schema, look_at_server
+from etl.store.embedded import data_folder, has_cluster, served
+from etl.store.engine import make_engine, quote_identifier
+from etl.store.migration import current_and_head, require_head
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from uuid import UUID
+
+    from sqlalchemy import Engine
+
+    from etl.settings import Settings
+
+SUBJECTS = ("settings", "key", "api", "database", "privileges", "schema")
+
+# Without the right settings nothing else can be judged; then as a run ranks them.
+_WORST_FIRST = (2, 6, 4, 5, 0)
+
+_OLDEST, _NEWEST = 15, 18  # major versions of Postgres: the oldest that will do, the newest tried
+_BY_DBA = "a DBA can run the SQL of `persona-etl migrate --sql`"
+_SHOWN_PRIVILEGES = 3
+# A check is watched by somebody; a longer wait that the API asks for is told instead.
+_MOST_WAIT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What is known of one subject. `exit_code` is 0 unless it is wrong."""
+
+    verdict: Literal["ok", "wrong", "-"]
+    subject: str
+    told: str
+    exit_code: int = 0
+
+
+def ok(subject: str, told: str) -> Line:
+    """Nothing wrong with it."""
+    return Line("ok", subject, told)
+
+
+def wrong(subject: str, told: object, exit_code: int) -> Line:
+    """A run would fail with this exit code; `told` says what to do, as an error does."""
+    return Line("wrong", subject, str(told), exit_code)
+
+
+def unknown(subject: str, told: str) -> Line:
+    """It could not be looked at, and why."""
+    return Line("-", subject, told)
+
+
+def exit_code(lines: Iterable[Line]) -> int:
+    """That of the worst line."""
+    return min((line.exit_code for line in lines), key=_WORST_FIRST.index, default=0)
+
+
+def check(settings: Settings, environ: Mapping[str, str], *, key_from: str) -> Iterator[Line]:
+    """Looks at all but the settings. A line comes when it is known: the API may be slow.
+
+    `environ` tells where an embedded server keeps its data, `key_from` where the key was found.
+    """
+    yield from _check_api(settings, key_from)
+    yield from _check_database(settings, environ)
+
+
+def _check_api(settings: Settings, key_from: str) -> list[Line]:
+    """The lines of key and API: one request tells of both."""
+    base_url = settings.api.base_url
+    try:
+        settings.require_key()
+    except UsageError as exc:
+        return [wrong("key", exc, exc.exit_code), unknown("api", "not checked: no key")]
+    try:
+        answered = asyncio.run(_ask(settings))
+    except KeyRefusedError as exc:
+        return [
+            wrong("key", f"{key_from}: {exc}", exc.exit_code),
+            ok("api", f"{base_url} answers"),
+        ]
+    except (UsageError, RunError) as exc:
+        told = f"{base_url}: {exc}"
+        if isinstance(exc, ToldToWaitError):
+            told = f"{base_url} asks to wait {exc.wait_seconds:g} s; check again then"
+        return [
+            unknown("key", f"{key_from}, not tried: no answer from the API"),
+            wrong("api", told, exc.exit_code),
+        ]
+    return [ok("key", key_from), ok("api", f"{base_url} {answered}")]
+
+
+async def _ask(settings: Settings) -> str:
+    """Asks for a page of one; where the key may not list, for the first persona configured."""
+    api = settings.api
+    async with PersonaClient(
+        base_url=api.base_url,
+        api_key=settings.require_key().get_secret_value(),
+        concurrency=1,
+        timeout_seconds=api.timeout_seconds,
+        max_wait_seconds=min(api.max_wait_seconds, _MOST_WAIT_SECONDS),
+    ) as client:
+        try:
+            page = await read_page(client, 1, per_page=1)
+        except ListForbiddenError:
+            if settings.personas.discover or not settings.personas.ids:
+                raise
+            return await _ask_for(client, settings.personas.ids[0])
+    listed = "" if page.total is None else f", personas listed: {page.total}"
+    return f"answers in {page.duration_ms} ms{listed}"
+
+
+async def _ask_for(client: PersonaClient, persona_id: UUID) -> str:
+    try:
+        answer = await client.fetch(persona_id)
+    except (FetchFailedError, PayloadRejectedError) as exc:
+        raise SourceDownError(str(exc)) from exc
+    if answer.status == 403:  # noqa: PLR2004
+        raise KeyRefusedError(
+            f"403 for the list and for persona {persona_id}; check the key's permissions and plan"
+        )
+    found = "" if answer.body is not None else f", knows no persona {persona_id}"
+    return f"answers in {answer.duration_ms} ms{found}; this key may not list personas"
+
+
+def _check_database(settings: Settings, environ: Mapping[str, str]) -> list[Line]:
+    """The lines of database, privileges and schema."""
+    schema = settings.database.schema_
+    try:
+        url = settings.require_database().get_secret_value()
+        _refuse_to_make_a_server(url, environ)
+        with served(url, environ) as served_url:
+            engine = make_engine(served_url, schema)
+            server = look_at_server(engine)
+            access = look_at_schema(engine, schema)
+            return [
+                server_line(server),
+                _privileges_line(access, schema, server.role),
+                _schema_line(engine, schema, access),
+            ]
+    except (UsageError, DatabaseError) as exc:
+        return [
+            wrong("database", str(exc).removeprefix("Postgres: "), exc.exit_code),
+            unknown("privileges", "not checked: no database"),
+            unknown("schema", "not checked: no database"),
+        ]
+
+
+def _refuse_to_make_a_server(url: str, environ: Mapping[str, str]) -> None:
+    """Serving an embedded database that is not there would make it, and a check makes nothing."""
+    folder = data_folder(url, environ)
+    if folder is not None and not has_cluster(folder):
+        raise DatabaseError(
+            f"embedded Postgres: there is none in {folder} yet; run `persona-etl migrate`"
+        )
+
+
+def server_line(server: Server) -> Line:
+    """Whether a run can work with such a server."""
+    problem = ""
+    if server.major < _OLDEST:
+        problem = f"is older than {_OLDEST}; use Postgres {_OLDEST} to {_NEWEST}"
+    elif server.encoding != "UTF8":
+        problem = f"has the encoding {server.encoding}; make a database with UTF8"
+    elif server.read_only:
+        problem = "is read-only; database.url must lead to the primary"
+    elif server.shares_sessions:
+        problem = (
+            "is behind a pooler in transaction mode, where no lock holds; let database.url lead"
+            " to Postgres itself, or to a pool in session mode"
+        )
+    told = f"Postgres {server.version}, database {server.database} as {server.role}"
+    if problem:
+        return wrong("database", f"{told}, {problem}", DatabaseError.exit_code)
+    newer = f"; newer than {_NEWEST}, the newest tried" if server.major > _NEWEST else ""
+    return ok("database", f"{told}{newer}")
+
+
+def _privileges_line(access: Access, schema: str, role: str) -> Line:
+    named, to_role = quote_identifier(schema), f"TO {quote_identifier(role)}"
+    may = "may migrate" if access.may_migrate else f"may not migrate: {_BY_DBA}"
+    if access.exists and not access.may_use:
+        return wrong(
+            "privileges",
+            f"the role may not use schema {schema}; GRANT USAGE ON SCHEMA {named} {to_role}",
+            DatabaseError.exit_code,
+        )
+    if not access.has_tables:
+        return unknown("privileges", f"not checked: no tables in schema {schema} yet; {may}")
+    if access.lacking:
+        shown = [f"no {privilege} on {table}" for privilege, table in access.lacking]
+        if (more := len(shown) - _SHOWN_PRIVILEGES) > 0:
+            shown[_SHOWN_PRIVILEGES:] = [f"{more} more"]
+        return wrong(
+            "privileges",
+            f"{', '.join(shown)}; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES"
+            f" IN SCHEMA {named} {to_role}",
+            DatabaseError.exit_code,
+        )
+    return ok("privileges", f"may read and write, {may}")
+
+
+def _schema_line(engine: Engine, schema: str, access: Access) -> Line:
+    if access.exists and not access.may_use:
+        return unknown("schema", f"not checked: schema {schema} can't be looked into")
+    try:
+        require_head(engine, schema)
+        current, _ = current_and_head(engine, schema)
+    except DatabaseError as exc:
+        return wrong("schema", str(exc).removeprefix("Postgres: "), exc.exit_code)
+    return ok("schema", f"{schema} is at revision {current}, as this program needs it")

@@ -1,0 +1,131 @@
+"""What the role in database.url finds, and what it may do there. Reads the catalog, writes nothing.
+
+Which privileges `sync` needs on which table is written down here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from etl.store.engine import translated
+from etl.tables import (
+    document_versions,
+    documents,
+    metadata,
+    observations,
+    origin,
+    projections,
+    rejected_payloads,
+    run_items,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine, Table
+
+# What was seen and what was done is added to, never altered.
+_ONLY_ADDED_TO = {documents, observations, run_items, rejected_payloads}
+
+_SERVER = sa.text("""
+    SELECT split_part(current_setting('server_version'), ' ', 1) AS version,
+           current_setting('server_version_num')::integer / 10000 AS major,
+           current_setting('server_encoding') AS encoding,
+           current_setting('transaction_read_only') = 'on' AS read_only,
+           current_database() AS database,
+           current_user AS role
+""")
+
+_SCHEMA = sa.text("""
+    SELECT n.oid IS NOT NULL AS exists,
+           EXISTS (SELECT FROM pg_class AS c
+                    WHERE c.relnamespace = n.oid AND c.relname = ANY(:names)) AS has_tables,
+           coalesce(has_schema_privilege(n.oid, 'USAGE'), false) AS may_use,
+           coalesce(has_schema_privilege(n.oid, 'CREATE'),
+                    has_database_privilege(current_database(), 'CREATE'))
+           AND NOT EXISTS (SELECT FROM pg_class AS c
+                            WHERE c.relnamespace = n.oid AND NOT pg_has_role(c.relowner, 'USAGE'))
+           AS may_migrate
+      FROM (VALUES (:schema)) AS wanted(name)
+      LEFT JOIN pg_namespace AS n ON n.nspname = wanted.name
+""")
+
+_LACKING = sa.text("""
+    SELECT needed.privilege, needed.name
+      FROM unnest(CAST(:names AS text[]), CAST(:privileges AS text[]))
+           WITH ORDINALITY AS needed(name, privilege, position)
+      JOIN pg_class AS c ON c.relname = needed.name
+      JOIN pg_namespace AS n ON n.oid = c.relnamespace AND n.nspname = :schema
+     WHERE NOT has_table_privilege(c.oid, needed.privilege)
+     ORDER BY needed.position
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Who answers at database.url, and as whom we are there."""
+
+    version: str
+    major: int
+    encoding: str
+    read_only: bool
+    database: str
+    role: str
+    shares_sessions: bool
+    """A pooler hands one session to several clients: a lock would be anybody's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What the role may do with a schema. `lacking`: (privilege, table) that `sync` needs."""
+
+    exists: bool
+    has_tables: bool
+    may_use: bool
+    may_migrate: bool
+    lacking: list[tuple[str, str]]
+
+
+def look_at_server(engine: Engine) -> Server:
+    """Connect and look around. Raises DatabaseError."""
+    with translated(), engine.connect() as connection:
+        row = connection.execute(_SERVER).mappings().one()
+        connection.rollback()
+        with engine.connect() as other:
+            # Both are open and neither is in a transaction: only a pooler in transaction mode
+            # serves both from one session. It need not, so that "no" is no proof.
+            shares = _session(connection) == _session(other)
+    return Server(**row, shares_sessions=shares)
+
+
+def look_at_schema(engine: Engine, schema: str) -> Access:
+    """What the role may do with `schema`, which need not be there. Raises DatabaseError."""
+    needed = [
+        (table.name, privilege)
+        for table in metadata.sorted_tables
+        for privilege in needed_privileges(table)
+    ]
+    names, privileges = zip(*needed, strict=True)
+    with translated(), engine.connect() as connection:
+        asked = {"schema": schema, "names": [*names], "privileges": [*privileges]}
+        row = connection.execute(_SCHEMA, asked).mappings().one()
+        lacking = connection.execute(_LACKING, asked)
+        return Access(**row, lacking=[(privilege, name) for privilege, name in lacking])
+
+
+def needed_privileges(table: Table) -> list[str]:
+    """What `sync` needs on a table."""
+    is_taken_from = table in projections() and origin(table).shape != "entity"
+    return [
+        "SELECT",
+        "INSERT",
+        *(["UPDATE"] if table not in _ONLY_ADDED_TO else []),
+        *(["DELETE"] if is_taken_from or table is document_versions else []),
+    ]
+
+
+def _session(connection: Connection) -> int:
+    pid: int = connection.execute(sa.select(sa.func.pg_backend_pid())).scalar_one()
+    connection.rollback()
+    return pid
