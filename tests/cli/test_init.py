@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -75,6 +77,21 @@ def test_a_folder_that_is_not_there_is_a_usage_error(init) -> None:
     result = init("--config", "nowhere/persona-etl.toml")
     assert result.exit_code == 2
     assert "nowhere/persona-etl.toml: cannot be written (No such file" in result.stderr
+
+
+def test_half_of_a_file_is_not_left_in_the_way(tmp_path: Path) -> None:
+    # A limit on a file's size is a disk that fills up, for a test.
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'ulimit -f 1; exec "$@"', "sh", sys.executable, "-m", "etl", "init"],
+        cwd=tmp_path,
+        env={"PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "persona-etl.toml: cannot be written (File too large)" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_it_writes_where_the_option_or_the_variable_says(init, tmp_path: Path) -> None:

@@ -133,6 +133,11 @@ def test_no_file_gets_the_number_of_a_closed_stream() -> None:
     assert (done.returncode, done.stderr) == (0, b"3\n")
 
 
+def test_a_program_that_is_started_finds_no_closed_stream_either() -> None:
+    body = "import subprocess; return subprocess.call(['/bin/echo', 'x'])"
+    assert shell("<&- >&-", command(body)).returncode == 0
+
+
 def test_nothing_on_a_closed_standard_input_is_a_mistake_in_usage() -> None:
     settings = {"PERSONA_ETL_DATABASE__URL": "postgresql:///x", "ANAM_API_KEY": "x"}
     done = shell("<&-", real("sync", "--ids-from", "-"), **settings)
