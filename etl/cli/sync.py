@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import os
+from functools import partial
 from typing import IO, TYPE_CHECKING
 
 import click
 
+from etl.cli.boundary import tell_error
 from etl.cli.invocation import Invocation, pass_invocation
+from etl.cli.progress import progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from etl.jobs.summary import Summary
+    from etl.jobs.summary import Summary, Tally
+    from etl.report.foreseen import Foreseen
     from etl.settings import Settings
 
 
 EXAMPLES = """\b
 Examples:
   persona-etl sync
+  persona-etl sync --all --dry-run
   persona-etl sync 00000000-0000-0000-0000-000000000000
   psql -Atc 'SELECT id FROM mine' | persona-etl sync --ids-from - --json
 """
@@ -34,6 +38,8 @@ Examples:
     metavar="FILE",
     help="Take the ids from a file, one a line, # for comments; - reads standard input.",
 )
+@click.option("--all", "every", is_flag=True, help="Also every persona that the API lists.")
+@click.option("--dry-run", is_flag=True, help="Say what would change; write nothing.")
 @click.option("--strict", is_flag=True, help="Exit 7 when the API shows fields that are unmapped.")
 @click.option(
     "--allow-mass-removal", is_flag=True, help="Remove what is missing, however much it is."
@@ -45,53 +51,86 @@ def command(
     *,
     ids: tuple[str, ...],
     ids_from: IO[str] | None,
+    every: bool,
+    dry_run: bool,
     strict: bool,
     allow_mass_removal: bool,
     as_json: bool,
 ) -> int:
     """Copy the personas and record what changed.
 
-    Without ids, those of the settings.
+    Which ones: those given here, else those of the settings; with --all, or discover = true in the
+    settings, also those that the API lists and all live ones that were copied before.
     """
     # Here, so that `sync --help` does not wait for Postgres and HTTP libraries.
+    from etl.jobs.dry_run import dry_run as rehearse  # noqa: PLC0415
     from etl.jobs.sync import sync  # noqa: PLC0415
     from etl.store.embedded import served  # noqa: PLC0415
+    from etl.tables import FAILURES  # noqa: PLC0415
 
     settings = invocation.settings()
     url = settings.require_database().get_secret_value()
     settings.require_key()
-    wanted = _wanted(ids, ids_from, settings)
+    wanted, discover = _wanted(ids, ids_from, settings, every=every)
     ended: list[Summary] = []
+    foreseen: list[Foreseen] = []
     try:
-        with served(url, os.environ) as served_url:
-            sync(
+        with served(url, os.environ) as served_url, progress(invocation) as line:
+
+            def watch(tally: Tally) -> None:
+                line.total(tally.requested)
+                line.update(tally.done, {name: tally.outcomes[name] for name in FAILURES})
+
+            run = partial(rehearse, tell=foreseen.append) if dry_run else sync
+            run(
                 settings,
                 wanted,
                 url=served_url,
+                discover=discover,
                 strict=strict,
                 allow_mass_removal=allow_mass_removal,
                 report=ended.append,
+                watch=watch,
             )
     finally:
         for summary in ended:
-            tell(summary, as_json=as_json, quiet=invocation.quiet)
+            tell(invocation, summary, foreseen if dry_run else None, as_json=as_json)
     return ended[0].exit_code
 
 
-def tell(summary: Summary, *, as_json: bool, quiet: bool) -> None:
-    """Prints how a run ended: the result to stdout, an error to stderr."""
-    if as_json:
-        click.echo(json.dumps(as_object(summary)))
-    elif not quiet:
-        click.echo(as_text(summary))
-    if summary.error is not None:
-        click.echo(f"persona-etl: error: {summary.error}", err=True)
+def tell(
+    invocation: Invocation,
+    summary: Summary,
+    foreseen: Sequence[Foreseen] | None = None,
+    *,
+    as_json: bool,
+) -> None:
+    """Prints how a run ended: the result to stdout, an error to stderr.
+
+    Of a dry run, what it foresees comes first.
+    """
+    import msgspec  # noqa: PLC0415  not for `sync --help`
+
+    try:
+        if as_json:
+            told = as_object(summary)
+            if foreseen is not None:
+                told["changes"] = [change.as_object() for change in foreseen]
+            click.echo(msgspec.json.Encoder(decimal_format="number").encode(told))
+        elif not invocation.quiet:
+            for change in foreseen or ():
+                click.echo("\n".join(change.as_lines()))
+            click.echo(as_text(summary))
+    finally:
+        # Also where the result can't be printed.
+        if summary.error is not None:
+            tell_error(invocation, summary.error)
 
 
 def as_object(summary: Summary) -> dict[str, object]:
     """What `--json` prints."""
     return {
-        "run_id": str(summary.run_id),
+        "run_id": summary.run_id and str(summary.run_id),
         "command": summary.command,
         "status": summary.status,
         "started_at": summary.started_at.isoformat(),
@@ -113,14 +152,20 @@ def as_text(summary: Summary) -> str:
         "new fields": summary.new_drift_paths,
         "requests": summary.http_requests,
     }
-    lines = [f"{summary.command} {summary.status}{took}, run {summary.run_id}"]
+    which = f"run {summary.run_id}" if summary.run_id else "a dry run: nothing was written"
+    lines = [f"{summary.command} {summary.status}{took}, {which}"]
     counts = {name.replace("_", " "): count for name, count in summary.counts.items()} | beside
     lines += [f"  {name:<14}{count:>8}" for name, count in counts.items() if count]
     return "\n".join(lines)
 
 
-def _wanted(ids: Sequence[str], ids_from: IO[str] | None, settings: Settings) -> Sequence[UUID]:
-    """The ids of the arguments and of the file; without either those of the settings."""
+def _wanted(
+    ids: Sequence[str], ids_from: IO[str] | None, settings: Settings, *, every: bool
+) -> tuple[Sequence[UUID], bool]:
+    """The ids of the arguments and of the file, without either those of the settings.
+
+    Also whether those that the API lists are wanted.
+    """
     from etl.settings import parse_ids  # noqa: PLC0415
 
     found: list[UUID] = []
@@ -130,7 +175,8 @@ def _wanted(ids: Sequence[str], ids_from: IO[str] | None, settings: Settings) ->
         # A standard input that somebody put in the place of the real one may have no name.
         found += parse_ids(ids_from.read(), getattr(ids_from, "name", "<stdin>"))
     if not ids and ids_from is None:
-        return settings.require_ids()
-    if not found:
+        discover = every or settings.personas.discover
+        return settings.personas.ids if discover else settings.require_ids(), discover
+    if not found and not every:
         raise click.UsageError("no ids: there are none in --ids-from")
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(found)), every

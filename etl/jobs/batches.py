@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from etl.errors import LockedError
 from etl.jobs.load import load, read_batch
+from etl.jobs.summary import log_new_drift
 from etl.store.engine import is_data_error, is_retryable
 from etl.store.ledger import set_counts, written_since
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from etl.jobs.load import Batch
     from etl.jobs.summary import Tally
     from etl.store.lock import WriterLock
-
-logger = logging.getLogger(__name__)
 
 # A deadlock or a serialization failure goes away by itself, unless something is badly wrong.
 ATTEMPTS_A_BATCH = 3
@@ -42,6 +40,7 @@ class Loader:
         *,
         http_requests: Callable[[], int],
         drift_level: int,
+        watch: Callable[[Tally], None],
     ) -> None:
         self.connection = connection
         self.lock = lock
@@ -49,6 +48,14 @@ class Loader:
         self.tally = tally
         self.http_requests = http_requests
         self.drift_level = drift_level
+        self.watch = watch
+
+    def known(self, requested: int) -> None:
+        """The number of personas is known now."""
+        self.tally.requested = requested
+        with self.connection.begin():
+            set_counts(self.connection, self.run_id, self.tally.columns(self.http_requests()))
+        self.watch(self.tally)
 
     def load(self, batch: Batch) -> None:
         """Loads a batch; one that fails for its data is split until the culprit is alone."""
@@ -67,8 +74,8 @@ class Loader:
                 self._split(batch.arrivals, exc)
             else:
                 self.tally = tally
-                for path in loaded.new_drift_paths:
-                    logger.log(self.drift_level, "the API shows a field that is unmapped: %s", path)
+                log_new_drift(loaded.new_drift_paths, self.drift_level)
+                self.watch(tally)
             return
 
     def keep_lock(self) -> None:

@@ -7,19 +7,21 @@ import contextlib
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from etl.errors import DeferredError, InterruptedRunError, KeyRefusedError, RunError
 from etl.jobs.arrival import Arrival, Backlog
 from etl.source.answer import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
     from uuid import UUID
 
     from etl.jobs.arrival import DatabaseClock
     from etl.jobs.load import Batch
     from etl.source.client import PersonaClient
+
+Result = TypeVar("Result")
 
 # Larger batches cost memory and make a lost one dearer, smaller ones pay the round trips more
 # often.
@@ -47,6 +49,17 @@ class Halt:
         """Returns once there is a reason."""
         await self._told.wait()
 
+    async def unless_told(self, work: Coroutine[Any, Any, Result]) -> Result | None:
+        """What `work` comes to; None when it was stopped."""
+        working, watching = asyncio.create_task(work), asyncio.create_task(self.told())
+        try:
+            await asyncio.wait([working, watching], return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else None
+        finally:
+            watching.cancel()
+            working.cancel()
+            await asyncio.wait([working, watching])
+
 
 class Pace:
     """Spaces the starts of requests evenly; None: as fast as it goes."""
@@ -73,16 +86,15 @@ async def fetch_and_load(
     load: Callable[[Batch], None],
     concurrency: int,
     pace: Pace,
-    deadline_seconds: float | None,
-) -> RunError | None:
+    halt: Halt,
+) -> None:
     """Fetches each id; calls `read`, then `load` in a thread, with one batch after the other.
 
-    While one batch is loaded, which is mostly waiting for Postgres, the next is read. Returns why
-    it stopped early, if it did: a signal, a refused key, a wait that is too long. What `read` or
-    `load` raises ends everything.
+    While one batch is loaded, which is mostly waiting for Postgres, the next is read. It ends early
+    when `halt` is told: by a signal, a refused key, a wait that is too long. What `read` or `load`
+    raises ends everything.
     """
     backlog = Backlog(batch_items=BATCH_ITEMS, batch_bytes=BATCH_BYTES)
-    halt = Halt()
     remaining = iter(ids)
 
     async def fetch_all() -> None:
@@ -99,30 +111,26 @@ async def fetch_and_load(
         await halt.told()
         task.cancel()
 
-    with _stopped_by_signals(halt):
-        if deadline_seconds is not None:
-            _stop_at_deadline(halt, deadline_seconds)
-        fetching = asyncio.create_task(fetch_all())
-        watching = asyncio.create_task(cancel_when_told(fetching))
-        loading: asyncio.Task[None] | None = None
-        try:
-            while arrivals := await backlog.take(PATIENCE_SECONDS):
-                batch = await _read(read, arrivals)
-                if loading is not None:
-                    await loading
-                loading = asyncio.create_task(asyncio.to_thread(load, batch))
+    fetching = asyncio.create_task(fetch_all())
+    watching = asyncio.create_task(cancel_when_told(fetching))
+    loading: asyncio.Task[None] | None = None
+    try:
+        while arrivals := await backlog.take(PATIENCE_SECONDS):
+            batch = await _read(read, arrivals)
             if loading is not None:
                 await loading
-        finally:
-            watching.cancel()
-            fetching.cancel()
-            # A thread can't be cancelled: its transaction ends before the connection is let go.
-            await asyncio.wait([fetching, watching, *([loading] if loading else [])])
-            if loading is not None and not loading.cancelled():
-                loading.exception()
+            loading = asyncio.create_task(asyncio.to_thread(load, batch))
+        if loading is not None:
+            await loading
+    finally:
+        watching.cancel()
+        fetching.cancel()
+        # A thread can't be cancelled: its transaction ends before the connection is let go.
+        await asyncio.wait([fetching, watching, *([loading] if loading else [])])
+        if loading is not None and not loading.cancelled():
+            loading.exception()
     if not fetching.cancelled():
         fetching.result()
-    return halt.reason
 
 
 async def _read(read: Callable[[list[Arrival]], Batch], arrivals: list[Arrival]) -> Batch:
@@ -158,9 +166,21 @@ async def _work(
         await backlog.room()
 
 
-def _stop_at_deadline(halt: Halt, seconds: float) -> None:
-    late = DeferredError(f"safety.run_deadline_seconds ({seconds:g}) is over; the next run goes on")
-    asyncio.get_running_loop().call_later(seconds, halt.stop, late)
+@contextlib.contextmanager
+def stopped_early(halt: Halt, deadline_seconds: float | None) -> Iterator[None]:
+    """A signal or the deadline stops what runs within."""
+    with _stopped_by_signals(halt):
+        if deadline_seconds is None:
+            yield
+            return
+        late = DeferredError(
+            f"safety.run_deadline_seconds ({deadline_seconds:g}) is over; the next run goes on"
+        )
+        timer = asyncio.get_running_loop().call_later(deadline_seconds, halt.stop, late)
+        try:
+            yield
+        finally:
+            timer.cancel()
 
 
 @contextlib.contextmanager

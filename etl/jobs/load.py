@@ -1,4 +1,7 @@
-"""Loads one batch of arrivals: reads it, then in one transaction, the caller's, all the rest."""
+"""Loads one batch of arrivals: reads it, reckons what it comes to, and writes that.
+
+A dry run stops before the last step.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,15 @@ from typing import TYPE_CHECKING
 
 from etl.errors import PayloadRejectedError
 from etl.flatten import flatten
-from etl.jobs.observe import observe
+from etl.jobs.observe import news_of
 from etl.jobs.reading import read, unread
-from etl.store.drift import record_unknown
-from etl.store.issues import Found, record_issues
+from etl.store.ahead import Ahead
+from etl.store.drift import Unknown, record_unknown, unknown_paths
+from etl.store.issues import Found, Issues, issues_of, record_issues
 from etl.store.ledger import Item, Rejection, State, add_items, add_rejections, save_states, states
-from etl.store.observations import stored_documents
+from etl.store.observations import add_documents, stored_documents
 from etl.store.projections import Projected, project, update_observed
+from etl.store.versions import write
 from etl.tables import FAILURES, SUCCESSES
 
 if TYPE_CHECKING:
@@ -25,6 +30,7 @@ if TYPE_CHECKING:
 
     from etl.flatten import Flat, ValueIssue
     from etl.jobs.arrival import Arrival
+    from etl.jobs.observe import News
     from etl.jobs.reading import Reading
     from etl.payload.documents import Part
     from etl.store.observations import ContentKey, EntityKey
@@ -63,39 +69,76 @@ def read_batch(connection: Connection, arrivals: Sequence[Arrival]) -> Batch:
     return Batch(arrivals, known, readings)
 
 
+@dataclass(slots=True)
+class Reckoned:
+    """All that a batch comes to. Nothing of it is written yet."""
+
+    news: News | None
+    projected: list[Projected]
+    """The documents in force that moved, with their observed fields."""
+    stored: list[Projected]
+    """The same, of contents that nobody brought just now: the observed fields are not known."""
+    observed: list[Flat]
+    """The observed fields of the rest."""
+    issues: Issues
+    unknown: Unknown
+    items: list[Item] = field(default_factory=list)
+    states: list[State] = field(default_factory=list)
+    rejections: list[Rejection] = field(default_factory=list)
+
+    def loaded(self) -> Loaded:
+        """In numbers."""
+        return Loaded(self.items, self.issues.opened, [f"{k}: {p}" for k, p in self.unknown.new])
+
+
 def load(connection: Connection, batch: Batch, run_id: UUID) -> Loaded:
     """Compares, observes, versions, projects and records.
 
     A 404 is only entered in the ledger: removals are judged together, at the end of the run. Raises
     the driver's error when Postgres refuses the data; the caller splits the batch then.
     """
+    reckoned = reckon(connection, batch, run_id, Ahead())
+    if reckoned.news is not None:
+        add_documents(connection, reckoned.news.documents)
+        write(connection, reckoned.news.folded)
+    project(connection, reckoned.projected)
+    project(connection, reckoned.stored)
+    update_observed(connection, reckoned.observed)
+    record_issues(connection, reckoned.issues)
+    record_unknown(connection, reckoned.unknown)
+    save_states(connection, reckoned.states)
+    add_items(connection, run_id, reckoned.items)
+    add_rejections(connection, run_id, reckoned.rejections)
+    return reckoned.loaded()
+
+
+def reckon(connection: Connection, batch: Batch, run_id: UUID, ahead: Ahead) -> Reckoned:
+    """Works out all that a batch comes to. Writes nothing."""
     arrivals, known, readings = batch.arrivals, batch.known, batch.readings
-    moved = observe(connection, [reading for reading in readings if reading.is_changed], run_id)
-    loaded = _project(connection, readings, moved, run_id)
-    now_at: list[State] = []
-    rejections: list[Rejection] = []
+    news = news_of(connection, [r for r in readings if r.is_changed], run_id, ahead)
+    moved = news.folded.moved() if news is not None else {}
+    reckoned = _reckon_rows(connection, readings, moved, run_id, ahead)
+    reckoned.news = news
     by_persona = {reading.arrival.persona_id: reading for reading in readings}
     for arrival in sorted(arrivals, key=lambda arrival: arrival.persona_id):
         reading = by_persona.get(arrival.persona_id)
         item = _item(arrival, reading, moved)
-        loaded.items.append(item)
+        reckoned.items.append(item)
         before = known.get(arrival.persona_id)
-        now_at.append(_state(arrival, item.outcome, reading, before, run_id))
+        reckoned.states.append(_state(arrival, item.outcome, reading, before, run_id))
         if rejection := unread(arrival) if reading is None else reading.rejection:
-            rejections.append(rejection)
-    save_states(connection, now_at)
-    add_items(connection, run_id, loaded.items)
-    add_rejections(connection, run_id, rejections)
-    return loaded
+            reckoned.rejections.append(rejection)
+    return reckoned
 
 
-def _project(
+def _reckon_rows(
     connection: Connection,
     readings: Sequence[Reading],
     moved: dict[EntityKey, Moved],
     run_id: UUID,
-) -> Loaded:
-    """Writes the rows of what moved, the observed columns of the rest, and what did not fit."""
+    ahead: Ahead,
+) -> Reckoned:
+    """The rows of what moved, the observed columns of the rest, and what did not fit."""
     latest, by_content = _brought(readings)
     mended: dict[ContentKey, list[ValueIssue]] = {}
     for reading in readings:
@@ -109,10 +152,12 @@ def _project(
         if (content := found.version.content_hash) is not None
     }
     unseen = {(key[0], content) for key, (_, content) in in_force.items()} - by_content.keys()
+    unseen -= ahead.documents.keys()
     documents = stored_documents(connection, unseen) if unseen else {}
+    documents |= ahead.documents
 
-    # A content that nobody brought just now has no observed fields to go with it.
-    groups: dict[str, list[Projected]] = {"all": [], "stored": []}
+    projected: list[Projected] = []
+    stored: list[Projected] = []
     found: list[Found] = []
     flats: list[tuple[Kind, Flat]] = []
     for (kind, entity_id), (head, content) in in_force.items():
@@ -121,7 +166,7 @@ def _project(
             flat = flatten(kind, entity_id, part.whole(), "all")
         else:
             flat = flatten(kind, entity_id, documents[kind, content], "stored")
-        groups["stored" if part is None else "all"].append(
+        (stored if part is None else projected).append(
             Projected(
                 kind,
                 entity_id,
@@ -134,20 +179,20 @@ def _project(
         flats.append((kind, flat))
         issues = [*flat.issues, *mended.get((kind, content), ())]
         found.append(Found(kind, entity_id, at, issues, whole=True))
-    for group in groups.values():
-        project(connection, group)
-
     observed = {key: seen for key, seen in latest.items() if key not in moved and seen[1].observed}
     beside = {key: flatten(*key, part.whole(), "observed") for key, (_, part) in observed.items()}
-    update_observed(connection, beside.values())
     found += [
         Found(*key, observed[key][0], flat.issues, whole=False) for key, flat in beside.items()
     ]
-    return Loaded(
-        value_issues=record_issues(connection, found, run_id),
-        new_drift_paths=record_unknown(connection, flats, max(f.observed_at for f in found))
+    return Reckoned(
+        None,
+        projected,
+        stored,
+        list(beside.values()),
+        issues_of(connection, found, run_id, ahead),
+        unknown_paths(connection, flats, max(f.observed_at for f in found), ahead)
         if flats
-        else [],
+        else Unknown([], []),
     )
 
 

@@ -6,21 +6,16 @@ persona brings the same content ends, its last confirmation becomes a row too.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from etl.fold import Observation
 from etl.payload.documents import references
+from etl.store.ahead import Ahead
 from etl.store.ledger import distrust, states
-from etl.store.observations import (
-    Bringing,
-    add_documents,
-    add_observations,
-    last_brought,
-    stored_documents,
-)
+from etl.store.observations import Bringing, last_brought, stored_documents
 from etl.store.projections import Removed, mark_removed
-from etl.store.versions import confirm, extend
+from etl.store.versions import fold_in, write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,18 +27,24 @@ if TYPE_CHECKING:
     from etl.jobs.reading import Reading
     from etl.payload.documents import Part
     from etl.store.ledger import State
-    from etl.store.observations import ContentKey, EntityKey
-    from etl.store.versions import Moved
-
-Observations = dict["EntityKey", list[Observation]]
+    from etl.store.observations import ContentKey, Observations
+    from etl.store.versions import Folded
 
 
-def observe(
-    connection: Connection, changed: Sequence[Reading], run_id: UUID
-) -> dict[EntityKey, Moved]:
-    """Stores what changed payloads bring that is new, and folds it into the versions."""
+@dataclass(frozen=True, slots=True)
+class News:
+    """What changed payloads bring that is new, and the versions that follow. Not yet written."""
+
+    documents: list[Part]
+    folded: Folded
+
+
+def news_of(
+    connection: Connection, changed: Sequence[Reading], run_id: UUID, ahead: Ahead
+) -> News | None:
+    """Tells what changed payloads bring that is new. Writes nothing."""
     if not changed:
-        return {}
+        return None
     brings = {
         Bringing(reading.arrival.persona_id, part.kind, part.entity_id): (reading, part)
         for reading in changed
@@ -75,11 +76,8 @@ def observe(
     state_of = {reading.arrival.persona_id: reading.state for reading in changed}
     for bringing in let_go:
         _end_stretch(bringing, last.get(bringing), state_of[bringing.persona_id], confirmed)
-    add_documents(connection, news)
-    add_observations(connection, confirmed)
-    confirm(connection, confirmed)
     at_hand = {(part.kind, part.content_hash): part.document for part in news}
-    return extend(connection, new, last, at_hand)
+    return News(news, fold_in(connection, new, confirmed, last, at_hand=at_hand, ahead=ahead))
 
 
 def remove(connection: Connection, missing: Sequence[tuple[UUID, datetime]], run_id: UUID) -> None:
@@ -95,15 +93,14 @@ def remove(connection: Connection, missing: Sequence[tuple[UUID, datetime]], run
         new["persona", persona_id] = [Observation(observed_at, persona_id, None, None, run_id)]
         for bringing in [Bringing(persona_id, "persona", persona_id), *held.get(persona_id, ())]:
             _end_stretch(bringing, last.get(bringing), known.get(persona_id), confirmed)
-    add_observations(connection, confirmed)
-    confirm(connection, confirmed)
-    moved = extend(connection, new, last, {})
+    folded = fold_in(connection, new, confirmed, last, at_hand={}, ahead=Ahead())
+    write(connection, folded)
     distrust(connection, [persona_id for persona_id, _ in missing])
     mark_removed(
         connection,
         [
             Removed(entity_id, found.version.valid_from)
-            for (_, entity_id), found in moved.items()
+            for (_, entity_id), found in folded.moved().items()
             if found.version.content_hash is None
         ],
     )

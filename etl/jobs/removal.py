@@ -10,8 +10,10 @@ from etl.jobs.observe import remove
 from etl.store.ledger import live_personas
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from uuid import UUID
+
+    from sqlalchemy import Connection
 
     from etl.jobs.batches import Loader
 
@@ -21,37 +23,52 @@ logger = logging.getLogger(__name__)
 REMOVALS_AT_ONCE = 500
 
 
-def remove_missing(
-    loader: Loader, ids: Sequence[UUID], *, max_percent: float | None
-) -> SafetyStopError | None:
+def remove_missing(loader: Loader, ids: Sequence[UUID], *, max_percent: float | None) -> None:
     """Removes the live personas that the API says are gone.
 
-    Returns the reason when they are too many, and then none is removed. `max_percent` is of the
-    live personas among `ids`; None: any number may go.
+    Raises:
+        SafetyStopError: they are too many; none is removed.
     """
     missing, connection = loader.tally.missing, loader.connection
-    if not missing:
-        return None
     with connection.begin():
-        seen = live_personas(connection, ids)
-    for persona_id in missing.keys() - seen.keys():
-        logger.warning(
-            "persona %s was never seen and the API does not know it: is the id right?", persona_id
-        )
-    live = [persona_id for persona_id, is_live in seen.items() if is_live]
-    gone = sorted(set(missing) & set(live))
-    if max_percent is not None and is_mass_removal(len(gone), len(live), max_percent):
-        return SafetyStopError(
-            f"{len(gone)} of {len(live)} live personas are missing; none was removed."
-            " Check that the key is of the right organisation; if they are really gone,"
-            " run again with --allow-mass-removal"
-        )
+        gone = gone_personas(connection, missing, ids, max_percent=max_percent)
     for start in range(0, len(gone), REMOVALS_AT_ONCE):
         loader.keep_lock()
         part = [(gone_id, missing[gone_id]) for gone_id in gone[start:][:REMOVALS_AT_ONCE]]
         with connection.begin():
             remove(connection, part, loader.run_id)
-    return None
+
+
+def gone_personas(
+    connection: Connection,
+    missing: Collection[UUID],
+    ids: Sequence[UUID],
+    *,
+    max_percent: float | None,
+) -> list[UUID]:
+    """The live ones among the missing, in order. Names those never seen on the log.
+
+    `max_percent` is of the live personas among `ids`; None: any number may go.
+
+    Raises:
+        SafetyStopError: they are too many.
+    """
+    if not missing:
+        return []
+    seen = live_personas(connection, ids)
+    for persona_id in sorted(set(missing) - seen.keys()):
+        logger.warning(
+            "persona %s was never seen and the API does not know it: is the id right?", persona_id
+        )
+    live = {persona_id for persona_id, is_live in seen.items() if is_live}
+    gone = sorted(live.intersection(missing))
+    if max_percent is not None and is_mass_removal(len(gone), len(live), max_percent):
+        raise SafetyStopError(
+            f"{len(gone)} of {len(live)} live personas are missing; none was removed."
+            " Check that the key is of the right organisation; if they are really gone,"
+            " run again with --allow-mass-removal"
+        )
+    return gone
 
 
 def is_mass_removal(gone: int, live: int, percent: float) -> bool:

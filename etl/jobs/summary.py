@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -13,25 +14,31 @@ from etl.errors import (
     KeyRefusedError,
     PersonaError,
     RunError,
+    SafetyStopError,
     SourceDownError,
 )
 from etl.tables import FAILURES, OUTCOMES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
     from uuid import UUID
 
     from etl.jobs.arrival import Arrival
     from etl.jobs.load import Loaded
+    from etl.settings import Settings
+    from etl.settings.model import Safety
     from etl.store.ledger import Item
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
 class Summary:
     """What `--json` prints: how a run ended and what it did."""
 
-    run_id: UUID
+    run_id: UUID | None
+    """None for a dry run, which is not in the ledger."""
     command: str
     status: str
     started_at: datetime
@@ -74,10 +81,15 @@ class Tally:
             or next((item for item in loaded.items if item.outcome in FAILURES), None),
         )
 
+    @property
+    def done(self) -> int:
+        """How many have an outcome."""
+        return self.outcomes.total()
+
     def counts(self) -> dict[str, int]:
         """By outcome, with `requested` as their sum."""
         counts = {outcome: self.outcomes[outcome] for outcome in OUTCOMES}
-        counts["not_attempted"] = self.requested - self.outcomes.total()
+        counts["not_attempted"] = self.requested - self.done
         return {"requested": self.requested, **counts}
 
     def columns(self, http_requests: int) -> dict[str, int]:
@@ -105,7 +117,42 @@ def refusal(tally: Tally) -> RunError | None:
     return None
 
 
-def failures(tally: Tally, run_id: UUID) -> PersonaError | None:
+def verdict(
+    tally: Tally,
+    stopped: RunError | None,
+    safety: Safety,
+    *,
+    strict: bool,
+    run_id: UUID | None,
+) -> EtlError | None:
+    """Why a run did not end well, if it did not: the gravest reason."""
+    strict = strict or safety.drift == "fail"
+    return stopped or refusal(tally) or _unmapped(tally, strict=strict) or _failures(tally, run_id)
+
+
+def drift_level(settings: Settings) -> int:
+    """How loudly a field that is new to us is told."""
+    return logging.INFO if settings.safety.drift == "record" else logging.WARNING
+
+
+def log_new_drift(paths: Iterable[str], level: int) -> None:
+    """Says once of each field that it is new to us."""
+    for path in paths:
+        logger.log(level, "the API shows a field that is unmapped: %s", path)
+
+
+def _unmapped(tally: Tally, *, strict: bool) -> SafetyStopError | None:
+    """Whether a field that is new to us should be looked at by a person."""
+    if not strict or not tally.new_drift_paths:
+        return None
+    return SafetyStopError(
+        "the API shows fields that the map does not know: "
+        + ", ".join(tally.new_drift_paths)
+        + "; they are kept in `extra`, everything else is loaded as usual"
+    )
+
+
+def _failures(tally: Tally, run_id: UUID | None) -> PersonaError | None:
     """What to tell when some personas were not copied."""
     first = tally.first_failure
     if first is None:
@@ -114,8 +161,7 @@ def failures(tally: Tally, run_id: UUID) -> PersonaError | None:
     return PersonaError(
         f"{sum(failed.values())} of {tally.requested} personas were not copied"
         f" ({', '.join(f'{count} {outcome}' for outcome, count in failed.items())});"
-        f" first: {_told(first)};"
-        f" all are in run_items, run_id {run_id}"
+        f" first: {_told(first)}" + (f"; all are in run_items, run_id {run_id}" if run_id else "")
     )
 
 

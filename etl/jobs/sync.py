@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import os
 import socket
 from contextlib import contextmanager
@@ -21,16 +20,13 @@ from etl.errors import (
     InterruptedRunError,
     LockedError,
     RunError,
-    SafetyStopError,
 )
 from etl.jobs.arrival import DatabaseClock
+from etl.jobs.asking import Asking
 from etl.jobs.batches import Loader
-from etl.jobs.fetching import Pace, fetch_and_load
-from etl.jobs.load import read_batch
 from etl.jobs.removal import remove_missing
-from etl.jobs.summary import Summary, Tally, failures, refusal, status_of
+from etl.jobs.summary import Summary, Tally, drift_level, status_of, verdict
 from etl.payload.decode import loads
-from etl.source.client import PersonaClient
 from etl.store.engine import make_engine, translated
 from etl.store.ledger import Run, close_orphans, close_run, open_run, running
 from etl.store.lock import WriterLock
@@ -52,25 +48,23 @@ def sync(
     ids: Sequence[UUID],
     *,
     url: str,
+    discover: bool = False,
     strict: bool = False,
     allow_mass_removal: bool = False,
     report: Callable[[Summary], None],
+    watch: Callable[[Tally], None] = lambda _: None,
 ) -> None:
     """Copies these personas. Calls `report` once, on every way out on which the run exists.
+
+    `discover` adds those that the API lists and all live ones. `watch` is called as the run goes
+    on, from any thread.
 
     Raises:
         DatabaseError: before the run exists: Postgres is unreachable or its schema not at head.
         UsageError: before the run exists: the API's address or the key can't be used.
     """
     schema = settings.database.schema_
-    api = settings.api
-    client = PersonaClient(
-        base_url=api.base_url,
-        api_key=settings.require_key().get_secret_value(),
-        concurrency=api.concurrency,
-        timeout_seconds=api.timeout_seconds,
-        max_wait_seconds=api.max_wait_seconds,
-    )
+    asking = Asking(settings, ids, discover=discover)
     engine = make_engine(url, schema, json_deserializer=loads)
     require_head(engine, schema)
     run = Run(uuid4(), "sync", socket.gethostname(), os.getpid(), version("persona-etl"))
@@ -87,10 +81,10 @@ def sync(
                 settings,
                 engine,
                 lock=lock,
-                client=client,
+                asking=asking,
                 run=run,
-                ids=ids,
                 started_at=started_at,
+                watch=watch,
             )
             under_way.run(
                 connection, strict=strict, allow_mass_removal=allow_mass_removal, report=report
@@ -134,19 +128,19 @@ class _Sync:
         engine: Engine,
         *,
         lock: WriterLock,
-        client: PersonaClient,
+        asking: Asking,
         run: Run,
-        ids: Sequence[UUID],
         started_at: datetime,
+        watch: Callable[[Tally], None],
     ) -> None:
         self.settings = settings
         self.engine = engine
         self.lock = lock
-        self.client = client
+        self.asking = asking
         self.run_row = run
-        self.ids = ids
-        self.tally = Tally(len(ids))
+        self.tally = Tally(len(asking.ids))
         self.started_at = started_at
+        self.watch = watch
 
     def run(
         self,
@@ -182,46 +176,31 @@ class _Sync:
             self.lock,
             self.run_row.run_id,
             self.tally,
-            http_requests=lambda: self.client.http_requests,
-            drift_level=logging.INFO if safety.drift == "record" else logging.WARNING,
+            http_requests=lambda: self.asking.http_requests,
+            drift_level=drift_level(self.settings),
+            watch=self.watch,
         )
         max_percent = None if allow_mass_removal else safety.max_removed_percent
         try:
             with translated(), _seldom_collected():
                 clock = DatabaseClock.read(connection)
                 connection.rollback()
-                stopped: RunError | None = asyncio.run(self._fetch_and_load(loader, clock))
+                # Batches are read ahead on a connection of their own.
+                with self.engine.connect() as reading:
+                    reader = reading.execution_options(isolation_level="AUTOCOMMIT")
+                    stopped = asyncio.run(
+                        self.asking.ask(reader, clock, known=loader.known, load=loader.load)
+                    )
                 if stopped is None:
-                    stopped = remove_missing(loader, self.ids, max_percent=max_percent)
+                    remove_missing(loader, self.asking.ids, max_percent=max_percent)
         finally:
             self.tally = loader.tally
-        return (
-            stopped
-            or refusal(self.tally)
-            or _unmapped(self.tally, strict=strict or safety.drift == "fail")
-            or failures(self.tally, self.run_row.run_id)
-        )
-
-    async def _fetch_and_load(self, loader: Loader, clock: DatabaseClock) -> RunError | None:
-        # Batches are read ahead on a connection of their own: the loader's is in a transaction.
-        with self.engine.connect() as connection:
-            reader = connection.execution_options(isolation_level="AUTOCOMMIT")
-            async with self.client:
-                return await fetch_and_load(
-                    self.ids,
-                    self.client,
-                    clock,
-                    read=lambda arrivals: read_batch(reader, arrivals),
-                    load=loader.load,
-                    concurrency=self.settings.api.concurrency,
-                    pace=Pace(self.settings.api.requests_per_second),
-                    deadline_seconds=self.settings.safety.run_deadline_seconds,
-                )
+        return verdict(self.tally, stopped, safety, strict=strict, run_id=self.run_row.run_id)
 
     def _closed(self, status: str, told: str | None, error: EtlError | None) -> Summary:
         """Closes the ledger's row; when Postgres is gone, the next run will."""
-        row: dict[str, Any] = {"finished_at": None, **self.tally.columns(self.client.http_requests)}
-        requests = self.client.http_requests
+        row: dict[str, Any] = {"finished_at": None, **self.tally.columns(self.asking.http_requests)}
+        requests = self.asking.http_requests
         try:
             with translated(), self.engine.begin() as connection:
                 closed = close_run(connection, self.run_row.run_id, status, requests, told)
@@ -259,14 +238,3 @@ def _seldom_collected() -> Iterator[None]:
     finally:
         gc.set_threshold(*before)
         gc.unfreeze()
-
-
-def _unmapped(tally: Tally, *, strict: bool) -> SafetyStopError | None:
-    """Whether a field that is new to us should be looked at by a person."""
-    if not strict or not tally.new_drift_paths:
-        return None
-    return SafetyStopError(
-        "the API shows fields that the map does not know: "
-        + ", ".join(tally.new_drift_paths)
-        + "; everything is loaded, they are kept in `extra`"
-    )

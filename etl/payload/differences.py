@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from enum import Enum
+from typing import TYPE_CHECKING, Final
 
 from etl.payload.canonical import same, with_sorted_sets
 from etl.payload.paths import member, usable_uuid
@@ -18,11 +19,22 @@ if TYPE_CHECKING:
 _FREE = re.compile(r"config|widgetConfig|voice\w*Options")
 
 
+class Absence(Enum):
+    """What stands for a value that is not there, as JSON's null is one."""
+
+    ABSENT = "absent"
+
+
+ABSENT: Final = Absence.ABSENT
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One path in which two documents differ."""
+    """One path in which two documents differ, and what stands there in each."""
 
     path: str
+    old: Json | Absence
+    new: Json | Absence
     of_shape: bool
     """A member is present in one and absent in the other, outside of what people fill in."""
 
@@ -71,7 +83,8 @@ class _Comparison:
                     self.walk(old[key], new[key], here.member(key, free=free))
                 else:
                     inner = here.member(key, free=here.free)
-                    self.found.append(Difference(inner.path, of_shape=not here.free))
+                    pair = old.get(key, ABSENT), new.get(key, ABSENT)
+                    self._add(inner, *pair, of_shape=not here.free)
             return
         olds, news = _by_id(old), _by_id(new)
         if (
@@ -80,14 +93,19 @@ class _Comparison:
             or (here.pattern not in self.sets and _reordered(olds, news))
         ):
             if not same(old, new):
-                self.found.append(Difference(here.path, of_shape=False))
+                self._add(here, old, new)
             return
         for entity_id in sorted(olds.keys() | news.keys()):
             inner = here.element(entity_id)
             if entity_id in olds and entity_id in news:
                 self.walk(olds[entity_id], news[entity_id], inner)
             else:
-                self.found.append(Difference(inner.path, of_shape=False))
+                self._add(inner, olds.get(entity_id, ABSENT), news.get(entity_id, ABSENT))
+
+    def _add(
+        self, here: _Place, old: Json | Absence, new: Json | Absence, *, of_shape: bool = False
+    ) -> None:
+        self.found.append(Difference(here.path, old, new, of_shape))
 
 
 def _by_id(value: Json) -> dict[str, Json] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from etl.flatten import Flat
+    from etl.store.ahead import Ahead
+    from etl.store.recordset import Row
     from etl.tables import Kind
 
 # A payload with keys that are data would otherwise fill the table.
@@ -38,27 +42,38 @@ _COUNT = text("""
 """)
 
 
-def record_unknown(
-    connection: Connection, found: Iterable[tuple[Kind, Flat]], seen_at: datetime
-) -> list[str]:
-    """Counts the paths that the map does not know. Returns those met for the first time."""
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """Paths that the map does not know, to be counted: not yet written."""
+
+    rows: list[Row]
+    new: list[tuple[Kind, str]]
+    """Those met for the first time."""
+
+
+def unknown_paths(
+    connection: Connection,
+    found: Iterable[tuple[Kind, Flat]],
+    seen_at: datetime,
+    ahead: Ahead,
+) -> Unknown:
+    """Counts the paths that the map does not know. Writes nothing."""
     counted: dict[tuple[Kind, str], list[str]] = {}
     for kind, flat in found:
         for path, json_type in flat.unknown:
             counted.setdefault((kind, path), []).append(json_type)
     if not counted:
-        return []
-    known = {(row.kind, row.path) for row in connection.execute(_KNOWN)}
-    room = {kind: MAX_PATHS_A_KIND for kind, _ in counted}
-    for kind, _ in known:
-        room[kind] = room.get(kind, MAX_PATHS_A_KIND) - 1
-    rows, new = [], []
+        return Unknown([], [])
+    known = {(row.kind, row.path) for row in connection.execute(_KNOWN)} | ahead.drift_paths
+    taken = Counter(kind for kind, _ in known)
+    rows: list[Row] = []
+    new: list[tuple[Kind, str]] = []
     for (kind, path), json_types in sorted(counted.items()):
         if (kind, path) not in known:
-            if room[kind] <= 0:
+            if taken[kind] >= MAX_PATHS_A_KIND:
                 continue
-            room[kind] -= 1
-            new.append(f"{kind}: {path}")
+            taken[kind] += 1
+            new.append((kind, path))
         rows.append(
             {
                 "kind": kind,
@@ -68,5 +83,10 @@ def record_unknown(
                 "occurrences": len(json_types),
             }
         )
-    connection.execute(_COUNT, {"rows": encode_rows(rows)})
-    return new
+    return Unknown(rows, new)
+
+
+def record_unknown(connection: Connection, unknown: Unknown) -> None:
+    """Enters what was counted."""
+    if unknown.rows:
+        connection.execute(_COUNT, {"rows": encode_rows(unknown.rows)})

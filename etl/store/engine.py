@@ -107,13 +107,16 @@ def make_engine(
     application_name: str = "persona-etl",
     statement_timeout_seconds: float | None = None,
     json_deserializer: Callable[[str | bytes], Any] | None = None,
+    read_only: bool = False,
 ) -> sa.Engine:
-    """An engine whose sessions see `schema` alone, in UTC.
+    """An engine whose sessions see `schema` alone, in UTC; `read_only` ones can't write at all.
 
     Not pooled: a connection lives as long as its `with`. The loader keeps its one for the whole
     run, each of the few others costs milliseconds, and none goes stale in between.
     """
     settings = {"search_path": quote_identifier(schema), "TimeZone": "UTC"}
+    if read_only:
+        settings["default_transaction_read_only"] = "on"
     if statement_timeout_seconds is not None:
         settings["statement_timeout"] = str(round(statement_timeout_seconds * 1000))
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from etl.flatten import ValueIssue
+    from etl.store.ahead import Ahead
+    from etl.store.recordset import Row
     from etl.tables import Kind
 
 _OPEN = text("""
@@ -43,13 +45,29 @@ class Found:
     """All of the document was looked at, not its observed fields alone."""
 
 
-def record_issues(connection: Connection, found: Sequence[Found], run_id: UUID) -> int:
-    """Opens what is new, resolves what is gone. Returns how many were not open before."""
+@dataclass(frozen=True, slots=True)
+class Issues:
+    """What to enter: not yet written."""
+
+    met: list[Row]
+    gone: list[Row]
+    opened: int
+    """How many were not open before."""
+    open: dict[tuple[Kind, UUID], set[str]]
+    """The paths that are open then, of each document that was looked at."""
+
+
+def issues_of(connection: Connection, found: Sequence[Found], run_id: UUID, ahead: Ahead) -> Issues:
+    """Tells which issues are new and which are gone. Writes nothing."""
     keys = encode_rows({"kind": f.kind, "entity_id": f.entity_id} for f in found)
     known: dict[tuple[Kind, UUID], set[str]] = {}
     for kind, entity_id, path in connection.execute(_OPEN, {"rows": keys}) if found else ():
         known.setdefault((kind, entity_id), set()).add(path)
-    met, gone, opened = [], [], 0
+    known |= ahead.issues
+    met: list[Row] = []
+    gone: list[Row] = []
+    opened = 0
+    left: dict[tuple[Kind, UUID], set[str]] = {}
     for document in found:
         before = known.get((document.kind, document.entity_id), set())
         # Of two at one place, a mended text that does not fit either, the first counts.
@@ -72,6 +90,11 @@ def record_issues(connection: Connection, found: Sequence[Found], run_id: UUID) 
             # An unchanged document's known issue is no news.
             if document.whole or issue.path not in before
         ]
+        resolved = {
+            path
+            for path in before - now.keys()
+            if document.whole or _is_observed(document.kind, path)
+        }
         gone += [
             {
                 "kind": document.kind,
@@ -79,12 +102,16 @@ def record_issues(connection: Connection, found: Sequence[Found], run_id: UUID) 
                 "path": path,
                 "resolved_at": document.observed_at,
             }
-            for path in before - now.keys()
-            if document.whole or _is_observed(document.kind, path)
+            for path in resolved
         ]
-    upsert(connection, value_issues, met, keep=("first_seen_at",))
-    update(connection, value_issues, gone, on=("kind", "entity_id", "path"))
-    return opened
+        left[document.kind, document.entity_id] = (before | now.keys()) - resolved
+    return Issues(met, gone, opened, left)
+
+
+def record_issues(connection: Connection, issues: Issues) -> None:
+    """Opens what is new, resolves what is gone."""
+    upsert(connection, value_issues, issues.met, keep=("first_seen_at",))
+    update(connection, value_issues, issues.gone, on=("kind", "entity_id", "path"))
 
 
 def _is_observed(kind: Kind, path: str) -> bool:

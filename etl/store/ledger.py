@@ -187,6 +187,22 @@ def live_personas(connection: Connection, persona_ids: Sequence[UUID]) -> dict[U
     return {row.persona_id: row.live for row in found}
 
 
+def all_live_personas(connection: Connection) -> list[UUID]:
+    """All personas that are not removed, in key order."""
+    statement = select(personas.c.persona_id).where(personas.c.removed_at.is_(None))
+    return list(connection.execute(statement.order_by(personas.c.persona_id)).scalars())
+
+
+def persona_names(connection: Connection, persona_ids: Sequence[UUID]) -> dict[UUID, str | None]:
+    """The names of these personas, as last seen."""
+    wanted = bindparam("ids", type_=ARRAY(UUID_))
+    statement = select(personas.c.persona_id, personas.c.name)
+    found = connection.execute(
+        statement.where(personas.c.persona_id == any_(wanted)), {"ids": list(persona_ids)}
+    )
+    return {row.persona_id: row.name for row in found}
+
+
 def save_states(connection: Connection, found: Iterable[State]) -> None:
     """Moves the narrow rows."""
     upsert(connection, persona_sync_state, [as_row(state) for state in found])

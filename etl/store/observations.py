@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 EntityKey = tuple["Kind", "UUID"]
 ContentKey = tuple["Kind", bytes]
+Observations = dict[EntityKey, list[Observation]]
 
 
 class Bringing(NamedTuple):

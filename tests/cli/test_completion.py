@@ -51,7 +51,7 @@ def test_commands_are_completed_in_their_order() -> None:
 
 def test_options_are_completed_and_those_given_left_out() -> None:
     assert "plain,--log-format" in offered("persona-etl", "--")
-    assert offered("persona-etl sync", "--al") == ["plain,--allow-mass-removal"]
+    assert offered("persona-etl sync", "--allow") == ["plain,--allow-mass-removal"]
     assert offered("persona-etl sync --strict", "--stri") == []
 
 

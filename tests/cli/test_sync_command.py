@@ -366,3 +366,87 @@ def test_while_another_holds_the_lock_it_is_75_and_says_who(environment):
     assert f"another run holds the lock: backfill replay run {UUID(int=7)} on " in line
     assert " since 20" in line
     assert rows(url, "SELECT status FROM runs") == [("skipped",)]
+
+
+def test_a_dry_run_says_what_would_change_and_writes_nothing(environment, sandbox):
+    url = environment["PERSONA_ETL_DATABASE__URL"]
+    assert run("-q", "sync").exit_code == 0
+    first, second, third, _ = sandbox.persona_ids
+    sandbox.world.edit(first, {"name": "Ada", "brain": {"systemPrompt": "Be brief. " * 20}})
+    sandbox.world.edit(second, {"name": "Bob\x1b[31m"})
+    sandbox.world.delete(third)
+    result = run("sync", "--dry-run")
+    assert (result.exit_code, result.stderr) == (0, "")
+    told = result.stdout.splitlines()
+    assert f"persona {first} Ada: updated" in told
+    assert any(line.startswith(("    + …", '    + "Be brief.')) for line in told)
+    assert any("name: " in line and "\\u001b[31m" in line for line in told)
+    assert any(line.startswith(f"persona {third} ") and line.endswith(": removed") for line in told)
+    assert any(
+        line.startswith("sync succeeded in") and "nothing was written" in line for line in told
+    )
+    assert max(map(len, told)) <= 80
+    assert rows(url, "SELECT count(*) FROM runs") == [(1,)]
+    assert rows(url, "SELECT count(*) FROM personas WHERE removed_at IS NOT NULL") == [(0,)]
+    assert run("-q", "sync", "--dry-run").output == ""
+
+
+def test_a_dry_run_as_json_has_no_run_and_lists_the_changes(environment, sandbox):
+    assert run("-q", "sync").exit_code == 0
+    first = sandbox.persona_ids[0]
+    sandbox.world.edit(first, {"voiceSpeed": 1.25, "mood": None})
+    result = run("sync", "--dry-run", "--json")
+    assert result.exit_code == 0
+    assert "unmapped: persona: mood" in result.stderr
+    told = json.loads(result.stdout)
+    assert list(told) == [*KEYS, "changes"]
+    assert told["run_id"] is None
+    assert (told["status"], told["counts"]["updated"]) == ("succeeded", 1)
+    (change,) = told["changes"]
+    assert (change["kind"], change["id"], change["outcome"]) == ("persona", first, "updated")
+    assert {field["path"]: field for field in change["fields"]} == {
+        "mood": {"path": "mood", "new": None},
+        "voiceSpeed": change["fields"][1] | {"path": "voiceSpeed", "new": 1.25},
+    }
+
+
+def test_a_dry_run_ends_as_the_run_would(environment, sandbox):
+    sandbox.script(sandbox.persona_ids[0], Fault(status=403))
+    result = run("sync", "--dry-run")
+    assert result.exit_code == 3
+    assert f"persona {sandbox.persona_ids[0]}: forbidden" in result.stdout
+    assert "1 of 4" in result.stderr
+    for persona_id in sandbox.persona_ids:
+        sandbox.script(persona_id, Fault(status=401))
+    assert run("sync", "--dry-run").exit_code == 4
+
+
+def test_all_asks_for_what_the_api_lists_besides_what_is_named(environment, sandbox, monkeypatch):
+    monkeypatch.setenv("PERSONA_ETL_PERSONAS__IDS", UNKNOWN)
+
+    def asked(*arguments: str) -> int:
+        result = run("sync", "--dry-run", "--json", *arguments)
+        requested: int = json.loads(result.stdout)["counts"]["requested"]
+        return requested
+
+    assert asked() == 1
+    assert asked("--all") == 5
+    assert asked("--all", sandbox.persona_ids[0]) == 4
+    monkeypatch.setenv("PERSONA_ETL_PERSONAS__DISCOVER", "true")
+    assert asked() == 5
+    # Ids that are named on the command line are meant, and they alone.
+    assert asked(sandbox.persona_ids[0]) == 1
+    monkeypatch.delenv("PERSONA_ETL_PERSONAS__IDS")
+    assert asked() == 4
+
+
+def test_sigterm_while_the_list_is_read_ends_the_run_cleanly(environment, sandbox):
+    sandbox.script("list", Fault(delay_seconds=30))
+    with started("sync", "--all", "--json") as process:
+        wait_until(lambda: sandbox.requests.by_target["list"])
+        process.send_signal(signal.SIGTERM)
+        stdout, stderr = process.communicate(timeout=20)
+    told = json.loads(stdout)
+    assert (process.returncode, told["status"]) == (143, "interrupted")
+    assert told["counts"]["requested"] == told["counts"]["not_attempted"]
+    assert "Traceback" not in stderr

@@ -12,6 +12,7 @@ import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
 
+from etl.jobs.dry_run import dry_run
 from etl.jobs.sync import sync
 from etl.sandbox import World, running_sandbox
 from etl.settings import load_settings
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from etl.jobs.summary import Summary
+    from etl.report.foreseen import Foreseen
     from etl.sandbox import Sandbox
 
 Row = dict[str, Any]
@@ -54,6 +56,7 @@ class Target:
         self,
         ids: Sequence[str] | None = None,
         *,
+        discover: bool = False,
         strict: bool = False,
         allow_mass_removal: bool = False,
         **settings: str,
@@ -62,13 +65,16 @@ class Target:
 
         The books are checked on every way out.
         """
-        wanted = [UUID(persona_id) for persona_id in ids or self.world.persona_ids]
+        wanted = [
+            UUID(persona_id) for persona_id in (self.world.persona_ids if ids is None else ids)
+        ]
         reported: list[Summary] = []
         try:
             sync(
                 load_settings(self.environment(**settings), cwd=self.folder),
                 wanted,
                 url=self.url,
+                discover=discover,
                 strict=strict,
                 allow_mass_removal=allow_mass_removal,
                 report=reported.append,
@@ -78,8 +84,40 @@ class Target:
             for summary in reported:
                 self.check_books(summary)
         (summary,) = reported
-        assert summary.counts["requested"] == len(wanted)
+        assert discover or summary.counts["requested"] == len(wanted)
         return summary
+
+    def dry_run(
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        discover: bool = False,
+        strict: bool = False,
+        allow_mass_removal: bool = False,
+        **settings: str,
+    ) -> tuple[Summary, list[Foreseen]]:
+        """Rehearses the job, as `sync` runs it, and checks that it left no trace."""
+        wanted = [
+            UUID(persona_id) for persona_id in (self.world.persona_ids if ids is None else ids)
+        ]
+        reported: list[Summary] = []
+        foreseen: list[Foreseen] = []
+        before = self.dump(), self.stamps()
+        dry_run(
+            load_settings(self.environment(**settings), cwd=self.folder),
+            wanted,
+            url=self.url,
+            discover=discover,
+            strict=strict,
+            allow_mass_removal=allow_mass_removal,
+            tell=foreseen.append,
+            report=reported.append,
+        )
+        assert (self.dump(), self.stamps()) == before
+        (summary,) = reported
+        assert summary.run_id is None
+        assert summary.counts["requested"] == sum(summary.counts.values()) / 2
+        return summary, foreseen
 
     def environment(self, **settings: str) -> dict[str, str]:
         """What a process needs to copy from this API into this database."""

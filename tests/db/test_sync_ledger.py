@@ -185,12 +185,12 @@ def test_run_items_tell_how_it_went(target):
     edited, failed, *others = target.world.persona_ids
     target.world.edit(edited, {"name": "Edited"})
     target.sandbox.script(edited, Fault(status=503), Fault(delay_seconds=0.2))
-    target.sandbox.script(failed, Fault(status=400))
+    target.sandbox.script(failed, Fault(status=400, body={"message": "no such model"}))
     summary = target.sync([edited, failed, *others])
     items = {str(i["persona_id"]): i for i in target.rows("run_items", run_id=summary.run_id)}
     assert set(items) == {edited, failed}
     assert items[edited]["attempts"] == 2
     assert items[edited]["duration_ms"] >= 200
     assert items[edited]["message"] is None
-    assert items[failed]["message"] == f"GET /v1/personas/{failed}: 400"
+    assert items[failed]["message"] == f'GET /v1/personas/{failed}: 400 ("no such model")'
     assert summary.http_requests == 7

@@ -145,11 +145,12 @@ def test_no_secret_of_a_rejected_body_is_kept(copying, canary, caplog):
 
 
 def test_no_secret_of_an_error_is_told(copying, canary, caplog):
-    with copying(count=4) as target:
+    with copying(count=4, key=canary()) as target:
         caplog.set_level(logging.DEBUG, logger="etl")
+        complaint = f"bad key {target.sandbox.key}, see https://x/?token={canary()}"
         faults = [
             Fault(status=302, headers={"Location": f"https://u:{canary()}@x/?token={canary()}"}),
-            Fault(status=400, body={"message": f"bad key {canary()}"}),
+            Fault(status=400, body={"message": complaint, "apiKey": canary()}),
             Fault(status=403, body=f"no {canary()}"),
             Fault(status=400, headers={"X-Echo": canary()}),
         ]

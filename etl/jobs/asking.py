@@ -1,0 +1,104 @@
+"""Asks the API for the personas of a run: which they are, and each of them, until told to stop."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from etl.jobs.fetching import Halt, Pace, fetch_and_load, stopped_early
+from etl.jobs.load import read_batch
+from etl.source.client import PersonaClient
+from etl.source.listing import list_persona_ids
+from etl.store.ledger import all_live_personas
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from uuid import UUID
+
+    from sqlalchemy import Connection
+
+    from etl.errors import RunError
+    from etl.jobs.arrival import DatabaseClock
+    from etl.jobs.load import Batch
+    from etl.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+class Asking:
+    """One run's talk with the API.
+
+    With `discover`, `ids` grows by those that the API lists and by the live ones that it lists no
+    longer: only an answer to a persona's own address removes it.
+    """
+
+    def __init__(self, settings: Settings, ids: Sequence[UUID], *, discover: bool) -> None:
+        api = settings.api
+        self.ids = list(ids)
+        self._discover = discover
+        self._client = PersonaClient(
+            base_url=api.base_url,
+            api_key=settings.require_key().get_secret_value(),
+            concurrency=api.concurrency,
+            timeout_seconds=api.timeout_seconds,
+            max_wait_seconds=api.max_wait_seconds,
+        )
+        self._concurrency = api.concurrency
+        self._pace = Pace(api.requests_per_second)
+        self._deadline_seconds = settings.safety.run_deadline_seconds
+
+    @property
+    def http_requests(self) -> int:
+        """How many were sent so far."""
+        return self._client.http_requests
+
+    async def ask(
+        self,
+        reader: Connection,
+        clock: DatabaseClock,
+        *,
+        known: Callable[[int], None],
+        load: Callable[[Batch], None],
+    ) -> RunError | None:
+        """Asks for each persona and hands the answers on.
+
+        Args:
+            reader: For reading ahead, in autocommit: the loader's connection is in a transaction.
+            clock: Dates the answers.
+            known: Is told the number of personas, once that is known.
+            load: Is called in a thread, with one batch after the other.
+
+        Returns:
+            Why it stopped early, if it did.
+        """
+        halt = Halt()
+        async with self._client:
+            with stopped_early(halt, self._deadline_seconds):
+                if self._discover:
+                    listed = await halt.unless_told(self._listed())
+                    if listed is None:
+                        return halt.reason
+                    found = [*self.ids, *listed, *all_live_personas(reader)]
+                    self.ids = list(dict.fromkeys(found))
+                    if not self.ids:
+                        logger.warning(
+                            "the API lists no personas: is the key of the right organisation?"
+                        )
+                    known(len(self.ids))
+                await fetch_and_load(
+                    self.ids,
+                    self._client,
+                    clock,
+                    read=lambda arrivals: read_batch(reader, arrivals),
+                    load=load,
+                    concurrency=self._concurrency,
+                    pace=self._pace,
+                    halt=halt,
+                )
+        return halt.reason
+
+    async def _listed(self) -> Sequence[UUID]:
+        listing = await list_persona_ids(self._client, self._pace.turn)
+        for warning in listing.warnings:
+            logger.warning("%s", warning)
+        return listing.ids

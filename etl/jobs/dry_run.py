@@ -1,0 +1,194 @@
+"""A run that only says what it would do: everything of `sync` but the writing.
+
+Its sessions are read-only, it takes no lock and enters nothing in the ledger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+from etl.errors import EtlError, RunError
+from etl.jobs.arrival import DatabaseClock
+from etl.jobs.asking import Asking
+from etl.jobs.load import reckon
+from etl.jobs.removal import gone_personas
+from etl.jobs.summary import Summary, Tally, drift_level, log_new_drift, status_of, verdict
+from etl.payload.decode import loads
+from etl.payload.differences import differences
+from etl.report.foreseen import Foreseen
+from etl.store.ahead import Ahead
+from etl.store.engine import make_engine, translated
+from etl.store.ledger import persona_names
+from etl.store.migration import require_head
+from etl.tables import FAILURES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from uuid import UUID
+
+    from sqlalchemy import Connection
+
+    from etl.jobs.load import Batch, Reckoned
+    from etl.payload.decode import JsonObject
+    from etl.payload.differences import Difference
+    from etl.settings import Settings
+    from etl.store.versions import Step
+    from etl.tables import Kind
+
+
+def dry_run(
+    settings: Settings,
+    ids: Sequence[UUID],
+    *,
+    url: str,
+    discover: bool = False,
+    strict: bool = False,
+    allow_mass_removal: bool = False,
+    tell: Callable[[Foreseen], None],
+    report: Callable[[Summary], None],
+    watch: Callable[[Tally], None] = lambda _: None,
+) -> None:
+    """Tells what `sync` with the same arguments would do, then reports as it does.
+
+    The observed columns, which make no versions, are left out.
+
+    Raises:
+        DatabaseError: Postgres is unreachable or its schema not at head.
+        UsageError: the API's address or the key can't be used.
+    """
+    asking = Asking(settings, ids, discover=discover)
+    engine = make_engine(url, settings.database.schema_, json_deserializer=loads, read_only=True)
+    require_head(engine, settings.database.schema_)
+    with translated(), engine.connect() as connection:
+        clock = DatabaseClock.read(connection)
+        connection.rollback()
+        rehearsal = _Rehearsal(connection, Tally(len(ids)), tell, watch, drift_level(settings))
+        started_at = clock.at(time.monotonic())
+        error: EtlError | None
+        try:
+            with translated(), engine.connect() as reading:
+                reader = reading.execution_options(isolation_level="AUTOCOMMIT")
+                stopped = asyncio.run(
+                    asking.ask(reader, clock, known=rehearsal.known, load=rehearsal.load)
+                )
+                if stopped is None:
+                    max_percent = (
+                        None if allow_mass_removal else settings.safety.max_removed_percent
+                    )
+                    rehearsal.remove(asking.ids, max_percent=max_percent)
+            error = verdict(rehearsal.tally, stopped, settings.safety, strict=strict, run_id=None)
+        except RunError as exc:
+            error = exc
+    tally = rehearsal.tally
+    report(
+        Summary(
+            None,
+            "sync",
+            status_of(error),
+            started_at,
+            clock.at(time.monotonic()),
+            tally.counts(),
+            tally.value_issues,
+            len(tally.new_drift_paths),
+            asking.http_requests,
+            error,
+        )
+    )
+
+
+class _Rehearsal:
+    """Takes the loader's place."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        tally: Tally,
+        tell: Callable[[Foreseen], None],
+        watch: Callable[[Tally], None],
+        level: int,
+    ) -> None:
+        self.connection = connection
+        self.tally = tally
+        self._tell = tell
+        self._watch = watch
+        self._drift_level = level
+        self._ahead = Ahead()
+        self._run_id = uuid4()  # Of a run that will not be.
+
+    def known(self, requested: int) -> None:
+        """The number of personas is known now."""
+        self.tally.requested = requested
+        self._watch(self.tally)
+
+    def load(self, batch: Batch) -> None:
+        """Works out what a batch comes to, and tells it."""
+        with self.connection.begin():
+            reckoned = reckon(self.connection, batch, self._run_id, self._ahead)
+        _remember(reckoned, self._ahead)
+        loaded = reckoned.loaded()
+        self.tally = self.tally.plus(loaded, batch.arrivals)
+        log_new_drift(loaded.new_drift_paths, self._drift_level)
+        for foreseen in _foreseen(reckoned):
+            self._tell(foreseen)
+        self._watch(self.tally)
+
+    def remove(self, ids: Sequence[UUID], *, max_percent: float | None) -> None:
+        """Tells which of the missing would be removed."""
+        with self.connection.begin():
+            gone = gone_personas(self.connection, self.tally.missing, ids, max_percent=max_percent)
+            names = persona_names(self.connection, gone)
+        for persona_id in gone:
+            self._tell(Foreseen("persona", persona_id, names[persona_id], "removed"))
+
+
+def _foreseen(reckoned: Reckoned) -> Iterator[Foreseen]:
+    """What a batch would change, then who would not be copied."""
+    if reckoned.news is not None:
+        at_hand = {(p.kind, p.content_hash): p.document for p in reckoned.news.documents}
+        folded = reckoned.news.folded
+        documents = {**at_hand, **folded.documents}
+        opened = {key for key, moved in folded.moved().items() if moved.is_opened}
+        for step in folded.steps:
+            # Of a chain that is made anew only the end is news.
+            if step.key in opened and (step.key in folded.chains or step.version.valid_to is None):
+                yield _of_version(step, documents)
+    for item in reckoned.items:
+        if item.outcome in FAILURES:
+            yield Foreseen("persona", item.persona_id, None, item.outcome, message=item.message)
+
+
+def _of_version(step: Step, documents: dict[tuple[Kind, bytes], JsonObject]) -> Foreseen:
+    kind, entity_id = step.key
+    now = documents.get((kind, step.version.content_hash or b""), {})
+    fields: Sequence[Difference] = ()
+    if step.before is not None:
+        fields = differences(kind, documents[kind, step.before], now)
+    name = now.get("name", now.get("displayName"))
+    return Foreseen(
+        kind, entity_id, name if isinstance(name, str) else None, step.change.change, fields
+    )
+
+
+def _remember(reckoned: Reckoned, ahead: Ahead) -> None:
+    """Keeps what later batches must know of the shared documents."""
+    for key, paths in reckoned.issues.open.items():
+        if key[0] != "persona":
+            ahead.issues[key] = paths
+    ahead.drift_paths.update(reckoned.unknown.new)
+    if reckoned.news is None:
+        return
+    folded = reckoned.news.folded
+    ahead.documents.update(
+        ((part.kind, part.content_hash), part.document)
+        for part in reckoned.news.documents
+        if part.kind != "persona"
+    )
+    for kind, contents in folded.newest.items():
+        ahead.newest.setdefault(kind, {}).update(contents)
+    for key, group in folded.new.items():
+        if key[0] != "persona":
+            ahead.observations.setdefault(key, []).extend(group)
+            ahead.heads[key] = folded.head(key)

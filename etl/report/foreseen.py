@@ -1,0 +1,97 @@
+"""What a dry run foresees: as lines of 80 columns, and as an object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import TYPE_CHECKING
+
+from wcwidth import clip, width
+
+from etl.payload.canonical import canonical
+from etl.payload.differences import ABSENT
+from etl.report.text import ELLIPSIS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from uuid import UUID
+
+    from etl.payload.decode import Json
+    from etl.payload.differences import Absence, Difference
+    from etl.tables import Kind
+
+WIDTH = 80
+# How much of what two long values have in common is shown before they part.
+_COMMON = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What a real run would do to one persona or shared thing."""
+
+    kind: Kind
+    entity_id: UUID
+    name: str | None
+    outcome: str
+    """A version's change, or why a persona would not be copied."""
+    fields: Sequence[Difference] = ()
+    """Where its document differs from the one in force; none of a new one."""
+    message: str | None = None
+
+    def as_object(self) -> dict[str, object]:
+        """For `--json`: a value that is not there has no member, null is one."""
+        return {
+            "kind": self.kind,
+            "id": str(self.entity_id),
+            "name": self.name,
+            "outcome": self.outcome,
+            "fields": [
+                {"path": found.path}
+                | ({} if found.old is ABSENT else {"old": found.old})
+                | ({} if found.new is ABSENT else {"new": found.new})
+                for found in self.fields
+            ],
+            "message": self.message,
+        }
+
+    def as_lines(self) -> Iterator[str]:
+        """Who and what, then each field: on one line, or on three where that is too long."""
+        named = f" {_printable(self.name)}" if self.name else ""
+        head = f"{self.kind.replace('_', ' ')} {self.entity_id}{named}"
+        yield f"{_cut(head, WIDTH - len(self.outcome) - 2)}: {self.outcome}"
+        if self.message is not None:
+            yield f"  {_printable(self.message)}"
+        for found in self.fields:
+            yield from _field(found)
+
+
+def _field(found: Difference) -> Iterator[str]:
+    old, new = _shown(found.old), _shown(found.new)
+    path = _printable(found.path)
+    line = f"  {path}: {old} → {new}"
+    if width(line) <= WIDTH:
+        yield line
+        return
+    yield _cut(f"  {path}:", WIDTH)
+    skipped = _alike(old, new) - _COMMON
+    for sign, value in (("-", old), ("+", new)):
+        shown = f"{ELLIPSIS}{value[skipped:]}" if skipped > 0 else value
+        yield _cut(f"    {sign} {shown}", WIDTH)
+
+
+def _shown(value: Json | Absence) -> str:
+    return "(absent)" if value is ABSENT else _printable(canonical(value).decode())
+
+
+def _printable(text: str) -> str:
+    """Nothing that would drive a terminal, whatever the API sent."""
+    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
+
+
+def _cut(text: str, columns: int) -> str:
+    return text if width(text) <= columns else clip(text, 0, columns - 1).rstrip() + ELLIPSIS
+
+
+def _alike(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

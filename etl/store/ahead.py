@@ -1,0 +1,32 @@
+"""What a dry run has worked out batch by batch and, as it writes nothing, no table knows.
+
+A later batch is judged with it beside what the tables say. A real run passes an empty one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
+    from etl.fold import Observation
+    from etl.payload.decode import JsonObject
+    from etl.store.observations import ContentKey, EntityKey
+    from etl.store.past import Head
+    from etl.tables import Kind
+
+
+@dataclass(slots=True)
+class Ahead:
+    """Of shared documents, which several personas bring; a persona comes once a run."""
+
+    heads: dict[EntityKey, Head] = field(default_factory=dict)
+    observations: dict[EntityKey, list[Observation]] = field(default_factory=dict)
+    newest: dict[Kind, dict[bytes, datetime]] = field(default_factory=dict)
+    documents: dict[ContentKey, JsonObject] = field(default_factory=dict)
+    issues: dict[tuple[Kind, UUID], set[str]] = field(default_factory=dict)
+    """The paths of those that are open."""
+    drift_paths: set[tuple[str, str]] = field(default_factory=set)
