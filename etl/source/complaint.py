@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 _MOST_BYTES = 16 * 1024
 _MOST_CHARACTERS = 200
+# Letters and digits in one long word: a key, a token, perhaps only half of one. Words of a language
+# have no digits, and ids are welcome. In doubt it is a secret.
+_WORD = re.compile(r"[A-Za-z0-9_+/=.~%-]{8,}")
+_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 # As many of the key's first characters, and what follows is taken for the key, or a piece of it.
 _TELLING = 8
 
@@ -37,7 +41,8 @@ async def read_complaint(response: httpx.Response, *, authorization: str, second
         payload = clean(decode(body).value)
     except (SourceError, PayloadRejectedError, *TROUBLE):
         return ""
-    return _on_one_line(_without_key(_words(payload), authorization.removeprefix("Bearer ")))
+    told = _without_key(_words(payload), authorization.removeprefix("Bearer "))
+    return _on_one_line(_WORD.sub(_without_secret, told))
 
 
 def _words(value: Json) -> str:
@@ -52,6 +57,12 @@ def _words(value: Json) -> str:
 def _without_key(text: str, key: str) -> str:
     starts = {re.escape(form[:_TELLING]) for form in (key, quote(key, safe=""))}
     return re.sub(rf"(?:{'|'.join(starts)})\S*", BLANK, text, flags=re.IGNORECASE)
+
+
+def _without_secret(match: re.Match[str]) -> str:
+    rest = _ID.sub("", match[0])
+    is_mixed = any(c.isdigit() for c in rest) and any(c.isalpha() for c in rest)
+    return BLANK if is_mixed else match[0]
 
 
 def _on_one_line(text: str) -> str:

@@ -262,6 +262,13 @@ def test_an_embedded_database_is_not_made_by_looking(environment, tmp_path: Path
         assert not (tmp_path / folder).exists()
 
 
+def test_an_embedded_database_that_is_there_is_started_for_the_look(environment):
+    environment.setenv("PERSONA_ETL_DATABASE__URL", "embedded")
+    assert run("-q", "migrate").exit_code == 0
+    code, found = checked()
+    assert (code, wrongs(found)) == (0, [])
+
+
 def test_a_schema_without_tables_leads_to_migrate(environment):
     environment.setenv("PERSONA_ETL_DATABASE__SCHEMA", "elsewhere")
     code, found = checked()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from etl.errors import UsageError
-from etl.settings import Settings, known_keys, load_settings, parse_ids
+from etl.settings import Settings, known_keys, load_settings, parse_ids, settings_file
 
 ONE = UUID("6f1f0e8e-0000-4000-8000-000000000001")
 TWO = UUID("6f1f0e8e-0000-4000-8000-000000000002")
@@ -93,6 +93,15 @@ def test_an_option_beats_the_variable_which_beats_the_folder_which_beats_the_hom
     assert concurrency({"XDG_CONFIG_HOME": "relative/is/ignored"}) == 1
     places[0].unlink()
     assert concurrency({}) == 16
+
+
+def test_the_file_that_is_read_can_be_told(tmp_path: Path) -> None:
+    assert settings_file({}, cwd=tmp_path) is None
+    named = {"PERSONA_ETL_CONFIG": "x.toml"}
+    assert settings_file(named, cwd=tmp_path) == tmp_path / "x.toml"
+    (tmp_path / "persona-etl.toml").touch()
+    unset = {"PERSONA_ETL_CONFIG": " "}
+    assert settings_file(unset, cwd=tmp_path) == tmp_path / "persona-etl.toml"
 
 
 @pytest.mark.parametrize("by_option", [True, False])

@@ -182,6 +182,8 @@ def test_any_other_status_is_a_failure_at_once(status):
         (b'{"message": "%s"}' % (b"x" * 201), f' ("{"x" * 200}…")'),
         (b'{"message": "no to Bearer sk-very-secret."}', ' ("no to Bearer [redacted]")'),
         (b'{"message": "your SK-VERY-SECRE... is"}', ' ("your [redacted] is")'),
+        (b'{"message": "bad key abc123DEF/45+=, id 7"}', ' ("bad key [redacted], id 7")'),
+        (b'{"message": "no id=%s."}' % str(ID).encode(), f' ("no id={ID}.")'),
         (b'{"message": "see https://u:hunter2@h/?token=abcdef12345"}', ' ("see https://h/")'),
         (b'{"message": {"a": 1}, "error": 5, "detail": "hush"}', ""),
         (b'["hush", ', ""),
