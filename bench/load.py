@@ -29,12 +29,13 @@ from uuid import UUID, uuid4
 from sqlalchemy.schema import DropSchema
 
 from bench.static_server import serving, write_bodies
+from etl.jobs.migrate import migrate
+from etl.report.views_sql import reporting_schema
 from etl.sandbox.generate import generate
 from etl.settings import Settings
 from etl.source.client import PersonaClient
 from etl.store.embedded import embedded_server
 from etl.store.engine import make_engine
-from etl.store.migration import upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -106,12 +107,13 @@ def database(folder: Path, given: str | None) -> Iterator[tuple[str, str]]:
         return
     schema = f"bench_{uuid4().hex[:12]}"
     engine = make_engine(given, schema)
-    upgrade(engine, schema)
+    migrate(engine, schema)
     try:
         yield given, schema
     finally:
         with engine.begin() as connection:
-            connection.execute(DropSchema(schema, cascade=True))
+            for name in (schema, reporting_schema(schema)):
+                connection.execute(DropSchema(name, cascade=True))
 
 
 def make_bodies(folder: Path, count: int) -> None:

@@ -7,42 +7,45 @@ gets both from persona-etl's settings; the ini names no database. Nothing here t
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from alembic import context
 
+from etl.jobs.migrate import run_past_views
+from etl.report.views_sql import drop_views
 from etl.settings import load_settings
 from etl.store.embedded import served
 from etl.store.engine import make_engine
-from etl.store.migration import migrating, session_sql
+from etl.store.migration import migrating, run_script, session_sql
 from etl.tables import metadata
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
+    from alembic.runtime.migration import MigrationContext, MigrationInfo
 
 
 def run() -> None:
     """Choose between SQL on stdout, the connection we were given, and one of our own."""
-    schema: str | None = context.config.attributes.get("schema")
+    given: str | None = context.config.attributes.get("schema")
     connection: sa.Connection | None = context.config.attributes.get("connection")
+    schema = given or load_settings(os.environ).database.schema_
     if context.is_offline_mode():
-        run_offline(schema or load_settings(os.environ).database.schema_)
+        run_offline(schema)
     elif connection is not None:
-        run_online(connection)
+        run_past_views(connection, schema, lambda: run_online(connection, schema))
     else:
-        run_on_its_own()
+        run_on_its_own(schema)
 
 
-def run_on_its_own() -> None:
-    settings = load_settings(os.environ)
-    schema = settings.database.schema_
-    with served(settings.require_database().get_secret_value(), os.environ) as url:
+def run_on_its_own(schema: str) -> None:
+    database = load_settings(os.environ).require_database()
+    with served(database.get_secret_value(), os.environ) as url:
         engine = make_engine(url, schema, application_name="persona-etl alembic")
         with migrating(engine, schema) as connection:
-            run_online(connection)
+            run_past_views(connection, schema, lambda: run_online(connection, schema))
 
 
-def run_online(connection: sa.Connection) -> None:
+def run_online(connection: sa.Connection, schema: str) -> None:
     # Tables here have no schema, and the session's search_path is ours alone: no other schema is
     # read or compared, and a revision serves a schema of any name.
     context.configure(
@@ -51,6 +54,7 @@ def run_online(connection: sa.Connection) -> None:
         transaction_per_migration=True,
         compare_type=True,
         compare_server_default=True,
+        on_version_apply=views_end_with_the_tables(schema),
     )
     with context.begin_transaction():
         context.run_migrations()
@@ -64,11 +68,26 @@ def run_offline(schema: str) -> None:
         literal_binds=True,
         # Otherwise the driver's parameter style doubles each % in the SQL.
         dialect_opts={"paramstyle": "named"},
+        on_version_apply=views_end_with_the_tables(schema),
     )
-    for statement in session_sql(schema):
+    since = context.get_starting_revision_argument()
+    for statement in session_sql(schema, "base" if since is None else str(since)):
         context.get_context().impl.static_output(statement)
     with context.begin_transaction():
         context.run_migrations()
+
+
+def views_end_with_the_tables(schema: str) -> Any:  # noqa: ANN401
+    """What drops the views in the transaction of the last downgrade: nothing is left to show."""
+
+    def drop(ctx: MigrationContext, step: MigrationInfo, heads: set[str], **_: object) -> None:
+        if not heads and not step.is_stamp:
+            if ctx.as_sql or ctx.connection is None:
+                ctx.impl.static_output(drop_views(schema))
+            else:
+                run_script(ctx.connection, drop_views(schema))
+
+    return drop
 
 
 run()

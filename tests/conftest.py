@@ -16,9 +16,9 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
+from etl.jobs.migrate import migrate
 from etl.store.embedded import embedded_server
 from etl.store.engine import make_engine
-from etl.store.migration import upgrade
 
 SCHEMA = "anam"
 _SERVER = "PERSONA_ETL_TEST_DATABASE_URL"
@@ -79,7 +79,7 @@ def _database_at(url: str, name: str) -> str:
 def template(new_database):
     """The name of a database that the migrations built and nobody is connected to."""
     with new_database() as url:
-        upgrade(make_engine(url, SCHEMA), SCHEMA)
+        migrate(make_engine(url, SCHEMA), SCHEMA)
         yield sa.make_url(url).database
 
 
@@ -102,3 +102,22 @@ def engine(database_url):
     engine = make_engine(database_url, SCHEMA)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def new_role(server_url):
+    """What makes a role that may log in, by the password `p@ss`, and nothing else; its name.
+
+    To be asked for before the database, which is dropped first then, with all the role owns.
+    """
+    made = []
+
+    def create(prefix: str = "persona_etl") -> str:
+        made.append(f"{prefix}_{uuid4().hex}")
+        admin.execute(f"CREATE ROLE \"{made[-1]}\" LOGIN PASSWORD 'p@ss'")
+        return made[-1]
+
+    with psycopg.connect(server_url, autocommit=True) as admin:
+        yield create
+        for name in made:
+            admin.execute(f'DROP ROLE "{name}"')

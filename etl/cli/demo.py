@@ -91,11 +91,12 @@ def command(invocation: Invocation, *, personas: int) -> None:
     Needs no key and no database, and leaves nothing behind.
     """
     # Here, so that `demo --help` does not wait for Postgres and HTTP libraries.
+    from etl.jobs.migrate import migrate  # noqa: PLC0415
     from etl.sandbox import running_sandbox  # noqa: PLC0415
     from etl.settings import load_settings  # noqa: PLC0415
     from etl.store.embedded import embedded_server  # noqa: PLC0415
     from etl.store.engine import make_engine  # noqa: PLC0415
-    from etl.store.migration import current_and_head, upgrade  # noqa: PLC0415
+    from etl.store.migration import current_and_head  # noqa: PLC0415
 
     def say(told: str) -> None:
         if not invocation.quiet:
@@ -110,7 +111,7 @@ def command(invocation: Invocation, *, personas: int) -> None:
             {"ANAM_API_URL": sandbox.url, "ANAM_API_KEY": sandbox.key}, cwd=Path(folder)
         )
         engine = make_engine(url, settings.database.schema_)
-        upgrade(engine, settings.database.schema_)
+        migrate(engine, settings.database.schema_)
         _, head = current_and_head(engine, settings.database.schema_)
         say(
             f"The stand-in serves {personas} personas at {sandbox.url};\n"

@@ -9,7 +9,7 @@ import time
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import sqlalchemy as sa
@@ -18,16 +18,16 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy.schema import CreateSchema
+from psycopg.sql import Literal
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_fixed
 
 import etl
-from etl.errors import DatabaseError, LockedError
+from etl.errors import DatabaseError, LockedError, UsageError
 from etl.store.engine import quote_identifier, translated
 from etl.store.lock import lock_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 # How long another `migrate` may keep us waiting.
 _LOCK_SECONDS = 60
@@ -47,63 +47,120 @@ def alembic_config() -> Config:
     raise DatabaseError(f"no migrations in {package} or beside it; install persona-etl again")
 
 
-def upgrade(engine: sa.Engine, schema: str) -> None:
-    """Create `schema` if it is missing and run what revisions it lacks, a transaction each.
+def upgrade(connection: sa.Connection, schema: str) -> None:
+    """Run the revisions that `schema` lacks, a transaction each, inside of `migrating`.
 
-    Raises DatabaseError, or LockedError while another `migrate` runs. What was committed before
-    stays, so running it again goes on from there.
+    What was committed before a failure stays, so running it again goes on from there.
     """
     config = alembic_config()
-    with migrating(engine, schema) as connection:
-        config.attributes.update(connection=connection, schema=schema)
-        with connection.begin():
-            _refuse_unknown(_current(connection), schema)
-        for attempt in Retrying(
-            retry=retry_if_exception(_is_lock_timeout),
-            stop=stop_after_attempt(_ATTEMPTS),
-            wait=wait_fixed(_PAUSE_SECONDS),
-            reraise=True,
-        ):
-            with attempt:
-                command.upgrade(config, "heads")
+    config.attributes.update(connection=connection, schema=schema)
+    with connection.begin():
+        refuse_unknown(_current(connection), schema)
+    patiently(lambda: command.upgrade(config, "heads"))
+    # When there is nothing to run, Alembic leaves the transaction open in which it looked.
+    connection.rollback()
 
 
 def upgrade_sql(schema: str, since: str = "base") -> str:
-    """The SQL of the revisions after `since`, for somebody else to run in one session."""
+    """The SQL of the revisions after `since`, for somebody else to run in one session.
+
+    Raises UsageError when there is no such revision.
+    """
     config = alembic_config()
+    revisions = ScriptDirectory.from_config(config)
+    if since not in {"base", *(revision.revision for revision in revisions.walk_revisions())}:
+        raise UsageError(
+            f"{since}: no revision of this program; write base or one of its revisions"
+        )
     config.attributes.update(schema=schema)
     config.output_buffer = written = StringIO()
     command.upgrade(config, f"{since}:heads", sql=True)
     return written.getvalue()
 
 
-def session_sql(schema: str) -> list[str]:
-    """What precedes the revisions when they are run as a script."""
+def session_sql(schema: str, since: str) -> list[str]:
+    """What precedes the revisions when they are run as a script, which may lie around for weeks."""
     return [
-        f"CREATE SCHEMA IF NOT EXISTS {quote_identifier(schema)};",
-        f"SET search_path TO {quote_identifier(schema)};",
-        f"SET lock_timeout TO '{_TABLE_LOCK_TIMEOUT}';",
+        *_session_settings(),
+        create_schema_sql(schema),
+        f"SET search_path = {quote_identifier(schema)};",
+        _CHECK.format(key=lock_key(schema, "migrate"), since=quote_literal(since)),
     ]
+
+
+def session_end_sql(schema: str) -> str:
+    """What follows the last statement of a script, as its session may go on."""
+    key = lock_key(schema, "migrate")
+    return f"DO $done$ BEGIN PERFORM pg_advisory_unlock({key}); END $done$;"
+
+
+def create_schema_sql(schema: str) -> str:
+    """Make a schema unless it is there. IF NOT EXISTS would always need a right on the database."""
+    return _CREATE_SCHEMA.format(literal=quote_literal(schema), name=quote_identifier(schema))
+
+
+_CREATE_SCHEMA = """DO $schema$
+BEGIN
+    IF EXISTS (SELECT FROM pg_namespace WHERE nspname = {literal}) THEN
+        RETURN;
+    END IF;
+    IF NOT has_database_privilege(current_database(), 'CREATE') THEN
+        RAISE insufficient_privilege USING MESSAGE = format(
+            'permission denied for database %I to create schema %I, which %I may own',
+            current_database(), {literal}, current_user);
+    END IF;
+    CREATE SCHEMA {name};
+END
+$schema$;"""
+
+_CHECK = """DO $check$
+DECLARE
+    present text;
+BEGIN
+    IF NOT pg_try_advisory_lock({key}) THEN
+        RAISE EXCEPTION 'another migrate is running; run this when it is done';
+    END IF;
+    IF to_regclass('alembic_version') IS NOT NULL THEN
+        SELECT string_agg(version_num, ', ') FROM alembic_version INTO present;
+    END IF;
+    IF coalesce(present, 'base') <> {since} THEN
+        RAISE EXCEPTION 'the schema is at revision %, this script starts at %; print it again',
+            coalesce(present, 'base'), {since};
+    END IF;
+END
+$check$;"""
+
+
+def quote_literal(text: str) -> str:
+    """A text as SQL spells it."""
+    return Literal(text).as_string()
+
+
+def run_script(connection: sa.Connection, script: str) -> sa.CursorResult[*tuple[Any, ...]]:
+    """Run SQL as it stands: no colon and no percent sign in it means anything."""
+    return connection.exec_driver_sql(script, execution_options={"no_parameters": True})
+
+
+def patiently(work: Callable[[], None]) -> None:
+    """Do work that locks tables or views; again after a while when somebody was in the way."""
+    for attempt in Retrying(
+        retry=retry_if_exception(_is_lock_timeout),
+        stop=stop_after_attempt(_ATTEMPTS),
+        wait=wait_fixed(_PAUSE_SECONDS),
+        reraise=True,
+    ):
+        with attempt:
+            work()
 
 
 @contextmanager
 def migrating(engine: sa.Engine, schema: str) -> Iterator[sa.Connection]:
     """A connection, not in a transaction, that alone may migrate `schema`, which exists."""
     with translated(), engine.connect() as connection:
-        connection.execute(
-            sa.select(
-                sa.func.set_config("lock_timeout", _TABLE_LOCK_TIMEOUT, False),  # noqa: FBT003
-                # A revision may rewrite a big table; a role's own limit is meant for queries.
-                sa.func.set_config("statement_timeout", "0", False),  # noqa: FBT003
-                sa.func.set_config("idle_in_transaction_session_timeout", "0", False),  # noqa: FBT003
-            )
-        )
+        run_script(connection, "\n".join(_session_settings()))
         connection.commit()
         _lock(connection, schema)
-        # Asked first, since even IF NOT EXISTS needs a privilege on the database.
-        named = sa.text("SELECT count(*) FROM pg_namespace WHERE nspname = :schema")
-        if not connection.execute(named, {"schema": schema}).scalar_one():
-            connection.execute(CreateSchema(schema))
+        run_script(connection, create_schema_sql(schema))
         connection.commit()
         yield connection
 
@@ -120,10 +177,15 @@ def current_and_head(engine: sa.Engine, schema: str) -> tuple[str | None, str]:
                 f" its owner can GRANT USAGE ON SCHEMA {quote_identifier(schema)}"
             )
         current = _current(connection)
+    return current, head_revision()
+
+
+def head_revision() -> str:
+    """The newest revision of this program."""
     head = ScriptDirectory.from_config(alembic_config()).get_current_head()
     if head is None:
         raise DatabaseError("no revisions were installed; install persona-etl again")
-    return current, head
+    return head
 
 
 def require_head(engine: sa.Engine, schema: str) -> None:
@@ -133,11 +195,33 @@ def require_head(engine: sa.Engine, schema: str) -> None:
         return
     if current is None:
         raise DatabaseError(f"schema {schema} has no tables yet; run `persona-etl migrate`")
-    _refuse_unknown(current, schema)
+    refuse_unknown(current, schema)
     raise DatabaseError(
         f"schema {schema} is at revision {current}, this program needs {head};"
         " run `persona-etl migrate`"
     )
+
+
+def refuse_unknown(current: str | None, schema: str) -> None:
+    """Raise when a newer release has migrated the schema: its revisions are not ours to judge."""
+    if current is None:
+        return
+    try:
+        ScriptDirectory.from_config(alembic_config()).get_revision(current)
+    except CommandError as exc:
+        raise DatabaseError(
+            f"schema {schema} is at revision {current}, which is newer than this program;"
+            " install the persona-etl that migrated it, or a later one"
+        ) from exc
+
+
+def _session_settings() -> list[str]:
+    return [
+        f"SET lock_timeout = '{_TABLE_LOCK_TIMEOUT}';",
+        # A revision may rewrite a big table; a role's own limit is meant for queries.
+        "SET statement_timeout = 0;",
+        "SET idle_in_transaction_session_timeout = 0;",
+    ]
 
 
 def _lock(connection: sa.Connection, schema: str) -> None:
@@ -160,19 +244,6 @@ def _lock(connection: sa.Connection, schema: str) -> None:
 
 def _current(connection: sa.Connection) -> str | None:
     return MigrationContext.configure(connection).get_current_revision()
-
-
-def _refuse_unknown(current: str | None, schema: str) -> None:
-    """Raise when a newer release has migrated the schema: its revisions are not ours to judge."""
-    if current is None:
-        return
-    try:
-        ScriptDirectory.from_config(alembic_config()).get_revision(current)
-    except CommandError as exc:
-        raise DatabaseError(
-            f"schema {schema} is at revision {current}, which is newer than this program;"
-            " install the persona-etl that migrated it, or a later one"
-        ) from exc
 
 
 def _is_lock_timeout(exc: BaseException) -> bool:

@@ -12,11 +12,13 @@ import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
 
+import etl
 from etl.jobs.dry_run import dry_run
 from etl.jobs.sync import sync
 from etl.sandbox import World, running_sandbox
 from etl.settings import load_settings
 from etl.tables import metadata
+from tests.db.revisions import CHECKOUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -257,3 +259,23 @@ def target(copying):
     with copying(count=6) as made:
         assert made.sync().counts["created"] == 6
         yield made
+
+
+@pytest.fixture
+def copied_checkout(tmp_path, monkeypatch):
+    """A checkout whose revisions a test may add to."""
+    (tmp_path / "etl").mkdir()
+    versions = tmp_path / "migrations" / "versions"
+    versions.mkdir(parents=True)
+    for file in ("pyproject.toml", "alembic.ini", "migrations/env.py", "migrations/script.py.mako"):
+        (tmp_path / file).write_text((CHECKOUT / file).read_text())
+    for revision in (CHECKOUT / "migrations" / "versions").glob("*.py"):
+        (versions / revision.name).write_text(revision.read_text())
+    monkeypatch.setattr(etl, "__file__", str(tmp_path / "etl" / "__init__.py"))
+    return tmp_path
+
+
+@pytest.fixture
+def role(new_role):
+    """The name of one such role."""
+    return new_role()

@@ -113,7 +113,7 @@ def test_a_session_that_ends_while_removing_ends_the_run(target):
 
 
 def test_a_table_that_is_gone_is_told(target):
-    target.query("DROP TABLE brains")
+    target.query("DROP TABLE brains CASCADE")
     target.world.edit(target.world.persona_ids[0], {"brain": {"systemPrompt": "new"}})
     summary = target.sync()
     assert (summary.status, summary.exit_code) == ("failed", 6)

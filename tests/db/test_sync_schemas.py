@@ -8,14 +8,14 @@ import sqlalchemy as sa
 from psycopg import sql
 
 from etl.errors import DatabaseError
+from etl.jobs.migrate import migrate
 from etl.store.engine import make_engine
-from etl.store.migration import upgrade
 
 ODD = 'Team "A" %s; --'
 
 
 def test_sync_works_in_a_schema_of_any_name(copying, empty_database_url):
-    upgrade(make_engine(empty_database_url, ODD), ODD)
+    migrate(make_engine(empty_database_url, ODD), ODD)
     with copying(count=4, url=empty_database_url, schema=ODD) as target:
         assert target.sync().counts["created"] == 4
         gone, edited, *others = target.world.persona_ids
@@ -27,7 +27,7 @@ def test_sync_works_in_a_schema_of_any_name(copying, empty_database_url):
 
 
 def test_two_schemas_of_one_database_know_nothing_of_each_other(copying, database_url):
-    upgrade(make_engine(database_url, "second"), "second")
+    migrate(make_engine(database_url, "second"), "second")
     with copying(count=4) as one, copying(count=3, seed=2, schema="second") as two:
         one.sync()
         before = one.dump()

@@ -174,7 +174,7 @@ def test_neither_the_key_nor_the_password_is_told(copying, canary, database_url,
             target.sync()
             target.sandbox.script(target.world.persona_ids[0], Fault(status=401))
             refused = target.sync(API__CONCURRENCY="1")
-            target.query("DROP TABLE brains")
+            target.query("DROP TABLE brains CASCADE")
             target.world.edit(target.world.persona_ids[0], {"brain": {"personality": "x"}})
             broken = target.sync()
             told = everything(target) + caplog.text

@@ -1,0 +1,174 @@
+"""`migrate`: the lock, the revisions, the reporting views, the grants, in this order.
+
+Done here, or printed as a script of the same statements for a DBA.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+import psycopg
+import sqlalchemy as sa
+
+from etl.errors import DatabaseError
+from etl.jobs.grants import reader_grants, require_roles, writer_grants
+from etl.report.views_sql import (
+    build_views,
+    pause_views,
+    reporting_schema,
+    standing_on_views,
+    views_as_they_are,
+)
+from etl.store.migration import (
+    create_schema_sql,
+    head_revision,
+    migrating,
+    patiently,
+    run_script,
+    session_end_sql,
+    upgrade,
+    upgrade_sql,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+
+def migrate(
+    engine: sa.Engine, schema: str, *, readers: Sequence[str] = (), writers: Sequence[str] = ()
+) -> None:
+    """Bring `schema` to the head, its views with it, and grant these roles what they need.
+
+    Raises DatabaseError, LockedError while another `migrate` runs, and UsageError, before anything
+    is done, when a role is missing. What was committed before stays: run it again to go on.
+    """
+    require_roles(engine, [*readers, *writers])
+    with migrating(engine, schema) as connection:
+        # Before the revisions: who may not make it is told before there are any tables.
+        with connection.begin():
+            run_script(connection, create_schema_sql(reporting_schema(schema)))
+        upgrade(connection, schema)
+        patiently(lambda: _build(connection, _views_and_grants(schema, readers, writers)))
+
+
+def migrate_sql(
+    schema: str,
+    *,
+    since: str,
+    notes: Sequence[str] = (),
+    readers: Sequence[str] = (),
+    writers: Sequence[str] = (),
+) -> str:
+    """What `migrate` would do to a schema at the revision `since`, as one script.
+
+    `notes` become comments at its head. Raises UsageError when there is no such revision.
+    """
+    head = [
+        f"persona-etl {version('persona-etl')}: schema {schema}, {since} to {head_revision()}",
+        "Run all of it in one session, e.g. psql --set ON_ERROR_STOP=1 --file migrate.sql",
+        *notes,
+    ]
+    revisions = upgrade_sql(schema, since)
+    if since == "base":
+        # A downgrade to the base leaves this table. Its types are Alembic's own choice.
+        revisions = revisions.replace(
+            "CREATE TABLE alembic_version (",
+            "CREATE TABLE IF NOT EXISTS alembic_version (\n    -- squawk-ignore prefer-text-field",
+            1,
+        )
+    else:
+        # A script can't wait and see whether a view is in the way of a revision.
+        revisions = revisions.replace("\nBEGIN;\n", f"\nBEGIN;\n\n{pause_views(schema)}\n", 1)
+    return "\n\n".join(
+        [
+            "\n".join(f"-- {line}" for line in head),
+            create_schema_sql(reporting_schema(schema)),
+            revisions.strip(),
+            "BEGIN;",
+            *_views_and_grants(schema, readers, writers),
+            "COMMIT;",
+            session_end_sql(schema) + "\n",
+        ]
+    )
+
+
+def run_past_views(connection: sa.Connection, schema: str, run: Callable[[], None]) -> None:
+    """Run revisions, up or down. Readers notice only if a view of ours stands in the way of one.
+
+    Then the views are paused until `migrate` makes them anew. `connection` is in no transaction.
+    """
+    try:
+        run()
+    except sa.exc.DBAPIError as exc:
+        if not _is_in_the_way(exc):
+            raise
+        connection.rollback()
+    else:
+        return
+    try:
+        with _paused_views(connection, schema):
+            run()
+    except sa.exc.DBAPIError as exc:
+        if not _is_in_the_way(exc):
+            raise
+        with connection.begin():
+            standing = run_script(connection, standing_on_views(schema)).scalars().all()
+        raise DatabaseError(_told(exc, standing)) from exc
+
+
+@contextmanager
+def _paused_views(connection: sa.Connection, schema: str) -> Iterator[None]:
+    """The views are paused. If the block fails they are put back, as far as the tables still fit.
+
+    Paused in a transaction of their own: Alembic leaves no room for more in that of a revision.
+    """
+    with connection.begin():
+        before = run_script(connection, views_as_they_are(schema)).all()
+        run_script(connection, pause_views(schema))
+    try:
+        yield
+    except BaseException:
+        connection.rollback()
+        with suppress(sa.exc.DBAPIError), connection.begin():
+            for name, query in before:
+                run_script(connection, f"CREATE OR REPLACE VIEW {name} AS {query}")
+        raise
+
+
+def _views_and_grants(schema: str, readers: Sequence[str], writers: Sequence[str]) -> list[str]:
+    return [
+        *build_views(schema),
+        *(grant for role in readers for grant in reader_grants(schema, role)),
+        *(grant for role in writers for grant in writer_grants(schema, role)),
+    ]
+
+
+def _build(connection: sa.Connection, statements: Sequence[str]) -> None:
+    try:
+        with connection.begin():
+            for statement in statements:
+                run_script(connection, statement)
+    except sa.exc.DBAPIError as exc:
+        if not (_is_in_the_way(exc) or isinstance(exc.orig, psycopg.errors.DuplicateTable)):
+            raise
+        raise DatabaseError(_told(exc)) from exc
+
+
+def _is_in_the_way(exc: sa.exc.DBAPIError) -> bool:
+    """Whether something depends on what was to be changed. Types of columns are 0A000."""
+    return isinstance(
+        exc.orig,
+        psycopg.errors.DependentObjectsStillExist | psycopg.errors.FeatureNotSupported,
+    )
+
+
+def _told(exc: sa.exc.DBAPIError, standing: Sequence[str] = ()) -> str:
+    """The server's own words. Here its DETAIL names objects, not rows."""
+    diagnosis = exc.orig.diag if isinstance(exc.orig, psycopg.Error) else None
+    said = [*standing]
+    if diagnosis is not None:
+        said = [diagnosis.message_primary or "", diagnosis.message_detail or "", *standing]
+    lines = " ".join("; ".join(line for line in said if line).split())
+    return f"Postgres: {lines}; drop what is in the way, run again, then make it again"

@@ -1,0 +1,263 @@
+"""The SQL that makes the reporting views, sets them aside and drops them.
+
+The same text serves `migrate` and the script for a DBA, who may own the schemas and nothing else.
+Ours are the views whose comment says so: somebody's own views in the same schema are left alone.
+What the views show is `views.py`.
+"""
+
+from __future__ import annotations
+
+from psycopg.sql import Identifier, Literal
+
+from etl.report.views import all_views
+
+MARK = "Made by persona-etl: `migrate` makes it anew."
+"""Ends the comment of each view of ours."""
+
+PAUSED = "persona-etl: this view is about to be made anew; if that lasts, run `persona-etl migrate`"
+"""What a paused view tells whoever reads it."""
+
+_VIEWS_OF_OURS = """
+        pg_class AS view JOIN pg_namespace AS schema ON schema.oid = view.relnamespace
+        WHERE schema.nspname = {reporting} AND view.relkind = 'v'
+          AND obj_description(view.oid, 'pg_class') LIKE '%' || {mark}
+""".strip()
+
+# In pg_depend a view is its rule. Our views don't stand on one another: what does is not ours.
+_STANDS_ON_IT = """
+          stands.refclassid = 'pg_class'::regclass AND stands.refobjid = view.oid
+          AND stands.deptype = 'n' AND stands.objid NOT IN (
+              SELECT rule.oid FROM pg_rewrite AS rule WHERE rule.ev_class = view.oid)
+""".strip()
+
+# DROP names what stands in the way in a DETAIL, which not every program shows.
+_DROP = """
+CREATE PROCEDURE {schema}.persona_etl_drop_view(view regclass)
+LANGUAGE plpgsql AS $procedure$
+DECLARE
+    dependents text;
+BEGIN
+    EXECUTE format('DROP VIEW %s', view);
+EXCEPTION WHEN dependent_objects_still_exist THEN
+    GET STACKED DIAGNOSTICS dependents = PG_EXCEPTION_DETAIL;
+    RAISE EXCEPTION 'view % has to be made anew or dropped, but %', view,
+        replace(dependents, E'\\n', ', ')
+    USING ERRCODE = 'dependent_objects_still_exist',
+          HINT = 'Drop what depends on it, run this again, then make it again.';
+END
+$procedure$;
+"""
+
+_REPLACE = """
+CREATE PROCEDURE {schema}.persona_etl_replace_view(view_name text, declared text[], query text)
+LANGUAGE plpgsql AS $procedure$
+DECLARE
+    target CONSTANT text := format('%I.%I', {reporting}, view_name);
+    present CONSTANT oid := to_regclass(target);
+    owner CONSTANT regrole := (SELECT relowner FROM pg_class WHERE oid = present);
+    present_columns text[];
+    ordered text;
+    grants text[];
+    statement text;
+BEGIN
+    IF present IS NOT NULL AND NOT EXISTS (SELECT FROM {views_of_ours} AND view.oid = present) THEN
+        RAISE EXCEPTION '% is in the place of a view of persona-etl', target
+        USING ERRCODE = 'duplicate_table', HINT = 'Rename or drop it, then run this again.';
+    END IF;
+
+    -- A view can be replaced as long as it keeps its columns and their order: new ones come last.
+    present_columns := ARRAY(
+        SELECT attname FROM pg_attribute WHERE attrelid = present AND attnum > 0 ORDER BY attnum
+    );
+    IF present_columns <@ declared THEN
+        SELECT string_agg(quote_ident(column_name), ', ' ORDER BY
+                array_position(present_columns, column_name), array_position(declared, column_name))
+        FROM unnest(declared) AS column_name INTO ordered;
+        BEGIN
+            EXECUTE format('CREATE OR REPLACE VIEW %s AS SELECT %s FROM (%s) AS shown',
+                target, ordered, query);
+            RETURN;
+        EXCEPTION WHEN invalid_table_definition THEN
+            IF present IS NULL THEN
+                RAISE;
+            END IF;  -- Otherwise a column has another type now.
+        END;
+    END IF;
+
+    -- It has to go. What was granted is granted again, and nothing else.
+    grants := ARRAY(
+        SELECT format('GRANT %s ON %s TO %s%s', privilege_type, target,
+            CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END,
+            CASE WHEN is_grantable THEN ' WITH GRANT OPTION' END)
+        FROM pg_class, aclexplode(relacl)
+        WHERE pg_class.oid = present AND grantee <> relowner
+        UNION ALL
+        SELECT format('GRANT %s (%I) ON %s TO %s%s', privilege_type, attname, target,
+            CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END,
+            CASE WHEN is_grantable THEN ' WITH GRANT OPTION' END)
+        FROM pg_attribute, aclexplode(attacl)
+        WHERE attrelid = present AND attname = ANY (declared)
+    );
+    CALL {schema}.persona_etl_drop_view(present);
+    SELECT string_agg(quote_ident(column_name), ', ' ORDER BY place)
+    FROM unnest(declared) WITH ORDINALITY AS _ (column_name, place) INTO ordered;
+    EXECUTE format('CREATE VIEW %s AS SELECT %s FROM (%s) AS shown', target, ordered, query);
+    IF owner <> current_user::regrole THEN
+        EXECUTE format('ALTER VIEW %s OWNER TO %s', target, owner);
+    END IF;
+    FOR statement IN
+        SELECT DISTINCT format('REVOKE ALL ON %s FROM %s', target,
+            CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END)
+        FROM pg_class, aclexplode(relacl)
+        WHERE pg_class.oid = to_regclass(target) AND grantee <> relowner
+    LOOP
+        EXECUTE statement;
+    END LOOP;
+    FOREACH statement IN ARRAY grants LOOP
+        EXECUTE statement;
+    END LOOP;
+END
+$procedure$;
+"""
+
+_DROP_RETIRED = """
+DO $retired$
+DECLARE
+    retired regclass;
+BEGIN
+    FOR retired IN
+        SELECT view.oid FROM {views_of_ours}
+          AND view.relname <> ALL (ARRAY[{kept}]::text[])
+    LOOP
+        CALL {schema}.persona_etl_drop_view(retired);
+    END LOOP;
+END
+$retired$;
+"""
+
+_DROP_PROCEDURES = """
+-- Nobody but this transaction has ever seen them.
+-- squawk-ignore ban-drop-function
+DROP PROCEDURE {schema}.persona_etl_replace_view(text, text[], text);
+-- squawk-ignore ban-drop-function
+DROP PROCEDURE {schema}.persona_etl_drop_view(regclass);
+"""
+
+# A paused view reads no table, so no revision meets it; it keeps its columns, its grants and its
+# name. The cast fails when the view is read, and quotes the text.
+_PAUSE = """
+DO $pause$
+DECLARE
+    paused record;
+BEGIN
+    FOR paused IN
+        SELECT view.oid::regclass AS name, (
+            SELECT string_agg(
+                format('CAST(NULL AS %s) AS %I', format_type(atttypid, atttypmod), attname),
+                ', ' ORDER BY attnum)
+            FROM pg_attribute WHERE attrelid = view.oid AND attnum > 0) AS columns
+        FROM {views_of_ours}
+          AND NOT EXISTS (SELECT FROM pg_depend AS stands WHERE {stands_on_it})
+    LOOP
+        EXECUTE format(
+            'CREATE OR REPLACE VIEW %s AS SELECT %s WHERE CAST(CAST(%L AS text) AS boolean)',
+            paused.name, paused.columns, {told});
+    END LOOP;
+END
+$pause$;
+"""
+
+_DROP_ALL = """
+DO $drop$
+DECLARE
+    dropped regclass;
+BEGIN
+    FOR dropped IN SELECT view.oid FROM {views_of_ours} LOOP
+        EXECUTE format('DROP VIEW %s', dropped);
+    END LOOP;
+END
+$drop$;
+"""
+
+
+_DEFINITIONS = """
+SELECT view.oid::regclass::text, pg_get_viewdef(view.oid) FROM {views_of_ours}
+"""
+
+_STANDING = """
+SELECT DISTINCT format('%s stands on view %s',
+    replace(pg_describe_object(stands.classid, stands.objid, 0), 'rule _RETURN on ', ''),
+    view.oid::regclass)
+FROM pg_depend AS stands, {views_of_ours} AND {stands_on_it}
+"""
+
+
+def reporting_schema(schema: str) -> str:
+    """Where the views of the tables in `schema` are."""
+    return f"{schema}_reporting"
+
+
+def build_views(schema: str) -> list[str]:
+    """What makes every view anew, for one transaction of a session whose search_path is `schema`.
+
+    A view of ours that is in no release any more is dropped. Grants stay as they are.
+    """
+    reporting = _name(reporting_schema(schema))
+    statements = [_filled(_DROP, schema), _filled(_REPLACE, schema)]
+    for view in all_views():
+        name = f"{reporting}.{_name(view.name)}"
+        columns = ", ".join(_text(column) for column in view.columns)
+        arguments = f"{_text(view.name)}, ARRAY[{columns}], $query${view.query}$query$"
+        statements += [
+            f"CALL {reporting}.persona_etl_replace_view({arguments});",
+            f"COMMENT ON VIEW {name} IS {_text(f'{view.comment} {MARK}')};",
+        ]
+        statements += [
+            f"COMMENT ON COLUMN {name}.{_name(column)} IS {_text(comment)};"
+            for column, comment in view.columns.items()
+        ]
+    return [*statements, _filled(_DROP_RETIRED, schema), _filled(_DROP_PROCEDURES, schema)]
+
+
+def pause_views(schema: str) -> str:
+    """What takes our views off the tables, so that a revision may do to a column what it has to.
+
+    Not those that somebody's own view stands on: if they can't come back as they were, that view
+    would be broken. A revision that meets such a one fails, before anything has changed.
+    """
+    return _filled(_PAUSE, schema)
+
+
+def views_as_they_are(schema: str) -> str:
+    """A query of the name and the definition of each view of ours."""
+    return _filled(_DEFINITIONS, schema)
+
+
+def standing_on_views(schema: str) -> str:
+    """A query of what somebody has built upon views of ours, in words."""
+    return _filled(_STANDING, schema)
+
+
+def drop_views(schema: str) -> str:
+    """What drops every view of ours."""
+    return _filled(_DROP_ALL, schema)
+
+
+def _filled(template: str, schema: str) -> str:
+    reporting = reporting_schema(schema)
+    literals = {"reporting": _text(reporting), "mark": _text(MARK), "told": _text(PAUSED)}
+    return template.strip().format(
+        **literals,
+        schema=_name(reporting),
+        views_of_ours=_VIEWS_OF_OURS.format(**literals),
+        stands_on_it=_STANDS_ON_IT,
+        kept=", ".join(_text(view.name) for view in all_views()),
+    )
+
+
+def _name(name: str) -> str:
+    return Identifier(name).as_string()
+
+
+def _text(text: str) -> str:
+    return Literal(text).as_string()
