@@ -6,18 +6,15 @@ import subprocess
 import sys
 import threading
 import zipfile
-from pathlib import Path
-from textwrap import dedent
-from uuid import uuid4
 
 import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic import command
-from alembic.script import ScriptDirectory
 
 import etl
 from etl.errors import DatabaseError, LockedError
+from etl.jobs.migrate import migrate
 from etl.store import migration
 from etl.store.engine import make_engine
 from etl.store.migration import (
@@ -25,42 +22,9 @@ from etl.store.migration import (
     current_and_head,
     migrating,
     require_head,
-    upgrade,
     upgrade_sql,
 )
-
-CHECKOUT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def copied_checkout(tmp_path, monkeypatch):
-    """A checkout whose revisions a test may add to."""
-    (tmp_path / "etl").mkdir()
-    versions = tmp_path / "migrations" / "versions"
-    versions.mkdir(parents=True)
-    for file in ("pyproject.toml", "alembic.ini", "migrations/env.py", "migrations/script.py.mako"):
-        (tmp_path / file).write_text((CHECKOUT / file).read_text())
-    for revision in (CHECKOUT / "migrations" / "versions").glob("*.py"):
-        (versions / revision.name).write_text(revision.read_text())
-    monkeypatch.setattr(etl, "__file__", str(tmp_path / "etl" / "__init__.py"))
-    return tmp_path
-
-
-def add_revision(checkout: Path, upgrade: str, downgrade: str) -> None:
-    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
-    (checkout / "migrations" / "versions" / "20990101_later.py").write_text(
-        dedent(f"""
-            from alembic import op
-            revision, down_revision, branch_labels, depends_on = "later", "{head}", None, None
-            def upgrade(): {upgrade}
-            def downgrade(): {downgrade}
-        """)
-    )
-
-
-def change(engine: sa.Engine, sql: str) -> None:
-    with engine.begin() as connection:
-        connection.execute(sa.text(sql))
+from tests.db.revisions import CHECKOUT, add_revision, as_role, change
 
 
 def test_at_the_head_there_is_nothing_to_say(engine):
@@ -80,13 +44,13 @@ def test_a_schema_that_is_behind_is_told(engine, copied_checkout):
     add_revision(copied_checkout, "op.execute('SELECT 1')", "op.execute('SELECT 1')")
     with pytest.raises(DatabaseError, match="this program needs later; run `persona-etl migrate`"):
         require_head(engine, "anam")
-    upgrade(engine, "anam")
+    migrate(engine, "anam")
     require_head(engine, "anam")
 
 
 def test_a_schema_that_a_newer_release_migrated_is_left_alone(engine):
     change(engine, "UPDATE alembic_version SET version_num = 'fedcba987654'")
-    for refuse in (require_head, upgrade):
+    for refuse in (require_head, migrate):
         with pytest.raises(DatabaseError, match="newer than this program; install"):
             refuse(engine, "anam")
 
@@ -97,7 +61,7 @@ def test_a_failing_revision_keeps_those_before_it(empty_database_url, copied_che
     half = "(op.execute('CREATE TABLE half ()'), op.execute('SELECT 1/0'))"
     add_revision(copied_checkout, half, "op.execute('DROP TABLE half')")
     with pytest.raises(sa.exc.DataError):
-        upgrade(engine, "anam")
+        migrate(engine, "anam")
     assert current_and_head(engine, "anam")[0] == head
     with engine.connect() as connection:
         assert connection.execute(sa.text("SELECT to_regclass('half')")).scalar() is None
@@ -107,7 +71,7 @@ def test_a_percent_sign_is_written_once_online_and_for_a_dba(engine, copied_chec
     comment = "COMMENT ON TABLE personas IS '100% :x'"
     add_revision(copied_checkout, f'op.execute("{comment}".replace(":", r"\\:"))', "op.f('x')")
     assert f"\n{comment};\n" in upgrade_sql("anam")
-    upgrade(engine, "anam")
+    migrate(engine, "anam")
     with engine.connect() as connection:
         told = connection.execute(sa.text("SELECT obj_description('personas'::regclass)"))
         assert told.scalar() == "100% :x"
@@ -119,14 +83,14 @@ def test_only_one_migrates_at_a_time(engine, monkeypatch):
         migrating(engine, "anam"),
         pytest.raises(LockedError, match="another migrate is running"),
     ):
-        upgrade(engine, "anam")
-    upgrade(engine, "anam")
+        migrate(engine, "anam")
+    migrate(engine, "anam")
 
 
 def test_who_waits_for_the_lock_is_in_no_transaction(engine, database_url):
     """CREATE INDEX CONCURRENTLY waits for all transactions, also for those that wait for it."""
     with migrating(engine, "anam") as connection:
-        waiting = threading.Thread(target=upgrade, args=(make_engine(database_url, "anam"), "anam"))
+        waiting = threading.Thread(target=migrate, args=(make_engine(database_url, "anam"), "anam"))
         waiting.start()
         try:
             connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -156,44 +120,22 @@ def busy_table(database_url, copied_checkout, monkeypatch):
 
 def test_a_busy_table_is_tried_again(engine, busy_table):
     threading.Timer(0.3, busy_table.rollback).start()
-    upgrade(engine, "anam")
+    migrate(engine, "anam")
     require_head(engine, "anam")
 
 
 def test_a_table_that_stays_busy_ends_in_an_error_that_says_so(engine, busy_table):
     with pytest.raises(DatabaseError, match="lock timeout; another session holds a lock"):
-        upgrade(engine, "anam")
-
-
-@pytest.fixture
-def role(server_url):
-    """The name of a role that may log in and nothing else.
-
-    To be asked for before the database, which is dropped first then, with all the role owns.
-    """
-    name = f"persona_etl_{uuid4().hex}"
-    with psycopg.connect(server_url, autocommit=True) as admin:
-        admin.execute(named(f"CREATE ROLE {name} LOGIN PASSWORD 'p@ss'"))
-        yield name
-        admin.execute(named(f"DROP ROLE {name}"))
-
-
-def named(sql: str) -> bytes:
-    """SQL with a name in it, which psycopg's types refuse as a str."""
-    return sql.encode()
-
-
-def as_role(url: str, role: str, schema: str = "anam") -> sa.Engine:
-    url_of_role = sa.make_url(url).set(username=role, password="p@ss")
-    return make_engine(url_of_role.render_as_string(hide_password=False), schema)
+        migrate(engine, "anam")
 
 
 def test_an_owner_of_the_schema_needs_no_right_on_the_database(role, empty_database_url):
     admin = make_engine(empty_database_url, "anam")
     change(admin, f"CREATE SCHEMA anam AUTHORIZATION {role}")
+    change(admin, f"CREATE SCHEMA anam_reporting AUTHORIZATION {role}")
     change(admin, "REVOKE ALL ON SCHEMA public FROM PUBLIC")
     owner = as_role(empty_database_url, role)
-    upgrade(owner, "anam")
+    migrate(owner, "anam")
     require_head(owner, "anam")
     with migrating(owner, "anam") as connection:
         config = alembic_config()
@@ -204,7 +146,7 @@ def test_an_owner_of_the_schema_needs_no_right_on_the_database(role, empty_datab
 
 def test_who_may_not_create_the_schema_is_told(role, empty_database_url):
     with pytest.raises(DatabaseError, match=r"permission denied for database .*; grant"):
-        upgrade(as_role(empty_database_url, role), "anam")
+        migrate(as_role(empty_database_url, role), "anam")
 
 
 def test_who_may_not_look_is_not_told_to_migrate(role, database_url, engine):
@@ -218,9 +160,10 @@ def test_who_may_not_look_is_not_told_to_migrate(role, database_url, engine):
 def test_a_role_s_own_timeout_does_not_end_a_migration(role, empty_database_url, copied_checkout):
     admin = make_engine(empty_database_url, "anam")
     change(admin, f"CREATE SCHEMA anam AUTHORIZATION {role}")
+    change(admin, f"CREATE SCHEMA anam_reporting AUTHORIZATION {role}")
     change(admin, f"ALTER ROLE {role} SET statement_timeout = '300ms'")
     add_revision(copied_checkout, "op.execute('SELECT pg_sleep(0.5)')", "op.execute('SELECT 1')")
-    upgrade(as_role(empty_database_url, role), "anam")
+    migrate(as_role(empty_database_url, role), "anam")
 
 
 def test_a_generated_revision_is_clean_and_runs(empty_database_url, copied_checkout):
@@ -237,7 +180,7 @@ def test_a_generated_revision_is_clean_and_runs(empty_database_url, copied_check
     ruff = [sys.executable, "-m", "ruff"]
     for verb in (["format", "--quiet"], ["check", "--fix", "--ignore=E501"]):
         subprocess.run([*ruff, *verb, "--no-cache", str(file)], cwd=copied_checkout, check=True)
-    upgrade(engine, "anam")
+    migrate(engine, "anam")
     with migrating(engine, "anam") as connection:
         config.attributes.update(connection=connection)
         command.check(config)
@@ -263,6 +206,10 @@ def test_plain_alembic_works_in_a_checkout(empty_database_url):
     assert "No new upgrade operations" in alembic("check")
     assert alembic("upgrade", "head", "--sql") == upgrade_sql("by_hand")
     assert "(head)" in alembic("current")
+    # With the views in the way, and again without.
+    migrate(make_engine(empty_database_url, "by_hand"), "by_hand")
+    alembic("downgrade", "base")
+    alembic("upgrade", "heads")
 
 
 def test_the_wheel_carries_the_revisions(tmp_path):
