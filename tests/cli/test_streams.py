@@ -94,7 +94,9 @@ def test_a_full_disk_is_74_and_one_line(body: str) -> None:
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="a device of Linux")
-@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("migrate", "--sql")])
+@pytest.mark.parametrize(
+    "arguments", [("--help",), ("--version",), ("migrate", "--sql", "--from", "base")]
+)
 def test_a_full_disk_is_74_for_every_command(arguments: tuple[str, ...]) -> None:
     done = shell(f">{FULL}", real(*arguments))
     assert (done.returncode, done.stderr.decode()) == (74, NO_SPACE)
