@@ -6,16 +6,49 @@ import shlex
 import signal
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.errors import UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import TypeVar
+
+    from etl.sandbox import World
+
+    T = TypeVar("T")
+
 _DEFAULT_KEY = "sandbox-key"
+_MADE_UP = 50
+
+EXAMPLES = """\b
+A fault is [TARGET:]PART[:PART]...
+  TARGET  all (the default), list, personas, or a persona's id
+  PART    a status, NAME=VALUE, or a word: always, truncate, gzip, chunked,
+          close, reset, stall, shuffle, html, text, empty, half, not_json,
+          array, nan, deep, huge, gzip_bomb, repeated_key, invalid_utf8,
+          nul, lone_surrogate, other_persona
+  NAME    whom it meets: times after every probability seed
+          in answer:     status body headers.<Name> raw wrong size_bytes
+                         retry_after retry_after_date gzip chunked
+          how it comes:  delay_seconds jitter_seconds trickle_seconds
+                         trickle_bytes truncate_at drop
+          of the list:   per_page shift shuffle meta.<name>
+
+\b
+Examples:
+  persona-etl sandbox --personas 500 --write-ids ids.txt
+  persona-etl sandbox --fault 429:retry_after=2:times=3 --fault list:500
+  persona-etl sandbox --fault personas:reset:probability=0.05
+  persona-etl sandbox --rate-limit 100/60:retry_after=date --latency 0.05
+  persona-etl sandbox --payload mine.json --static
+"""
 
 
-@click.command("sandbox")
+@click.command("sandbox", epilog=EXAMPLES)
 @click.option("--host", default="127.0.0.1", show_default=True, help="A loopback address.")
 @click.option(
     "--port",
@@ -27,16 +60,43 @@ _DEFAULT_KEY = "sandbox-key"
 @click.option(
     "--personas",
     type=click.IntRange(min=0),
-    default=50,
-    show_default=True,
-    help="How many to make up.",
+    help="How many to make up.  [default: 50; with --payload none]",
 )
 @click.option("--seed", default=1, show_default=True, help="The same seed makes the same personas.")
+@click.option(
+    "--payload",
+    "payloads",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Serve your own: JSON, one persona, an array, or one a line. Repeatable.",
+)
 @click.option("--key", default=_DEFAULT_KEY, show_default=True, help="The API key that it lets in.")
 @click.option("--static", is_flag=True, help="Nothing moves between two fetches.")
 @click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="FAULT",
+    help="What goes wrong, and for whom; see below. Repeatable.",
+)
+@click.option(
+    "--latency",
+    type=click.FloatRange(0, 86_400),
+    default=0,
+    metavar="SECONDS",
+    help="How long every answer takes at least.",
+)
+@click.option(
+    "--rate-limit",
+    metavar="N/SECONDS",
+    help="Refuse more; :headers=standard|org_hour|both|none, "
+    ":retry_after=seconds|date|none|nonsense and :status=CODE may follow.",
+)
+@click.option(
     "--write-ids",
     type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
     help="Write the personas' ids to this file, one a line.",
 )
 @pass_invocation
@@ -45,30 +105,47 @@ def command(
     *,
     host: str,
     port: int,
-    personas: int,
+    personas: int | None,
     seed: int,
+    payloads: tuple[Path, ...],
     key: str,
     static: bool,
+    faults: tuple[str, ...],
+    latency: float,
+    rate_limit: str | None,
     write_ids: Path | None,
 ) -> None:
     """Serve made-up personas on loopback, as the Anam API would, until Ctrl-C.
 
-    What it holds can be changed while it runs, and faults ordered, below /_sandbox/.
+    What it holds can be changed while it runs, and faults ordered:
+    GET /_sandbox/ lists the calls.
     """
-    try:
-        from etl.sandbox import running_sandbox  # noqa: PLC0415
-    except ModuleNotFoundError as exc:
-        if exc.name != "h11":
-            raise
-        raise UsageError('the sandbox needs h11: pip install "persona-etl[sandbox]"') from exc
+    # Here, as `sandbox --help` need not wait for them.
+    from etl.sandbox import generate, running_sandbox  # noqa: PLC0415
+    from etl.sandbox.spelling import read_fault, read_rate_limit  # noqa: PLC0415
+
     stop = threading.Event()
     previous = {
         number: signal.signal(number, lambda *_: stop.set())
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
+        if personas is None:
+            personas = 0 if payloads else _MADE_UP
+        world = generate(personas, seed)
+        for path in payloads:
+            _add_payloads(world, path)
+        orders = [_read("--fault", text, lambda t: read_fault(t, world.knows)) for text in faults]
+        limit = _read("--rate-limit", rate_limit, read_rate_limit) if rate_limit else None
         with running_sandbox(
-            count=personas, seed=seed, key=key, moving=not static, host=host, port=port
+            world=world,
+            key=key,
+            moving=not static,
+            latency_seconds=latency,
+            rate_limit=limit,
+            faults=orders,
+            host=host,
+            port=port,
         ) as sandbox:
             if write_ids:
                 _write_ids(write_ids, sandbox.persona_ids)
@@ -80,19 +157,42 @@ def command(
             signal.signal(number, handler)
 
 
-def _write_ids(path: Path, persona_ids: list[str]) -> None:
+def _read(option: str, text: str, read: Callable[[str], T]) -> T:
     try:
-        path.write_text("".join(f"{id_}\n" for id_ in persona_ids), encoding="ascii")
+        return read(text)
+    except ValueError as exc:
+        raise UsageError(f"{option} {text}: {exc}") from exc
+
+
+def _add_payloads(world: World, path: Path) -> None:
+    from etl.sandbox.payloads import read_payloads  # noqa: PLC0415
+
+    try:
+        for persona in read_payloads(path.read_text(encoding="utf-8-sig")):
+            world.add(persona, blanks=False)
+    except OSError as exc:
+        raise UsageError(f"--payload {path}: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise UsageError(f"--payload {path}: it is not UTF-8; convert it") from exc
+    except RecursionError as exc:
+        raise UsageError(f"--payload {path}: it is nested too deeply to be a persona") from exc
+    except ValueError as exc:
+        raise UsageError(f"--payload {path}: {exc}") from exc
+
+
+def _write_ids(path: Path, persona_ids: Sequence[str]) -> None:
+    try:
+        path.write_text("".join(f"{id_}\n" for id_ in persona_ids), encoding="utf-8")
     except OSError as exc:
         raise UsageError(f"--write-ids {path}: {exc.strerror}") from exc
 
 
-def _welcome(url: str, persona_ids: list[str], key: str, ids_file: Path | None) -> str:
+def _welcome(url: str, persona_ids: Sequence[str], key: str, ids_file: Path | None) -> str:
     # A key that somebody chose may be a real one: it is not repeated on the screen.
     shown = key if key == _DEFAULT_KEY else "<the key you gave>"
-    whom = f"--ids-from {shlex.quote(str(ids_file))}" if ids_file else next(iter(persona_ids), "ID")
+    whom = f"--ids-from {shlex.quote(str(ids_file))}" if ids_file else "--all"
     lines = [
-        f"{url} serves {len(persona_ids)} made-up personas to the key {shown}.",
+        f"{url} serves {len(persona_ids)} personas to the key {shown}.",
         "",
         "In another terminal:",
         f"  export ANAM_API_URL={url} ANAM_API_KEY={shlex.quote(shown)}",
@@ -103,6 +203,10 @@ def _welcome(url: str, persona_ids: list[str], key: str, ids_file: Path | None) 
     if persona_ids:
         lines += [
             "Change something and sync again:",
-            f'  curl -X PATCH {url}/_sandbox/personas/{persona_ids[0]} -d \'{{"name": "Ada"}}\'',
+            """  curl -X PATCH -d '{"name": "Ada"}' \\""",
+            f"  {url}/_sandbox/personas/{persona_ids[0]}",
+            "Let something go wrong, and see what else can be ordered:",
+            f"  curl -d '\"429:retry_after=2:times=3\"' {url}/_sandbox/faults",
+            f"  curl {url}/_sandbox/",
         ]
     return "\n".join([*lines, "", "Ctrl-C stops it."])

@@ -1,8 +1,10 @@
-"""A stand-in for the Anam API on loopback, for demos and tests."""
+"""A stand-in for the Anam API on loopback, for demos and tests. docs/sandbox.md is its manual."""
 
 from etl.sandbox.faults import Fault
 from etl.sandbox.generate import generate
+from etl.sandbox.reshape import Reshape
 from etl.sandbox.running import Sandbox, running_sandbox
+from etl.sandbox.traffic import RateLimit
 from etl.sandbox.world import World
 
-__all__ = ["Fault", "Sandbox", "World", "generate", "running_sandbox"]
+__all__ = ["Fault", "RateLimit", "Reshape", "Sandbox", "World", "generate", "running_sandbox"]

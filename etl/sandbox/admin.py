@@ -1,76 +1,107 @@
-"""What a person with curl can order of a running sandbox, below `/_sandbox/`.
+"""What a person with curl, or a test in any language, can order of a running sandbox.
 
-    GET    state                  what is there and what was asked for
-    POST   personas               add one; what the JSON leaves out is blank
-    PATCH  personas/<id>          merge this JSON into it; avatars, voices, tools, knowledge too
-    DELETE personas/<id>          make it a 404
-    POST   personas/<id>/restore  undo that
-    PUT    personas/<id>/payload  serve these bytes for it
-    DELETE personas/<id>/payload  undo that
-    POST   script                 {"target": <id>|"list"|null, "faults": [{…}], "last_stays": false}
-    DELETE script                 all goes well again
-
-No key is asked for: the server only ever listens on loopback, and nothing in it is real.
+`CALLS` is all of it. No key is asked for: the server only ever listens on loopback, and nothing
+in it is real.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from etl.sandbox.faults import Fault  # noqa: TC001  msgspec reads the annotation
-from etl.sandbox.messages import Answer, Request, json_answer, refusal
+from etl.sandbox.behaviour import Behaviour
+from etl.sandbox.faults import Fault
+from etl.sandbox.messages import Answer, Request, refusal
+from etl.sandbox.reshape import Reshape
+from etl.sandbox.spelling import WORDS, convert, read_fault
+from etl.sandbox.world import KINDS
 
 if TYPE_CHECKING:
-    from etl.sandbox.faults import Script
+    from collections.abc import Callable
+
     from etl.sandbox.rendering import Json
-    from etl.sandbox.traffic import RequestLog
-    from etl.sandbox.world import World
+    from etl.sandbox.server import Server
 
-PREFIX = "/_sandbox/"
+_ROOT = "/_sandbox"
+PREFIX = f"{_ROOT}/"
 _DONE: Json = {"done": True}
+_LINE = 100
+_SHOWN, _MOST_SHOWN = 20, 1000
 
 
-class _Order(msgspec.Struct, forbid_unknown_fields=True):
-    faults: list[Fault]
-    target: str | None = None
-    last_stays: bool = False
+class Call(NamedTuple):
+    """One call: `<kind>` in its path is one of `KINDS`, `<id>` and `<number>` are any."""
+
+    method: str
+    path: str
+    does: str
+    do: Callable[[Server, Request, list[str]], Any]
 
 
-def administer(request: Request, world: World, script: Script, log: RequestLog) -> Answer:
-    """Does what is ordered; 404 for unknown ids and paths, 400 for a body that makes no sense."""
+def is_meant(request: Request) -> bool:
+    """Whether this is for us, and not for the API."""
+    return request.path == _ROOT or request.path.startswith(PREFIX)
+
+
+def administer(request: Request, server: Server) -> Answer:
+    """Does what is ordered. What can't be done is a 4xx whose message says what to write."""
+    way = request.path.removeprefix(_ROOT).removeprefix("/").split("/")
+    calls = {call.method: call for call in CALLS if _leads_to(way, call.path)}
+    if not calls:
+        return refusal(404, f"No such call; GET {PREFIX} lists them all")
+    if request.method not in calls:
+        allowed = ", ".join(calls)
+        return refusal(405, f"{request.path} takes {allowed}", {"Allow": allowed})
     try:
-        result = _do(request, world, script, log)
+        return Answer(200, _readable(calls[request.method].do(server, request, way)))
     except KeyError as exc:
-        return refusal(404, f"Nothing here has the id {exc}")
-    except (ValueError, msgspec.MsgspecError) as exc:
+        where = f"GET {PREFIX}{way[0]} lists what is there"
+        return refusal(404, f"{exc.args[0]} is not among the {way[0]}; {where}")
+    except ValueError as exc:
         return refusal(400, str(exc))
-    return refusal(404, "No such order") if result is None else json_answer(200, result)
+    except RecursionError:
+        return refusal(400, "the body is nested too deeply; PUT payload takes any bytes")
 
 
-def _do(request: Request, world: World, script: Script, log: RequestLog) -> Json | None:
-    match request.method, request.path.removeprefix(PREFIX).split("/"):
-        case "GET", ["state"]:
-            return _state(world, script, log)
-        case "POST", ["script"]:
-            order = msgspec.json.decode(request.body, type=_Order)
-            script.add(order.target, *order.faults, last_stays=order.last_stays)
-        case "DELETE", ["script"]:
-            script.clear()
-        case "POST", ["personas"]:
-            return {"id": world.add(_object(request.body))}
-        case "PATCH", [kind, id_]:
-            return _edit(kind, id_, _object(request.body), world)
-        case method, ["personas", persona_id, *rest]:
-            return _rule(method, persona_id, rest, request.body, world)
-        case _:
-            return None
-    return _DONE
+def _leads_to(way: list[str], path: str) -> bool:
+    steps = path.split("/")
+    return len(steps) == len(way) and all(
+        step == place or (place in KINDS if step == "<kind>" else step[:1] == "<" and place != "")
+        for step, place in zip(steps, way, strict=True)
+    )
 
 
-def _edit(kind: str, id_: str, changes: Json, world: World) -> Json:
+def _index(_server: Server, _request: Request, _way: list[str]) -> Json:
+    return {
+        "calls": {f"{call.method} {PREFIX}{call.path}": call.does for call in CALLS},
+        "kinds": KINDS,
+        "parts of a fault": Fault.__struct_fields__,
+        "words for --fault": list(WORDS),
+    }
+
+
+def _state(server: Server, _request: Request, _way: list[str]) -> Json:
+    return {
+        "personas": server.world.persona_ids,
+        **{kind: server.world.shared_ids(kind) for kind in KINDS[1:]},
+        "behaviour": msgspec.to_builtins(server.behaviour),
+        "reshape": _reshape(server),
+        "faults_waiting": len(server.script.waiting),
+        "requests": _counters(server),
+    }
+
+
+def _add(server: Server, request: Request, way: list[str]) -> Json:
+    thing = _object(request.body)
+    if way[0] == "personas":
+        return {"id": server.world.add(thing)}
+    return {"id": server.world.add_shared(way[0], thing)}
+
+
+def _edit(server: Server, request: Request, way: list[str]) -> Json:
+    world = server.world
     edits = {
         "personas": world.edit,
         "avatars": world.edit_avatar,
@@ -78,42 +109,172 @@ def _edit(kind: str, id_: str, changes: Json, world: World) -> Json:
         "tools": world.edit_tool,
         "knowledge": world.edit_knowledge_group,
     }
-    edits[kind](id_, changes)
+    edits[way[0]](way[1], _object(request.body))
     return _DONE
 
 
-def _rule(method: str, persona_id: str, rest: list[str], body: bytes, world: World) -> Json | None:
-    """Everything about one persona that is no edit of it."""
-    match method, rest:
-        case "DELETE", []:
-            world.delete(persona_id)
-        case "POST", ["restore"]:
-            world.restore(persona_id)
-        case "PUT", ["payload"]:
-            world.set_payload(persona_id, body)
-        case "DELETE", ["payload"]:
-            world.set_payload(persona_id, None)
-        case _:
-            return None
+def _delete(server: Server, _request: Request, way: list[str]) -> Json:
+    server.world.delete(way[1], way[0])
     return _DONE
 
 
-def _state(world: World, script: Script, log: RequestLog) -> Json:
+def _restore(server: Server, _request: Request, way: list[str]) -> Json:
+    server.world.restore(way[1], way[0])
+    return _DONE
+
+
+def _put_payload(server: Server, request: Request, way: list[str]) -> Json:
+    server.world.set_payload(way[1], request.body)
+    return _DONE
+
+
+def _take_payload_back(server: Server, _request: Request, way: list[str]) -> Json:
+    server.world.set_payload(way[1], None)
+    return _DONE
+
+
+def _faults(server: Server, _request: Request, _way: list[str]) -> list[Json]:
+    return [
+        {"number": o.number, "seen": o.seen, "met": o.met, "fault": msgspec.to_builtins(o.fault)}
+        for o in server.script.waiting
+    ]
+
+
+def _order(server: Server, request: Request, _way: list[str]) -> Json:
+    orders = _json(request.body)
+    orders = orders if isinstance(orders, list) else [orders]
+    if not orders:
+        raise ValueError('no fault was given; write one such as {"status": 500, "times": 3}')
+    # All are read before one is ordered: a mistake in the last leaves nothing behind.
+    faults = [read_fault(order, server.world.knows) for order in orders]
+    return {"numbers": server.script.add(*faults)}
+
+
+def _clear(server: Server, _request: Request, way: list[str]) -> Json:
+    if way[1:]:
+        if not way[1].isdecimal():
+            raise KeyError(way[1])
+        server.script.clear(int(way[1]))
+    else:
+        server.script.clear()
+    return _DONE
+
+
+def _show_behaviour(server: Server, _request: Request, _way: list[str]) -> Any:  # noqa: ANN401  any JSON
+    return msgspec.to_builtins(server.behaviour)
+
+
+def _behave(server: Server, request: Request, way: list[str]) -> Any:  # noqa: ANN401  any JSON
+    wanted = msgspec.to_builtins(server.behaviour) | _object(request.body)
+    server.behave(convert(wanted, Behaviour, "behaviour"))
+    return _show_behaviour(server, request, way)
+
+
+def _reshape(server: Server) -> Any:  # noqa: ANN401  any JSON
+    function = server.world.reshaped_by
+    return msgspec.to_builtins(function) if isinstance(function, Reshape) else None
+
+
+def _set_reshape(server: Server, request: Request, _way: list[str]) -> Json:
+    server.world.reshape(convert(_object(request.body), Reshape, "reshape"))
+    return _DONE
+
+
+def _end_reshape(server: Server, _request: Request, _way: list[str]) -> Json:
+    server.world.reshape(None)
+    return _DONE
+
+
+def _requests(server: Server, request: Request, _way: list[str]) -> Json:
+    last = request.query.get("last", str(_SHOWN))
+    if not (last.isdecimal() and len(last) < len("10000")):
+        raise ValueError(f"last: write how many requests to show, from 0 to {_MOST_SHOWN}")
+    recent = [
+        {
+            "method": seen.method,
+            "path": seen.path,
+            "query": seen.query,
+            # A key that somebody chose may be a real one.
+            "headers": {k: v for k, v in seen.headers.items() if k != "authorization"},
+            "status": seen.status,
+            "fault": seen.fault,
+        }
+        for seen in server.log.latest(int(last))
+    ]
+    return {**_counters(server), "recent": recent}
+
+
+def _forget_requests(server: Server, _request: Request, _way: list[str]) -> Json:
+    server.log.clear()
+    return _DONE
+
+
+def _reset(server: Server, _request: Request, _way: list[str]) -> Json:
+    server.reset()
+    return _DONE
+
+
+def _counters(server: Server) -> Json:
+    log = server.log
     return {
-        "moving": world.moving,
-        "personas": world.persona_ids,
-        **{kind: world.shared_ids(kind) for kind in ("avatars", "voices", "tools", "knowledge")},
-        "faults_waiting": script.waiting,
-        "requests": {
-            "total": log.total,
-            "in_flight": log.in_flight,
-            "most_in_flight": log.most_in_flight,
-        },
+        "total": log.total,
+        "in_flight": log.in_flight,
+        "most_in_flight": log.most_in_flight,
+        "by_status": {"none" if k is None else str(k): n for k, n in log.by_status.items()},
+        "by_target": dict(log.by_target),
     }
 
 
+def _readable(value: Any) -> bytes:  # noqa: ANN401  any JSON
+    """JSON as a person with curl wants it: short on a line, long on many."""
+    line = json.dumps(value, ensure_ascii=False)
+    text = line if len(line) <= _LINE else json.dumps(value, ensure_ascii=False, indent=2)
+    return f"{text}\n".encode("utf-8", "backslashreplace")
+
+
 def _object(body: bytes) -> Json:
-    value = json.loads(body)
+    value = _json(body)
     if not isinstance(value, dict):
-        raise ValueError("the body must be a JSON object")  # noqa: TRY004  a ValueError is a 400
+        raise ValueError('the body must be a JSON object, such as {"name": "Ada"}')  # noqa: TRY004  a ValueError is a 400
     return value
+
+
+def _json(body: bytes) -> Any:  # noqa: ANN401  any JSON
+    try:
+        return json.loads(body)
+    except ValueError as exc:
+        raise ValueError(f"the body is no JSON: {exc}") from exc
+
+
+CALLS = (
+    Call("GET", "", "these calls", _index),
+    Call("GET", "state", "all at a glance", _state),
+    Call(
+        "GET",
+        "<kind>",
+        "what there is of a kind",
+        lambda server, _, way: server.world.overview(way[0]),
+    ),
+    Call("POST", "<kind>", "add one; what a persona's JSON leaves out is blank", _add),
+    Call(
+        "GET", "<kind>/<id>", "one as it is kept", lambda server, _, way: server.world.stored(*way)
+    ),
+    Call("PATCH", "<kind>/<id>", "merge this JSON into it", _edit),
+    Call(
+        "DELETE", "<kind>/<id>", "a persona is a 404; a shared thing leaves its personas", _delete
+    ),
+    Call("POST", "<kind>/<id>/restore", "undo that", _restore),
+    Call("PUT", "personas/<id>/payload", "serve these bytes for it", _put_payload),
+    Call("DELETE", "personas/<id>/payload", "undo that", _take_payload_back),
+    Call("GET", "faults", "the faults that wait to be met", _faults),
+    Call("POST", "faults", "order one, or a list: as JSON, or short as for --fault", _order),
+    Call("DELETE", "faults", "all goes well again", _clear),
+    Call("DELETE", "faults/<number>", "clear this one", _clear),
+    Call("GET", "behaviour", "how it behaves where no fault is met", _show_behaviour),
+    Call("PATCH", "behaviour", "set latency_seconds, rate_limit, moving, shuffle_keys", _behave),
+    Call("POST", "reshape", "rename, remove, add members of every persona", _set_reshape),
+    Call("DELETE", "reshape", "undo that", _end_reshape),
+    Call("GET", "requests", "counters and the last requests; ?last=20", _requests),
+    Call("DELETE", "requests", "count anew", _forget_requests),
+    Call("POST", "reset", "all is as it was at the start", _reset),
+)

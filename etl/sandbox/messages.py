@@ -17,11 +17,16 @@ if TYPE_CHECKING:
     import asyncio
 
 _READ_SIZE = 64 * 1024
+_MOST_BODY = 256 * 2**20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
-    """A request: names of headers in lower case, the last of repeated ones; the path unquoted."""
+    """A request: names of headers in lower case, the last of repeated ones; the path unquoted.
+
+    What became of it is noted as it is served: the number of the fault that it met, and the
+    status that was answered, None before and where there was none.
+    """
 
     method: str
     path: str
@@ -29,6 +34,8 @@ class Request:
     headers: dict[str, str]
     body: bytes
     keep_alive: bool
+    fault: int | None = None
+    status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +47,20 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
     @property
+    def tells_its_length(self) -> bool:
+        """Whether no header was ordered that lies about the length of the body."""
+        lengths = [v for name, v in self.headers.items() if name.lower() == "content-length"]
+        return all(length == str(len(self.body)) for length in lengths)
+
+    @property
     def head(self) -> bytes:
         """The status line and the headers, with the empty line that ends them."""
         lines = [f"HTTP/1.1 {self.status} {phrase(self.status)}"]
-        headers = {
-            "content-type": "application/json; charset=utf-8",
-            "content-length": str(len(self.body)),
-        } | {name.lower(): value for name, value in self.headers.items()}
+        own = {name.lower(): value for name, value in self.headers.items()}
+        headers = {"content-type": "application/json; charset=utf-8"}
+        if "transfer-encoding" not in own:
+            headers["content-length"] = str(len(self.body))
+        headers |= own
         lines += [f"{name}: {value}" for name, value in headers.items()]
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
 
@@ -70,7 +84,7 @@ def refusal(status: int, message: str, headers: dict[str, str] | None = None) ->
 
 
 async def read_request(
-    reader: asyncio.StreamReader, pending: bytes
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, pending: bytes
 ) -> tuple[Request, bytes] | None:
     """The next request and what was read beyond it; None when the client has hung up.
 
@@ -85,15 +99,27 @@ async def read_request(
     while True:
         event = connection.next_event()
         if event is h11.NEED_DATA:
+            if connection.they_are_waiting_for_100_continue:
+                # curl waits a second for this before it sends a large body.
+                go_on = connection.send(h11.InformationalResponse(status_code=100, headers=[]))
+                writer.write(go_on or b"")
             connection.receive_data(await reader.read(_READ_SIZE))
         elif isinstance(event, h11.Request):
             head = event
+            # Refused before it is sent, where its length is told.
+            _refuse_too_large(int(dict(event.headers).get(b"content-length", b"0")))
         elif isinstance(event, h11.Data):
             body += event.data
+            _refuse_too_large(len(body))
         elif isinstance(event, h11.EndOfMessage) and head is not None:
             return _request(head, bytes(body)), connection.trailing_data[0]
         else:
             return None
+
+
+def _refuse_too_large(length: int) -> None:
+    if length > _MOST_BODY:
+        raise h11.RemoteProtocolError("The body is too large", error_status_hint=413)
 
 
 def _request(head: h11.Request, body: bytes) -> Request:

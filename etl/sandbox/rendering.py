@@ -29,6 +29,28 @@ LISTED_FIELDS = (
     "createdAt",
     "updatedAt",
 )
+# A persona of which nothing was said.
+BLANK: Json = {
+    "name": "Untitled",
+    "description": None,
+    "personaPreset": "",
+    "avatar": None,
+    "avatarModel": None,
+    "voice": None,
+    "voiceSpeed": None,
+    "llmId": None,
+    "brain": {"personality": None, "systemPrompt": None},
+    "tools": [],
+    "knowledge": [],
+    "shareLinks": None,
+    "primaryShareLink": None,
+    "enableAudioPassthrough": False,
+    "skipGreeting": False,
+    "zeroDataRetention": False,
+    "voiceDetectionOptions": None,
+    "voiceGenerationOptions": None,
+    "widgetConfig": {},
+}
 # Whatever is generated is older; signatures and edits are later, also where a clock is wrong.
 EPOCH = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -38,21 +60,26 @@ def timestamp(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def render(persona: Json, shared: Mapping[str, Mapping[str, Json]], fetch: int) -> Json:
+def render(persona: Json, shared: Mapping[str, Mapping[str, Json | None]], fetch: int) -> Json:
     """The persona, or a part of it, with the shared things that it names put in.
 
-    `fetch` is the number of the fetch, 0 when nothing shall move. Whatever stands in the place
-    of an id and is none stays as it is.
+    A shared thing that is None was deleted, and no persona has it. `fetch` is the number of the
+    fetch, 0 when nothing shall move. What stands in the place of an id and is none stays.
     """
     payload = dict(persona)
-    if avatar := _found(shared["avatars"], payload.get("avatar")):
-        payload["avatar"] = avatar | {"videoUrl": _signed(avatar["videoUrl"], fetch)}
-    if voice := _found(shared["voices"], payload.get("voice")):
-        payload["voice"] = voice
+    for field, kind in (("avatar", "avatars"), ("voice", "voices")):
+        if _names_one(payload.get(field), shared[kind]):
+            payload[field] = shared[kind][payload[field]]
+            if field == "avatar" and payload[field] and "videoUrl" in payload[field]:
+                url = _signed(payload[field]["videoUrl"], fetch)
+                payload[field] = payload[field] | {"videoUrl": url}
     for field, counter in (("tools", "usageCount"), ("knowledge", "documentCount")):
         if isinstance(things := payload.get(field), list):
+            found = [shared[field][t] if _names_one(t, shared[field]) else t for t in things]
             payload[field] = [
-                _counted(_found(shared[field], thing) or thing, counter, fetch) for thing in things
+                _counted(thing, counter, fetch)
+                for thing, named in zip(found, things, strict=True)
+                if thing is not None or named is None
             ]
     if isinstance(links := payload.get("shareLinks"), list):
         payload["shareLinks"] = [_counted(link, "usageCount", fetch) for link in links]
@@ -77,8 +104,8 @@ def dump(value: Any) -> bytes:  # noqa: ANN401  any JSON
     return text.encode("utf-8", "backslashreplace")
 
 
-def _found(things: Mapping[str, Json], id_: Any) -> Json | None:  # noqa: ANN401  any JSON
-    return things.get(id_) if isinstance(id_, str) else None
+def _names_one(id_: Any, things: Mapping[str, Json | None]) -> bool:  # noqa: ANN401  any JSON
+    return isinstance(id_, str) and id_ in things
 
 
 def _counted(thing: Any, counter: str, fetch: int) -> Any:  # noqa: ANN401  any JSON

@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
+from etl.sandbox.behaviour import Behaviour
 from etl.sandbox.generate import generate
 from etl.sandbox.server import Server
 from etl.sandbox.traffic import RateLimit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from etl.sandbox.faults import Fault
     from etl.sandbox.traffic import RequestLog
@@ -48,13 +51,29 @@ class Sandbox:
         """What it was asked."""
         return self.server.log
 
+    def order(self, *faults: Fault) -> list[int]:
+        """Orders faults, each for its own target; returns their numbers."""
+        return self.server.script.add(*faults)
+
     def script(self, target: str | None, *faults: Fault, last_stays: bool = False) -> None:
-        """Orders faults for a persona's id, for `"list"`, or for whatever is asked next (None)."""
-        self.server.script.add(target, *faults, last_stays=last_stays)
+        """Orders faults to be met one after the other; `last_stays` repeats the last for ever.
+
+        They are for a persona's id, for `"list"`, or for whatever is asked next (None).
+        """
+        if not faults:
+            raise ValueError("no faults were given")
+        meant = [replace(fault, target=target or "all") for fault in faults]
+        if last_stays:
+            meant[-1] = replace(meant[-1], times=None)
+        self.server.script.add(*meant)
 
     def clear_script(self) -> None:
         """All goes well again."""
         self.server.script.clear()
+
+    def reset(self) -> None:
+        """All is as it was at the start: personas, faults, behaviour and counters."""
+        self.server.reset()
 
 
 @contextmanager
@@ -66,20 +85,21 @@ def running_sandbox(
     moving: bool = True,
     shuffle_keys: bool = False,
     latency_seconds: float = 0,
-    rate_limit: tuple[int, float] | None = None,
+    rate_limit: RateLimit | tuple[int, float] | None = None,
+    faults: Sequence[Fault] = (),
     host: str = "127.0.0.1",
     port: int = 0,
     world: World | None = None,
 ) -> Iterator[Sandbox]:
     """A sandbox for the length of the block; `world` serves that one instead of a generated one.
 
-    `rate_limit` is (requests, window in seconds). Raises UsageError when it can't listen.
+    `rate_limit` may be (requests, window in seconds). Raises UsageError when it can't listen.
     """
     if world is None:
         world = generate(count, seed)
-    world.moving, world.shuffle_keys = moving, shuffle_keys
-    limit = RateLimit(*rate_limit) if rate_limit else None
-    server = Server(world, key, latency_seconds, limit)
+    limit = RateLimit(*rate_limit) if isinstance(rate_limit, tuple) else rate_limit
+    behaviour = Behaviour(latency_seconds, limit, moving, shuffle_keys)
+    server = Server(world, key, behaviour, faults)
     started: Future[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
     thread = threading.Thread(
         target=lambda: asyncio.run(_run(server, host, port, started)), name="sandbox", daemon=True
@@ -109,5 +129,4 @@ async def _run(
         return
     started.set_result((url, asyncio.get_running_loop(), stop))
     await stop.wait()
-    listener.close()
-    await server.hang_up()
+    await server.stop(listener)

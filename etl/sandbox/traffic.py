@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import Counter, deque
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import TYPE_CHECKING, Annotated
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,6 +19,14 @@ if TYPE_CHECKING:
     from etl.sandbox.messages import Request
 
 _REMEMBERED = 1000
+# Styles of the headers on every answer -> what their names start with.
+HEADERS = {
+    "standard": ("RateLimit-",),
+    "org_hour": ("X-RateLimit-Org-Hour-",),
+    "both": ("RateLimit-", "X-RateLimit-Org-Hour-"),
+    "none": (),
+}
+RETRY_AFTER = ("seconds", "date", "none", "nonsense")
 
 
 class RequestLog:
@@ -22,6 +35,7 @@ class RequestLog:
     Attributes:
         total: requests seen.
         by_target: requests by persona id, or `"list"`.
+        by_status: answers by status; those that were none, by `None`.
         in_flight: requests being answered right now.
         most_in_flight: the most that ever were at once.
         recent: the last thousand requests, oldest first.
@@ -37,6 +51,7 @@ class RequestLog:
         with self._lock:
             self.total = 0
             self.by_target: Counter[str] = Counter()
+            self.by_status: Counter[int | None] = Counter()
             self.most_in_flight = 0
             self.recent: deque[Request] = deque(maxlen=_REMEMBERED)
 
@@ -54,30 +69,71 @@ class RequestLog:
         finally:
             with self._lock:
                 self.in_flight -= 1
+                self.by_status[request.status] += 1
+
+    def latest(self, count: int) -> list[Request]:
+        """The last so many requests, oldest first."""
+        with self._lock:
+            return list(self.recent)[-count:] if count else []
 
 
-class RateLimit:
-    """So many requests a window, told by RateLimit headers on every answer."""
+class RateLimit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """So many requests a window, and how clients are told.
 
-    def __init__(self, requests: int, window_seconds: float) -> None:
-        self._limit = requests
-        self._window_seconds = window_seconds
+    Attributes:
+        headers: on every answer, `standard` (RateLimit-Limit, -Remaining, -Reset), `org_hour`
+            (the same behind X-RateLimit-Org-Hour-), `both` or `none`.
+        retry_after: on a refusal, the `seconds` until the window ends, the same as an HTTP
+            `date`, `none`, or `nonsense`.
+        status: of a refusal.
+    """
+
+    requests: Annotated[int, msgspec.Meta(ge=0)]
+    window_seconds: Annotated[float, msgspec.Meta(gt=0, le=86_400)]
+    headers: str = "standard"
+    retry_after: str = "seconds"
+    status: Annotated[int, msgspec.Meta(ge=100, le=999)] = 429
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a style that nobody knows."""
+        for name, known in (("headers", HEADERS), ("retry_after", RETRY_AFTER)):
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f'{name}: "{value}" is none of {", ".join(known)}')
+
+
+class Throttle:
+    """Counts requests against a limit; a window starts with its first request."""
+
+    def __init__(self, limit: RateLimit) -> None:
+        self.limit = limit
         self._window_ends = 0.0
-        self._left = requests
+        self._left = limit.requests
 
     def take(self) -> tuple[bool, dict[str, str]]:
         """Whether one more request is let in, and the headers to say so with."""
         now = time.monotonic()
         if now >= self._window_ends:
-            self._window_ends = now + self._window_seconds
-            self._left = self._limit
+            self._window_ends = now + self.limit.window_seconds
+            self._left = self.limit.requests
         allowed = self._left > 0
         self._left -= allowed
         # Whole seconds, rounded up: who waits that long finds the window open.
-        reset = str(int(self._window_ends - now) + 1)
-        headers = {
-            "RateLimit-Limit": str(self._limit),
-            "RateLimit-Remaining": str(self._left),
-            "RateLimit-Reset": reset,
-        }
-        return allowed, headers if allowed else headers | {"Retry-After": reset}
+        reset = math.ceil(self._window_ends - now)
+        headers: dict[str, str] = {}
+        for prefix in HEADERS[self.limit.headers]:
+            headers[f"{prefix}Limit"] = str(self.limit.requests)
+            headers[f"{prefix}Remaining"] = str(self._left)
+            headers[f"{prefix}Reset"] = str(reset)
+        return allowed, headers if allowed else headers | self._retry_after(reset)
+
+    def _retry_after(self, seconds: int) -> dict[str, str]:
+        match self.limit.retry_after:
+            case "seconds":
+                return {"Retry-After": str(seconds)}
+            case "date":
+                now = datetime.now(UTC)
+                then = format_datetime(now + timedelta(seconds=seconds), usegmt=True)
+                return {"Date": format_datetime(now, usegmt=True), "Retry-After": then}
+            case "nonsense":
+                return {"Retry-After": "soon"}
+        return {}

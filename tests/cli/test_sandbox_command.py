@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import httpx
 import pytest
@@ -58,13 +59,18 @@ def test_the_welcome_says_what_to_type_next_and_it_works():
         url = told(r"ANAM_API_URL=(\S+)", welcome)
         key = told(r"ANAM_API_KEY=(\S+)", welcome)
         assert welcome.startswith(url)
-        assert "3 made-up personas" in welcome
+        assert "3 personas" in welcome
         assert "persona-etl migrate" in welcome
-        assert re.search(r"persona-etl sync [0-9a-f-]{36}$", welcome, flags=re.MULTILINE)
+        assert "persona-etl sync --all" in welcome
+        assert max(len(line) for line in welcome.splitlines()) <= 80
         assert len(names(url, key)) == 3
-        where, what = told(r"curl -X PATCH (\S+)", welcome), told(r"-d '(.*)'", welcome)
+        what, where = told(r"curl -X PATCH -d '(.*)'", welcome), told(r"\\\n +(\S+)", welcome)
         assert httpx.patch(where, content=what, trust_env=False).status_code == 200
         assert "Ada" in names(url, key)
+        what, where = re.findall(r"curl -d '(.*)' (\S+)", welcome)[0]
+        assert httpx.post(where, content=what, trust_env=False).json() == {"numbers": [1]}
+        assert httpx.get(f"{url}/v1/personas", trust_env=False).status_code == 429
+        assert httpx.get(told(r"curl (http\S+)", welcome), trust_env=False).json()["calls"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -129,17 +135,91 @@ def test_an_ids_file_that_cannot_be_written_is_one_line_and_exit_2(tmp_path):
     assert f"--write-ids {file}: No such file or directory" in result.stderr
 
 
-def test_without_h11_it_says_what_to_install():
-    code = (
-        "import sys; sys.modules['h11'] = None\n"
-        "from etl.cli.main import main; sys.argv[1:] = ['sandbox']; main()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=30
-    )
-    assert done.returncode == 2
-    assert 'pip install "persona-etl[sandbox]"' in done.stderr
-    assert done.stderr.count("\n") == 1
+def answers(url: str, path: str, count: int = 1) -> list[httpx.Response]:
+    headers = {"Authorization": "Bearer sandbox-key"}
+    return [httpx.get(url + path, headers=headers, trust_env=False) for _ in range(count)]
+
+
+def test_faults_latency_and_a_rate_limit_can_be_had_from_the_start():
+    with started(
+        "--personas=1",
+        "--fault=list:503:retry_after=7",
+        "--fault=personas:404:always",
+        "--rate-limit=2/60:headers=org_hour:retry_after=none",
+        "--latency=0.01",
+    ) as (_, welcome):
+        url = told(r"ANAM_API_URL=(\S+)", welcome)
+        listed = answers(url, "/v1/personas", 4)
+        assert [answer.status_code for answer in listed] == [503, 200, 200, 429]
+        assert listed[0].headers["retry-after"] == "7"
+        assert listed[1].headers["x-ratelimit-org-hour-remaining"] == "1"
+        assert "retry-after" not in listed[3].headers
+        assert [a.status_code for a in answers(url, "/v1/personas/x", 2)] == [404, 404]
+        httpx.post(f"{url}/_sandbox/reset", trust_env=False)
+        assert answers(url, "/v1/personas")[0].status_code == 503
+        state = httpx.get(f"{url}/_sandbox/state", trust_env=False).json()
+        assert state["behaviour"]["latency_seconds"] == 0.01
+
+
+def test_ones_own_payloads_are_served_as_they_are(tmp_path):
+    one, many = tmp_path / "one.json", tmp_path / "many.ndjson"
+    mine = {"id": "0c9d6d52-1f3f-4f2a-9a39-5a2a6dd0c1a1", "name": "Mine", "odd": {"x": [1, None]}}
+    one.write_text(json.dumps(mine))
+    many.write_text('{"id": "a", "name": "A"}\n{"id": "b", "name": "B"}\n')
+    with started("--payload", str(one), "--payload", str(many)) as (_, welcome):
+        url = told(r"ANAM_API_URL=(\S+)", welcome)
+        assert names(url, "sandbox-key") == ["Mine", "A", "B"]
+        assert answers(url, f"/v1/personas/{mine['id']}")[0].json() == mine
+        assert answers(url, "/v1/personas/b")[0].json() == {"id": "b", "name": "B"}
+
+
+def test_made_up_personas_can_be_had_beside_ones_own(tmp_path):
+    file = tmp_path / "one.json"
+    file.write_text('{"id": "a", "name": "A"}')
+    with started("--payload", str(file), "--personas", "2") as (_, welcome):
+        assert len(names(told(r"ANAM_API_URL=(\S+)", welcome), "sandbox-key")) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--fault", "typo:500"], '--fault typo:500: "typo" is no fault; see `persona-etl sandbox'),
+        (["--fault", "500", "--fault", "statsu=1"], '--fault statsu=1: "statsu" is no part of a'),
+        (["--rate-limit", "many"], '--rate-limit many: "many" is no limit; write REQUESTS/SECONDS'),
+        (["--payload", "bad.json"], '--payload bad.json: it has no usable "id"; write a UUID'),
+        (["--payload", "latin.json"], "--payload latin.json: it is not UTF-8"),
+        (["--payload", "deep.json"], "--payload deep.json: it is nested too deeply"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_2(arguments, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.json").write_text("{}")
+    (tmp_path / "latin.json").write_bytes(b'{"id": "\xe9"}')
+    (tmp_path / "deep.json").write_text('{"id": "a", "x": ' + "[" * 100_000 + "]" * 100_000 + "}")
+    result = CliRunner().invoke(cli, ["sandbox", "--port", "0", *arguments])
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert told in result.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_at_once_however_slow_its_answers_are(number):
+    faults = ("--fault=delay_seconds=60", "--fault=trickle_seconds=60", "--fault=stall")
+    with ExitStack() as stack:
+        process, welcome = stack.enter_context(started("--personas=1", *faults))
+        url = told(r"ANAM_API_URL=(\S+)", welcome)
+        host, port = url.removeprefix("http://").split(":")
+        for asked in range(4):
+            # The fourth says nothing at all.
+            request = b"GET /v1/personas HTTP/1.1\r\nHost: x\r\n\r\n" if asked < 3 else b""
+            connection = socket.create_connection((host, int(port)))
+            stack.enter_context(connection).sendall(request)
+        while httpx.get(f"{url}/_sandbox/requests", trust_env=False).json()["in_flight"] < 3:
+            pass
+        process.send_signal(number)
+        out, err = process.communicate(timeout=10)
+    assert (process.returncode, out, err) == (0, "", "")
 
 
 def test_the_signal_handlers_of_the_caller_come_back():
