@@ -53,9 +53,10 @@ class Server:
     @property
     def behaviour(self) -> Behaviour:
         """How it behaves where no fault is met."""
+        throttle = self.throttle
         return Behaviour(
             latency_seconds=self.latency_seconds,
-            rate_limit=self.throttle.limit if self.throttle else None,
+            rate_limit=throttle.limit if throttle else None,
             moving=self.world.moving,
             shuffle_keys=self.world.shuffle_keys,
         )
@@ -113,7 +114,7 @@ class Server:
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         pending = b""
         # A client may go away at any moment; that is its right, not our error.
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):
             try:
                 while read := await read_request(reader, writer, pending):
                     request, pending = read
@@ -163,11 +164,12 @@ class Server:
             return refusal(500, f"The sandbox itself failed: {exc!r}")
 
     def _true_answer(self, request: Request, fault: Fault) -> Answer:
-        if self.throttle is None:
+        throttle = self.throttle  # another thread may put another one there
+        if throttle is None:
             return api.answer(request, self.world, self.key, fault)
-        allowed, headers = self.throttle.take()
+        allowed, headers = throttle.take()
         if not allowed:
-            return refusal(self.throttle.limit.status, "Too many requests", headers)
+            return refusal(throttle.limit.status, "Too many requests", headers)
         answer = api.answer(request, self.world, self.key, fault)
         return Answer(answer.status, answer.body, answer.headers | headers)
 

@@ -112,7 +112,7 @@ class World:
     def stored(self, kind: str, id_: str) -> Json:
         """A thing as it is kept: a persona names its shared things by their ids."""
         with self._lock:
-            return deepcopy(self._things[kind][id_.lower()])
+            return deepcopy(self._things[kind][_key(kind, id_)])
 
     def payload(self, persona_id: str) -> Any:  # noqa: ANN401  any JSON can have been set
         """What a fetch now would bring, parsed; None for a 404. It counts as a fetch."""
@@ -173,7 +173,7 @@ class World:
             id_ = _id_of(thing) or str(uuid.uuid5(uuid.NAMESPACE_OID, f"{kind} {len(things)}"))
             now = self._now()
             made = {"id": id_, "createdAt": now, "updatedAt": now} | dict(thing)
-            things[id_.lower()] = deepcopy(made)
+            things[id_] = deepcopy(made)
             self._changed(kind)
             return id_
 
@@ -275,7 +275,7 @@ class World:
         return self._fetches if self.moving else 0
 
     def _edit(self, kind: str, id_: str, changes: Mapping[str, Any], *, touch: bool) -> None:
-        id_ = id_.lower()
+        id_ = _key(kind, id_)
         with self._lock:
             thing = self._things[kind][id_]
             stamp = {"updatedAt": self._now()} if touch else {}
@@ -283,7 +283,7 @@ class World:
             self._changed(kind)
 
     def _mark(self, kind: str, id_: str, *, deleted: bool) -> None:
-        id_ = id_.lower()
+        id_ = _key(kind, id_)
         with self._lock:
             if id_ not in self._things[kind] and not (kind == "personas" and id_ in self._verbatim):
                 raise KeyError(id_)
@@ -306,6 +306,11 @@ def _merged(old: Any, new: Any) -> Any:  # noqa: ANN401  any JSON
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return deepcopy(new)
     return old | {key: _merged(old.get(key), value) for key, value in new.items()}
+
+
+def _key(kind: str, id_: str) -> str:
+    """What a thing is kept under. Only personas are asked for in URLs, in any case of letters."""
+    return id_.lower() if kind == "personas" else id_
 
 
 def _id_of(thing: Mapping[str, Any]) -> str | None:

@@ -437,7 +437,9 @@ def test_chunks_come_with_an_end_or_without(sandbox, client, exchange, first):
 def test_a_content_length_can_lie_in_both_directions(sandbox, client, exchange, first):
     sandbox.world.set_payload(sandbox.persona_ids[0], b"0123456789")
     sandbox.order(Fault(headers={"Content-Length": "4"}))
-    assert client.get(first).content == b"0123"
+    short = client.get(first)
+    assert short.content == b"0123"
+    assert short.headers["connection"] == "close"
     sandbox.order(Fault(headers={"Content-Length": "99"}))
     with pytest.raises(httpx.RemoteProtocolError, match="received 10 bytes, expected 99"):
         client.get(first)

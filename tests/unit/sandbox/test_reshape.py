@@ -62,6 +62,14 @@ def test_it_renames_then_removes_then_adds():
     assert after["name"] == "new"
 
 
+def test_what_is_added_to_one_place_is_not_the_same_object_as_elsewhere():
+    reshape = Reshape(add={"tools.meta": {}, "tools.meta.seen": []})
+    tools = reshape(persona())["tools"]
+    tools[0]["meta"]["seen"].append(1)
+    assert tools[1]["meta"] == {"seen": []}
+    assert reshape.add["tools.meta"] == {}
+
+
 @pytest.mark.parametrize("path", ["", ".a", "a..b", "a."])
 def test_a_path_that_is_none_is_refused(path):
     with pytest.raises(ValueError, match="is no path"):

@@ -88,6 +88,16 @@ def test_an_edited_voice_shows_in_its_personas(world):
     assert {world.payload(id_)["voice"]["gender"] for id_ in users} == {"OTHER"}
 
 
+def test_a_shared_thing_is_named_as_it_was_spelled():
+    world = World(tools=[{"id": "ABC", "name": "old"}])
+    id_ = world.add({"id": "PERSONA", "tools": ["ABC"]})
+    world.edit_tool("ABC", {"name": "new"})
+    world.edit(id_, {"name": "Ada"})
+    assert world.payload("persona")["tools"][0]["name"] == "new"
+    world.delete("ABC", "tools")
+    assert world.payload("Persona")["tools"] == []
+
+
 def test_a_new_voice_resets_the_generation_options(world):
     id_ = world.persona_ids[0]
     world.edit(id_, {"voiceGenerationOptions": {"speed": 1.1}})
@@ -141,10 +151,10 @@ def test_the_documented_example_can_be_added_and_comes_back_as_it_was(world, req
 
 def test_an_object_in_the_place_of_a_shared_thing_is_served_as_it_is(world):
     id_ = world.persona_ids[0]
-    world.edit(id_, {"avatar": {"displayName": "No id"}, "tools": [7], "voice": "not an id"})
+    world.edit(id_, {"avatar": {"displayName": "No id"}, "tools": [7, None], "voice": "not an id"})
     payload = world.payload(id_)
     assert payload["avatar"] == {"displayName": "No id"}
-    assert payload["tools"] == [7]
+    assert payload["tools"] == [7, None]
     assert payload["voice"] == "not an id"
 
 
