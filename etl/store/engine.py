@@ -1,23 +1,19 @@
-"""Connections to Postgres: from a URL to an engine, and from the driver's errors to ours.
+"""Engines, and from the driver's errors to ours.
 
-The one place that names the driver and knows SQLSTATEs. It holds no query about personas.
+Sessions are opened in `session.py`. Here SQLSTATEs are known; no query about personas is.
 """
 
 from __future__ import annotations
 
-import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, unquote
 
 import psycopg
 import sqlalchemy as sa
-from psycopg import pq
-from psycopg.conninfo import conninfo_to_dict
-from psycopg.sql import SQL
 from sqlalchemy.pool import NullPool
 
-from etl.errors import DatabaseError, UsageError
+from etl.errors import DatabaseError
+from etl.store.session import connection_arguments, open_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,18 +22,13 @@ if TYPE_CHECKING:
 # SQLAlchemy 2.0 reads a bare postgresql:// as psycopg2, 2.1 as psycopg 3: say which.
 _DRIVER = "postgresql+psycopg"
 
-_SCHEME = re.compile(r"postgres(?:ql)?(?:\+\w+)?://", re.IGNORECASE)
-_ADVICE = (
-    "expected postgresql://user:password@host:5432/database"
-    " (a / in a password is written %2F, an @ in a database name %40)"
-)
-
 # What to do next, by SQLSTATE or its class; the longest match wins. Errors that are not listed
 # are bugs of ours, or the data's fault, and are left alone.
 _NEXT_STEPS = {
-    "": "check database.url and that the server is up",  # the driver never got an answer
-    "08": "check database.url and that the server is up",
-    "25006": "database.url must lead to the primary, not to a read-only standby",
+    "": "check that the server is up, then run again",  # the connection broke
+    "08": "check that the server is up, then run again",
+    "08P01": "look at the pooler's log and limits; a run needs four of its connections",
+    "25006": "point database.url at the primary, or set default_transaction_read_only = off",
     "28": "check the user and password in database.url, and the server's pg_hba.conf",
     "3D": "create the database, or correct its name in database.url",
     "3F000": "run `persona-etl migrate`",
@@ -54,52 +45,6 @@ _NEXT_STEPS = {
 }
 
 
-def connection_arguments(url: str, application_name: str) -> dict[str, Any]:
-    """What libpq makes of `url`, so that all it takes (hosts, sockets, TLS, service) is taken.
-
-    Unlike libpq, a `%` or `@` in the password may stand unescaped. Raises UsageError without
-    repeating any of the URL, since a mistyped one shows its password in odd places.
-    """
-    scheme = _SCHEME.match(url)
-    if scheme is None:
-        raise UsageError(f"database.url: not a Postgres URL; {_ADVICE}")
-    authority, slash, rest = url[scheme.end() :].partition("/")
-    userinfo, at, hosts = authority.rpartition("@")
-    user, colon, password = userinfo.partition(":")
-    credentials = quote(unquote(user), safe="") + colon + quote(unquote(password), safe="")
-    try:
-        arguments = conninfo_to_dict(
-            "postgresql://" + (credentials + at + hosts + slash + rest).replace(" ", "%20")
-        )
-    except psycopg.ProgrammingError as exc:
-        # Of libpq's complaints only this one is sure to quote no secret.
-        unknown = re.match(r'invalid URI query parameter: "\w+"', str(exc))
-        reason = unknown.group() if unknown else "not a Postgres URL"
-        raise UsageError(f"database.url: {reason}; {_ADVICE}") from None
-    # A raw slash in the password makes libpq read `user:pass/word@host` as a host, a port and a
-    # database, and a failing connection would then print the pieces.
-    misread = not at and "@" in rest.partition("?")[0]
-    if misread or not re.fullmatch(r"[\d,]*", str(arguments.get("port") or "")):
-        raise UsageError(f"database.url: not a Postgres URL; {_ADVICE}")
-
-    # A host that vanishes is noticed within a minute, not after the kernel's two hours; what the
-    # URL or libpq's environment says wins.
-    defaults = {
-        "connect_timeout": "10",
-        "keepalives_idle": "30",
-        "keepalives_interval": "10",
-        "keepalives_count": "3",
-        "tcp_user_timeout": "60000",
-    }
-    chosen = {o.keyword.decode() for o in pq.Conninfo.get_defaults() if o.val is not None}
-    for name, value in defaults.items():
-        if name not in chosen:
-            arguments.setdefault(name, value)
-    # Ours also when the URL names another: `status` tells by it who holds the lock.
-    arguments["application_name"] = application_name
-    return arguments
-
-
 def make_engine(
     url: str,
     schema: str,
@@ -114,13 +59,13 @@ def make_engine(
     Not pooled: a connection lives as long as its `with`. The loader keeps its one for the whole
     run, each of the few others costs milliseconds, and none goes stale in between.
     """
-    settings = {"search_path": quote_identifier(schema), "TimeZone": "UTC"}
+    settings = {"search_path": quote_identifier(schema)}
     if read_only:
         settings["default_transaction_read_only"] = "on"
     if statement_timeout_seconds is not None:
         settings["statement_timeout"] = str(round(statement_timeout_seconds * 1000))
-
     arguments = connection_arguments(url, application_name)
+
     # The password stays out of the engine's own URL, hence of its repr.
     engine = sa.create_engine(
         sa.URL.create(
@@ -138,23 +83,17 @@ def make_engine(
         json_deserializer=json_deserializer,
     )
 
-    # Not startup `options`: PgBouncer refuses them. Inserted before SQLAlchemy's own listener, so
-    # that the dialect takes our schema for the default one.
-    @sa.event.listens_for(engine, "connect", insert=True)
-    def prepare_session(connection: psycopg.Connection[Any], _record: object) -> None:
-        # In autocommit, since a ROLLBACK would also undo a SET.
-        connection.autocommit = True
-        set_session(connection, settings)
+    @sa.event.listens_for(engine, "do_connect")
+    def connect(
+        _dialect: object, _record: object, _args: object, arguments: dict[str, Any]
+    ) -> psycopg.Connection[Any]:
+        # These arguments are ours and what the dialect adds, the adapters for JSON.
+        connection = open_session(arguments, settings)
+        # Only now, since a ROLLBACK would also undo the settings.
         connection.autocommit = False
+        return connection
 
     return engine
-
-
-def set_session(connection: psycopg.Connection[Any], settings: dict[str, str]) -> None:
-    """SET all of `settings` for the session, in one round trip."""
-    call = SQL("set_config(%s, %s, false)")
-    query = SQL("SELECT {}").format(SQL(", ").join([call] * len(settings)))
-    connection.execute(query, [part for setting in settings.items() for part in setting])
 
 
 def quote_identifier(name: str) -> str:

@@ -2,7 +2,6 @@
 
 A target is a schema of a database. The lock has a connection of its own, straight from the
 driver: a pool would keep the lock after close(), and SQLAlchemy reconnects silently without it.
-It needs a session, so not a PgBouncer in transaction mode.
 """
 
 from __future__ import annotations
@@ -18,7 +17,8 @@ from uuid import UUID
 import psycopg
 
 from etl.errors import LockedError
-from etl.store.engine import connection_arguments, translated
+from etl.store.engine import translated
+from etl.store.session import connection_arguments, open_session, server_session
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -129,8 +129,8 @@ class WriterLock:
         """Connect and try to take the lock; False when another session holds it."""
         with translated():
             if self._connection is None:
-                self._connection = psycopg.connect(**self._arguments, autocommit=True)
-                self._pid = self._connection.info.backend_pid
+                self._connection = open_session(self._arguments)
+                self._pid = server_session(self._connection)
             asked = self._connection.execute("SELECT pg_try_advisory_lock(%s)", [self._key])
             return bool(asked.fetchone() == (True,))
 

@@ -1,4 +1,4 @@
-"""From a URL to a session, and from the driver's errors to ours."""
+"""Engines, and from the driver's errors to ours."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -9,9 +9,8 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from etl.errors import DatabaseError, UsageError
+from etl.errors import DatabaseError
 from etl.store.engine import (
-    connection_arguments,
     database_now,
     is_data_error,
     is_retryable,
@@ -20,10 +19,6 @@ from etl.store.engine import (
 )
 
 NOBODY_LISTENS = "postgresql://someone:hunter2@127.0.0.1:1/db"
-
-
-def arguments(url: str) -> dict[str, Any]:
-    return connection_arguments(url, "persona-etl")
 
 
 def one(engine: sa.Engine, sql: str) -> Any:
@@ -38,64 +33,6 @@ def test_any_way_to_write_the_scheme_is_taken(scheme):
     engine = make_engine(f"{scheme}://u@h/db", "anam")
     assert engine.url.drivername == "postgresql+psycopg"
     assert (engine.url.host, engine.url.database) == ("h", "db")
-
-
-@pytest.mark.parametrize(
-    ("written", "password"),
-    [
-        ("p%40ss%25w%3Ard%2F", "p@ss%w:rd/"),
-        ("p@ss%w:rd", "p@ss%w:rd"),
-        ("100%", "100%"),
-        ("a?b#c", "a?b#c"),
-        ("", None),
-    ],
-)
-def test_a_password_arrives_as_it_is(written, password):
-    understood = arguments(f"postgresql://u:{written}@h:5433/db")
-    assert understood.get("password") == password
-    assert (understood["user"], understood["host"], understood["port"]) == ("u", "h", "5433")
-    assert understood["dbname"] == "db"
-
-
-def test_all_that_libpq_takes_is_taken():
-    understood = arguments("postgresql:///db?host=/run/my pg&sslmode=verify-full&sslrootcert=/ca")
-    assert understood["host"] == "/run/my pg"
-    assert (understood["sslmode"], understood["sslrootcert"]) == ("verify-full", "/ca")
-    assert arguments("postgresql://u@%2Frun%2Fpg/db")["host"] == "/run/pg"
-    several = arguments("postgresql://u@a:1,b:2/db?target_session_attrs=read-write")
-    assert (several["host"], several["port"]) == ("a,b", "1,2")
-
-
-def test_the_defaults_give_way_to_the_url_and_to_the_environment(monkeypatch):
-    assert arguments("postgresql://h/db")["connect_timeout"] == "10"
-    assert arguments("postgresql://h/db?connect_timeout=3")["connect_timeout"] == "3"
-    monkeypatch.setenv("PGCONNECT_TIMEOUT", "4")
-    assert "connect_timeout" not in arguments("postgresql://h/db")
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "mysql://u:hunter2@h/db",
-        "hunter2",
-        "postgresql://u:pass/hunter2@h/db",
-        "postgresql://u:9/hunter2@h/db",
-        "postgresql://u:pass@h:hunter2/db",
-        "postgresql://u:pass@h/%zzhunter2",
-        "postgresql://h/db?password=%zzhunter2",
-        "postgresql://h/db?nonsense=hunter2",
-    ],
-)
-def test_a_mistyped_url_is_a_usage_error_that_quotes_no_password(url):
-    with pytest.raises(UsageError, match=r"database\.url") as caught:
-        make_engine(url, "anam")
-    assert "hunter2" not in str(caught.value)
-    assert caught.value.__cause__ is None
-
-
-def test_an_unknown_parameter_is_named():
-    with pytest.raises(UsageError, match='"ssl"'):
-        make_engine("postgresql://h/db?ssl=require", "anam")
 
 
 def test_a_session_sees_its_schema_alone_in_utc(database_url):
@@ -147,18 +84,6 @@ def told(engine: sa.Engine, sql: str) -> str:
     assert "\n" not in message
     assert "hunter2" not in message
     return message
-
-
-def test_a_server_that_is_not_there_is_told_with_its_address():
-    message = told(make_engine(NOBODY_LISTENS, "anam"), "SELECT 1")
-    assert "127.0.0.1" in message
-    assert "check database.url" in message
-
-
-def test_a_database_that_is_not_there_is_told(database_url):
-    missing = sa.make_url(database_url).set(database="hamlet").render_as_string(hide_password=False)
-    message = told(make_engine(missing, "anam"), "SELECT 1")
-    assert 'database "hamlet" does not exist' in message
 
 
 def test_a_missing_table_leads_to_migrate(engine):
