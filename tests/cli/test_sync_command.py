@@ -76,6 +76,13 @@ def started(*arguments: str):
             process.kill()
 
 
+# Locks of this test's database: others run beside it on the same server.
+LOCKS = (
+    "SELECT 1 FROM pg_locks"
+    " WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
+
 def wait_until(done) -> None:
     deadline = time.monotonic() + 20
     while not done():
@@ -310,7 +317,7 @@ def test_sigterm_while_loading_waits_for_the_batch(half_way):
     with psycopg.connect(half_way, options="-c search_path=anam") as someone:
         someone.execute("LOCK TABLE personas IN SHARE MODE")
         with started("sync", "--json") as process:
-            wait_until(lambda: rows(half_way, "SELECT 1 FROM pg_locks WHERE NOT granted"))
+            wait_until(lambda: rows(half_way, f"{LOCKS} AND NOT granted"))
             process.send_signal(signal.SIGTERM)
             time.sleep(0.3)
             assert process.poll() is None
@@ -329,7 +336,7 @@ def test_sigterm_while_removing_undoes_the_removal(environment, sandbox):
         # Only a removal writes there, when nothing changed.
         someone.execute("LOCK TABLE personas IN SHARE MODE")
         with started("sync", "--json") as process:
-            wait_until(lambda: rows(url, "SELECT 1 FROM pg_locks WHERE NOT granted"))
+            wait_until(lambda: rows(url, f"{LOCKS} AND NOT granted"))
             process.send_signal(signal.SIGTERM)
             stdout, stderr = process.communicate(timeout=20)
         someone.rollback()
@@ -347,8 +354,7 @@ def test_killed_it_leaves_a_run_that_the_next_one_closes(half_way, sandbox):
         process.wait()
     assert rows(half_way, "SELECT status FROM runs") == [("running",)]
     # Its lock goes with its session, as soon as the server sees that it is gone.
-    locks = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory'"
-    wait_until(lambda: not rows(half_way, locks))
+    wait_until(lambda: not rows(half_way, f"{LOCKS} AND locktype = 'advisory'"))
     assert run("sync").exit_code == 0
     assert rows(half_way, "SELECT status, created FROM runs ORDER BY started_at") == [
         ("crashed", 3),

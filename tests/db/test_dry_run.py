@@ -6,8 +6,8 @@ import random
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-import psycopg
 import pytest
+import sqlalchemy as sa
 from psycopg import sql
 
 from etl.errors import DatabaseError
@@ -125,16 +125,15 @@ def test_it_foresees_fields_that_are_new_to_us(target):
 def test_it_needs_no_more_than_to_read(target):
     role = f"reader_{UUID(target.world.persona_ids[0]).hex[:8]}"
     named = sql.Identifier(role)
-    target.admin.execute(sql.SQL("CREATE ROLE {} LOGIN").format(named))
+    target.admin.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD 'any'").format(named))
     try:
         target.admin.execute(sql.SQL("GRANT USAGE ON SCHEMA anam TO {}").format(named))
         target.admin.execute(
             sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA anam TO {}").format(named)
         )
-        url = psycopg.conninfo.conninfo_to_dict(target.url)
-        reading = f"postgresql://{role}@/{url['dbname']}?host={url['host']}"
+        reading = sa.make_url(target.url).set(username=role, password="any")
         target.world.edit(target.world.persona_ids[0], {"name": "Ada"})
-        target.url, owner = reading, target.url
+        owner, target.url = target.url, reading.render_as_string(hide_password=False)
         summary, foreseen = target.dry_run()
         target.url = owner
         assert (summary.exit_code, len(foreseen)) == (0, 1)

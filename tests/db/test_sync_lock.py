@@ -12,6 +12,12 @@ from etl.errors import LockedError
 from etl.sandbox import Fault
 from etl.store.lock import lock_key
 
+# Advisory locks of this test's database: others run beside it on the same server.
+LOCKS = (
+    "pg_locks WHERE locktype = 'advisory'"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
 
 @contextmanager
 def paused(target, persona_id: str, **options: object):
@@ -39,9 +45,8 @@ def paused(target, persona_id: str, **options: object):
 def end_the_locks_session(target) -> None:
     key = lock_key(target.schema, "write")
     ended = target.query(
-        "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks"
-        " WHERE locktype = 'advisory' AND objsubid = 1"
-        " AND classid::bigint = %s AND objid::bigint = %s",
+        f"SELECT pg_terminate_backend(pid, 5000) FROM {LOCKS}"
+        " AND objsubid = 1 AND classid::bigint = %s AND objid::bigint = %s",
         [(key >> 32) & 0xFFFFFFFF, key & 0xFFFFFFFF],
     )
     assert len(ended) == 1
@@ -123,9 +128,9 @@ def test_a_lost_lock_is_noticed_before_a_removal(slow):
     slow.sync()
     slow.world.delete(gone)
     # Right after the last batch: the lock's session ends, and another run enters the ledger.
-    slow.query("""
+    slow.query(f"""
         CREATE FUNCTION meanwhile() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            PERFORM pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory';
+            PERFORM pg_terminate_backend(pid, 5000) FROM {LOCKS};
             INSERT INTO runs (run_id, command, status, started_at, host, pid, version)
             VALUES (gen_random_uuid(), 'sync', 'succeeded', clock_timestamp(), 'h', 1, 'v');
             RETURN NULL;
@@ -141,5 +146,5 @@ def test_a_lost_lock_is_noticed_before_a_removal(slow):
 def test_the_lock_is_given_up_however_a_run_ends(slow):
     slow.sandbox.script(slow.world.persona_ids[0], Fault(status=401))
     assert slow.sync(API__CONCURRENCY="1").exit_code == 4
-    assert slow.query("SELECT 1 FROM pg_locks WHERE locktype = 'advisory'") == []
+    assert slow.query(f"SELECT 1 FROM {LOCKS}") == []
     assert slow.sync().exit_code == 0
