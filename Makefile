@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test fix lock bench clean
+.PHONY: demo test test-system fix lock bench clean
 
 demo: $(STAMP)
 	@$(BIN)/persona-etl demo
@@ -15,6 +15,12 @@ test: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n auto
+
+# Debian's Postgres instead of the embedded one, and every way to connect to it. Installs Debian's
+# packages when they are missing.
+test-system: $(STAMP)
+	tests/system/install
+	$(BIN)/python -m tests.system.server $(BIN)/pytest -n auto tests/db tests/cli tests/system
 
 fix: $(STAMP)
 	$(BIN)/ruff format .
