@@ -25,12 +25,9 @@ if TYPE_CHECKING:
     from etl.settings import Settings
 
 TABLES = """
-SELECT p.name, a.display_name AS avatar, v.display_name AS voice, v.provider, b.system_prompt
-  FROM personas p
-  LEFT JOIN avatars a USING (avatar_id)
-  LEFT JOIN voices v USING (voice_id)
-  JOIN brains b USING (persona_id)
- ORDER BY p.name
+SELECT name, avatar_name AS avatar, voice_name AS voice, voice_provider AS provider, system_prompt
+  FROM anam_reporting.personas
+ ORDER BY name
  LIMIT 5
 """
 
@@ -127,7 +124,7 @@ def _tour(settings: Settings, url: str, engine: Engine, sandbox: Sandbox) -> Ite
     ids = [UUID(persona_id) for persona_id in sandbox.persona_ids]
     yield _synced(settings, ids, url, "The first sync:")
     yield _found(engine, "What is in the tables now:", COUNTS)
-    yield _found(engine, "Some of it: personas with their avatar, voice and prompt", TABLES, 18)
+    yield _found(engine, "Some of it, as reports see it (anam_reporting.personas):", TABLES, 18)
     edited = _change(sandbox)
     yield _synced(settings, ids, url, "Some things changed at the API. The second sync:")
     yield _found(engine, "What changed (document_versions):", CHANGES)
