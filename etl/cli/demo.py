@@ -143,7 +143,7 @@ def _change(sandbox: Sandbox) -> str:
     world.edit(prompted, {"brain": {"systemPrompt": prompt}})
     world.edit(renamed, {"name": "Renamed", "skipGreeting": True})
     world.delete(gone)
-    world.edit_avatar(world.shared_ids("avatars")[0], {"activeVersion": "cara-5"})
+    world.edit(world.shared_ids("avatars")[0], {"activeVersion": "cara-5"}, "avatars")
     return prompted
 
 

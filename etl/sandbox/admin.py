@@ -16,7 +16,7 @@ from etl.sandbox.faults import Fault
 from etl.sandbox.messages import Answer, Request, refusal
 from etl.sandbox.reshape import Reshape
 from etl.sandbox.spelling import WORDS, convert, read_fault
-from etl.sandbox.world import KINDS
+from etl.sandbox.world import KINDS, SHARED_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,31 +85,20 @@ def _index(_server: Server, _request: Request, _way: list[str]) -> Json:
 def _state(server: Server, _request: Request, _way: list[str]) -> Json:
     return {
         "personas": server.world.persona_ids,
-        **{kind: server.world.shared_ids(kind) for kind in KINDS[1:]},
+        **{kind: server.world.shared_ids(kind) for kind in SHARED_KINDS},
         "behaviour": msgspec.to_builtins(server.behaviour),
-        "reshape": _reshape(server),
+        "reshape": _reshaped_by(server),
         "faults_waiting": len(server.script.waiting),
         "requests": _counters(server),
     }
 
 
 def _add(server: Server, request: Request, way: list[str]) -> Json:
-    thing = _object(request.body)
-    if way[0] == "personas":
-        return {"id": server.world.add(thing)}
-    return {"id": server.world.add_shared(way[0], thing)}
+    return {"id": server.world.add(_object(request.body), way[0])}
 
 
 def _edit(server: Server, request: Request, way: list[str]) -> Json:
-    world = server.world
-    edits = {
-        "personas": world.edit,
-        "avatars": world.edit_avatar,
-        "voices": world.edit_voice,
-        "tools": world.edit_tool,
-        "knowledge": world.edit_knowledge_group,
-    }
-    edits[way[0]](way[1], _object(request.body))
+    server.world.edit(way[1], _object(request.body), way[0])
     return _DONE
 
 
@@ -170,7 +159,7 @@ def _behave(server: Server, request: Request, way: list[str]) -> Any:  # noqa: A
     return _show_behaviour(server, request, way)
 
 
-def _reshape(server: Server) -> Any:  # noqa: ANN401  any JSON
+def _reshaped_by(server: Server) -> Any:  # noqa: ANN401  any JSON
     function = server.world.reshaped_by
     return msgspec.to_builtins(function) if isinstance(function, Reshape) else None
 

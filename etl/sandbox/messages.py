@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote
 
 import h11
@@ -73,14 +73,10 @@ def phrase(status: int) -> str:
         return ""
 
 
-def json_answer(status: int, content: Any, headers: dict[str, str] | None = None) -> Answer:  # noqa: ANN401  any JSON
-    """An answer that says `content` as JSON."""
-    return Answer(status, json.dumps(content).encode(), headers or {})
-
-
 def refusal(status: int, message: str, headers: dict[str, str] | None = None) -> Answer:
     """An error as the API words them."""
-    return json_answer(status, {"error": phrase(status), "message": message}, headers)
+    told = {"error": phrase(status), "message": message}
+    return Answer(status, json.dumps(told).encode(), headers or {})
 
 
 async def read_request(

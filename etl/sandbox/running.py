@@ -9,18 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from msgspec.structs import replace
-
 from etl.sandbox.behaviour import Behaviour
 from etl.sandbox.generate import generate
 from etl.sandbox.server import Server
-from etl.sandbox.traffic import RateLimit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from etl.sandbox.faults import Fault
-    from etl.sandbox.traffic import RequestLog
+    from etl.sandbox.traffic import RateLimit, RequestLog
     from etl.sandbox.world import World
 
 
@@ -55,19 +52,7 @@ class Sandbox:
         """Orders faults, each for its own target; returns their numbers."""
         return self.server.script.add(*faults)
 
-    def script(self, target: str | None, *faults: Fault, last_stays: bool = False) -> None:
-        """Orders faults to be met one after the other; `last_stays` repeats the last for ever.
-
-        They are for a persona's id, for `"list"`, or for whatever is asked next (None).
-        """
-        if not faults:
-            raise ValueError("no faults were given")
-        meant = [replace(fault, target=target or "all") for fault in faults]
-        if last_stays:
-            meant[-1] = replace(meant[-1], times=None)
-        self.server.script.add(*meant)
-
-    def clear_script(self) -> None:
+    def clear_faults(self) -> None:
         """All goes well again."""
         self.server.script.clear()
 
@@ -85,7 +70,7 @@ def running_sandbox(
     moving: bool = True,
     shuffle_keys: bool = False,
     latency_seconds: float = 0,
-    rate_limit: RateLimit | tuple[int, float] | None = None,
+    rate_limit: RateLimit | None = None,
     faults: Sequence[Fault] = (),
     host: str = "127.0.0.1",
     port: int = 0,
@@ -93,12 +78,11 @@ def running_sandbox(
 ) -> Iterator[Sandbox]:
     """A sandbox for the length of the block; `world` serves that one instead of a generated one.
 
-    `rate_limit` may be (requests, window in seconds). Raises UsageError when it can't listen.
+    Raises UsageError when it can't listen.
     """
     if world is None:
         world = generate(count, seed)
-    limit = RateLimit(*rate_limit) if isinstance(rate_limit, tuple) else rate_limit
-    behaviour = Behaviour(latency_seconds, limit, moving, shuffle_keys)
+    behaviour = Behaviour(latency_seconds, rate_limit, moving, shuffle_keys)
     server = Server(world, key, behaviour, faults)
     started: Future[tuple[str, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
     thread = threading.Thread(

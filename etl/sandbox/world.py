@@ -150,62 +150,46 @@ class World:
             items = [render(persona, self._shared, number) for persona in trimmed]
             return dump({"data": items, "meta": meta})
 
-    def add(self, persona: Mapping[str, Any], *, blanks: bool = True) -> str:
-        """Adds a persona and returns its id; one of that id is replaced.
+    def add(self, thing: Mapping[str, Any], kind: str = "personas", *, blanks: bool = True) -> str:
+        """Adds a persona, or one of another kind, and returns its id; one of that id is replaced.
 
-        What is left out is blank; without `blanks`, it is left out of the payload too.
-        `avatar`, `voice` and the elements of `tools` and `knowledge` are ids of shared things;
+        What a persona leaves out is blank; without `blanks`, it is left out of the payload too.
+        Its `avatar`, `voice` and the elements of `tools` and `knowledge` are ids of shared things;
         an object there is served as it is.
         """
-        with self._lock:
-            personas = self._things["personas"]
-            id_ = _id_of(persona) or str(uuid.uuid5(uuid.NAMESPACE_OID, str(len(personas))))
-            now = self._now()
-            blank = {"id": id_} | BLANK | {"createdAt": now, "updatedAt": now} if blanks else {}
-            personas[id_.lower()] = deepcopy(blank | dict(persona))
-            self._changed("personas")
-            return id_
-
-    def add_shared(self, kind: str, thing: Mapping[str, Any]) -> str:
-        """Adds one of the `avatars`, `voices`, `tools` or `knowledge`; returns its id."""
         with self._lock:
             things = self._things[kind]
             id_ = _id_of(thing) or str(uuid.uuid5(uuid.NAMESPACE_OID, f"{kind} {len(things)}"))
             now = self._now()
-            made = {"id": id_, "createdAt": now, "updatedAt": now} | dict(thing)
-            things[id_] = deepcopy(made)
+            made: Json = {}
+            if blanks:
+                blank = BLANK if kind == "personas" else {}
+                made = {"id": id_} | blank | {"createdAt": now, "updatedAt": now}
+            things[_key(kind, id_)] = deepcopy(made | dict(thing))
             self._changed(kind)
             return id_
 
-    def edit(self, persona_id: str, changes: Mapping[str, Any], *, touch: bool = True) -> None:
-        """Merges `changes` into the persona: objects member by member, all else is replaced.
+    def edit(
+        self,
+        id_: str,
+        changes: Mapping[str, Any],
+        kind: str = "personas",
+        *,
+        touch: bool = True,
+    ) -> None:
+        """Merges `changes` in: objects member by member, all else is replaced; None sets null.
 
-        None sets null. `touch=False` leaves `updatedAt` where it was. A new voice resets the
-        generation options, as at the vendor's.
+        Moves its own `updatedAt`, unless `touch` is False, and not that of personas that share it.
+        A persona's new voice resets its generation options, as at the vendor's.
         """
-        if "voice" in changes:
+        if kind == "personas" and "voice" in changes:
             changes = {"voiceGenerationOptions": None} | dict(changes)
-        self._edit("personas", persona_id, changes, touch=touch)
-
-    def edit_avatar(
-        self, avatar_id: str, changes: Mapping[str, Any], *, touch: bool = True
-    ) -> None:
-        """As `edit`; moves the avatar's `updatedAt`, not its personas'."""
-        self._edit("avatars", avatar_id, changes, touch=touch)
-
-    def edit_voice(self, voice_id: str, changes: Mapping[str, Any], *, touch: bool = True) -> None:
-        """As `edit_avatar`, for a voice."""
-        self._edit("voices", voice_id, changes, touch=touch)
-
-    def edit_tool(self, tool_id: str, changes: Mapping[str, Any], *, touch: bool = True) -> None:
-        """As `edit_avatar`, for a tool."""
-        self._edit("tools", tool_id, changes, touch=touch)
-
-    def edit_knowledge_group(
-        self, group_id: str, changes: Mapping[str, Any], *, touch: bool = True
-    ) -> None:
-        """As `edit_avatar`, for a knowledge group."""
-        self._edit("knowledge", group_id, changes, touch=touch)
+        id_ = _key(kind, id_)
+        with self._lock:
+            thing = self._things[kind][id_]
+            stamp = {"updatedAt": self._now()} if touch else {}
+            self._things[kind][id_] = _merged(thing, stamp | dict(changes))
+            self._changed(kind)
 
     def delete(self, id_: str, kind: str = "personas") -> None:
         """From now on the persona is a 404 and not listed, until `restore`.
@@ -273,14 +257,6 @@ class World:
     def _next_fetch(self) -> int:
         self._fetches += 1
         return self._fetches if self.moving else 0
-
-    def _edit(self, kind: str, id_: str, changes: Mapping[str, Any], *, touch: bool) -> None:
-        id_ = _key(kind, id_)
-        with self._lock:
-            thing = self._things[kind][id_]
-            stamp = {"updatedAt": self._now()} if touch else {}
-            self._things[kind][id_] = _merged(thing, stamp | dict(changes))
-            self._changed(kind)
 
     def _mark(self, kind: str, id_: str, *, deleted: bool) -> None:
         id_ = _key(kind, id_)

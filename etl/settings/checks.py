@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 # `<schema>_reporting` and the longest index names on it must fit Postgres' 63 bytes.
 _SCHEMA_BYTES = 40
-_PERCENT_ENCODE = "in a user name or password, percent-encode : / ? # @ and spaces"
 
 
 def check_base_url(text: str) -> str:

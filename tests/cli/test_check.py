@@ -9,6 +9,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner, Result
+from msgspec.structs import replace
 
 from etl.cli.main import cli
 from etl.jobs.check import SUBJECTS, exit_code, ok, server_line, unknown, wrong
@@ -183,7 +184,7 @@ def test_the_file_of_the_key_is_named(environment, tmp_path: Path):
 def test_what_the_api_refuses_is_put_down_to_whom_it_concerns(
     environment, sandbox, *, fault, code, subject, told
 ):
-    sandbox.script("list", fault, last_stays=True)
+    sandbox.order(replace(fault, target="list", times=None))
     found_code, found = checked()
     assert (found_code, wrongs(found)) == (code, [subject])
     assert told in found[subject][1]
@@ -199,7 +200,7 @@ def test_an_api_that_is_not_there_leaves_the_key_untried(environment):
 
 
 def test_a_key_that_may_not_list_is_right_if_it_may_read_a_persona(environment, sandbox):
-    sandbox.script("list", Fault(status=403), last_stays=True)
+    sandbox.order(Fault(status=403, target="list", times=None))
     code, found = checked()
     assert (code, found["key"][0]) == (0, "ok")
     assert found["api"][1].endswith("; this key may not list personas")
@@ -211,7 +212,7 @@ def test_a_key_that_may_not_list_is_right_if_it_may_read_a_persona(environment, 
 
 
 def test_a_key_that_may_not_even_read_is_wrong(environment, sandbox):
-    sandbox.script(None, Fault(status=403), last_stays=True)
+    sandbox.order(Fault(status=403, times=None))
     code, found = checked()
     assert (code, wrongs(found)) == (4, ["key"])
     assert f"403 for the list and for persona {sandbox.persona_ids[0]}" in found["key"][1]
@@ -219,7 +220,7 @@ def test_a_key_that_may_not_even_read_is_wrong(environment, sandbox):
 
 def test_a_key_that_may_not_list_is_wrong_for_whoever_discovers(environment, sandbox):
     environment.setenv("PERSONA_ETL_PERSONAS__DISCOVER", "true")
-    sandbox.script("list", Fault(status=403), last_stays=True)
+    sandbox.order(Fault(status=403, target="list", times=None))
     code, found = checked()
     assert (code, wrongs(found)) == (4, ["key"])
     assert "the key may not list personas" in found["key"][1]
@@ -229,8 +230,8 @@ def test_a_key_that_may_not_list_is_wrong_for_whoever_discovers(environment, san
 def test_a_key_that_may_not_list_when_the_persona_fails_too_leaves_it_open(
     environment, sandbox, fault
 ):
-    sandbox.script("list", Fault(status=403), last_stays=True)
-    sandbox.script(sandbox.persona_ids[0], fault, last_stays=True)
+    sandbox.order(Fault(status=403, target="list", times=None))
+    sandbox.order(replace(fault, target=sandbox.persona_ids[0], times=None))
     code, found = checked()
     assert (code, wrongs(found), found["key"][0]) == (5, ["api"], "-")
 

@@ -77,7 +77,7 @@ def a_week_of_work(sandbox: Sandbox) -> None:
 
 def two_personas_are_forbidden(sandbox: Sandbox) -> None:
     for persona_id in sandbox.persona_ids[:2]:
-        sandbox.script(persona_id, Fault(status=403))
+        sandbox.order(Fault(status=403, target=persona_id))
 
 
 HAPPENS: dict[str, Callable[[Sandbox], None]] = {

@@ -15,6 +15,7 @@ from uuid import UUID
 import psycopg
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 
 from etl.cli.main import cli
 from etl.sandbox import Fault, running_sandbox
@@ -124,7 +125,7 @@ def test_quiet_success_says_nothing(environment):
 
 
 def test_quiet_says_what_went_wrong(environment, sandbox):
-    sandbox.script(sandbox.persona_ids[0], Fault(status=403))
+    sandbox.order(Fault(status=403, target=sandbox.persona_ids[0]))
     result = run("-q", "sync")
     assert (result.exit_code, result.stdout) == (3, "")
     assert "1 of 4" in result.stderr
@@ -191,7 +192,7 @@ def test_no_personas_is_a_mistake(environment, monkeypatch):
 
 
 def test_partial_is_3_and_names_the_first(environment, sandbox):
-    sandbox.script(sandbox.persona_ids[1], Fault(body=b"<html>"))
+    sandbox.order(Fault(body=b"<html>", target=sandbox.persona_ids[1]))
     result = run("sync", "--json")
     told = json.loads(result.stdout)
     assert (result.exit_code, told["status"], told["counts"]["rejected"]) == (3, "partial", 1)
@@ -209,7 +210,7 @@ def test_partial_is_3_and_names_the_first(environment, sandbox):
     ],
 )
 def test_what_ends_a_run_is_one_line_on_stderr(environment, sandbox, fault, code, ended):
-    sandbox.script(None, fault, last_stays=True)
+    sandbox.order(replace(fault, times=None))
     result = run("sync", "--json")
     status, told = ended.split(": ")
     assert (result.exit_code, json.loads(result.stdout)["status"]) == (code, status)
@@ -290,7 +291,7 @@ def test_a_bug_is_1_with_a_traceback_that_shows_no_data(environment, sandbox):
 @pytest.fixture
 def half_way(environment, sandbox):
     """The sandbox answers for all but the last, which it keeps waiting for."""
-    sandbox.script(sandbox.persona_ids[3], Fault(delay_seconds=60))
+    sandbox.order(Fault(delay_seconds=60, target=sandbox.persona_ids[3]))
     return environment["PERSONA_ETL_DATABASE__URL"]
 
 
@@ -417,13 +418,13 @@ def test_a_dry_run_as_json_has_no_run_and_lists_the_changes(environment, sandbox
 
 
 def test_a_dry_run_ends_as_the_run_would(environment, sandbox):
-    sandbox.script(sandbox.persona_ids[0], Fault(status=403))
+    sandbox.order(Fault(status=403, target=sandbox.persona_ids[0]))
     result = run("sync", "--dry-run")
     assert result.exit_code == 3
     assert f"persona {sandbox.persona_ids[0]}: forbidden" in result.stdout
     assert "1 of 4" in result.stderr
     for persona_id in sandbox.persona_ids:
-        sandbox.script(persona_id, Fault(status=401))
+        sandbox.order(Fault(status=401, target=persona_id))
     assert run("sync", "--dry-run").exit_code == 4
 
 
@@ -447,7 +448,7 @@ def test_all_asks_for_what_the_api_lists_besides_what_is_named(environment, sand
 
 
 def test_sigterm_while_the_list_is_read_ends_the_run_cleanly(environment, sandbox):
-    sandbox.script("list", Fault(delay_seconds=30))
+    sandbox.order(Fault(delay_seconds=30, target="list"))
     with started("sync", "--all", "--json") as process:
         wait_until(lambda: sandbox.requests.by_target["list"])
         process.send_signal(signal.SIGTERM)

@@ -111,7 +111,7 @@ def test_what_is_called_needed_is_enough_for_sync(copying, run, role_url):
         target.world.edit(edited, {"name": "Edited", "tools": [], "shareLinks": []})
         target.world.edit(bare, {"voiceDetectionOptions": None, "knowledge": [], "newField": 1})
         target.world.edit(odd, {"voiceSpeed": "fast"})
-        target.world.edit_avatar(avatar, {"availableVersions": []})
+        target.world.edit(avatar, {"availableVersions": []}, "avatars")
         counts = target.sync([gone, edited, bare, odd, *others]).counts
         assert (counts["missing"], counts["updated"]) == (1, 3)
         target.world.restore(gone)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from etl.sandbox import Fault
 
@@ -50,7 +51,7 @@ def test_ids_that_the_api_does_not_list_are_asked_for_too(target, caplog):
     ("fault", "exit_code"), [(Fault(status=401), 4), (Fault(status=403), 4), (Fault(status=400), 5)]
 )
 def test_without_a_list_the_run_ends_and_is_in_the_books(target, fault, exit_code):
-    target.sandbox.script("list", fault)
+    target.sandbox.order(replace(fault, target="list"))
     summary = target.sync(discover=True)
     assert (summary.status, summary.exit_code) == ("failed", exit_code)
     assert summary.counts["not_attempted"] == 6
@@ -58,13 +59,13 @@ def test_without_a_list_the_run_ends_and_is_in_the_books(target, fault, exit_cod
 
 
 def test_a_wait_that_is_too_long_defers_the_run(target):
-    target.sandbox.script("list", Fault(status=429, headers={"Retry-After": "9999"}))
+    target.sandbox.order(Fault(status=429, headers={"Retry-After": "9999"}, target="list"))
     summary = target.sync(discover=True)
     assert (summary.status, summary.exit_code) == ("deferred", 5)
 
 
 def test_a_deadline_bounds_the_listing_too(target):
-    target.sandbox.script("list", Fault(delay_seconds=5))
+    target.sandbox.order(Fault(delay_seconds=5, target="list"))
     summary = target.sync(discover=True, SAFETY__RUN_DEADLINE_SECONDS="0.1")
     assert (summary.status, summary.exit_code) == ("deferred", 5)
 

@@ -83,7 +83,7 @@ def test_it_foresees_removals_returns_and_failures(target):
     gone, forbidden, broken, *_ = world.persona_ids
     ids = world.persona_ids
     world.delete(gone)
-    target.sandbox.script(forbidden, *[Fault(status=403)] * 2)
+    target.sandbox.order(Fault(status=403, target=forbidden, times=2))
     world.set_payload(broken, b"<html>")
     said = target.dry_run(ids)
     assert {str(change.entity_id): change.outcome for change in said[1]} == {
@@ -176,9 +176,9 @@ def test_an_old_copy_in_a_later_batch_does_not_count(copying, monkeypatch):
         for persona_id in (first, late):
             world.edit(persona_id, {"avatar": avatar})
         world.set_payload(late, world.payload(late))
-        world.edit_avatar(avatar, {"displayName": "Between"})
+        world.edit(avatar, {"displayName": "Between"}, "avatars")
         target.sync([first])
-        world.edit_avatar(avatar, {"displayName": "Newest"})
+        world.edit(avatar, {"displayName": "Newest"}, "avatars")
         said = target.dry_run([first, late], API__CONCURRENCY="1")
         assert [c.name for c in said[1] if c.kind == "avatar"] == ["Newest"]
         assert_came_true(target, said, target.sync([first, late], API__CONCURRENCY="1"))
@@ -192,15 +192,18 @@ def edit_something(world: World, chance: random.Random, ids: list[str]) -> None:
         lambda: world.edit(persona_id, {"name": word}),
         lambda: world.edit(persona_id, {"brain": {"systemPrompt": word}}, touch=False),
         lambda: world.edit(persona_id, {"avatar": chance.choice(world.shared_ids("avatars"))}),
-        lambda: world.edit_avatar(
+        lambda: world.edit(
             chance.choice(world.shared_ids("avatars")),
             {"displayName": word},
+            "avatars",
             touch=chance.random() < 0.5,
         ),
-        lambda: world.edit_voice(
-            chance.choice(world.shared_ids("voices")), {"isZdr": "perhaps", word: chance.random()}
+        lambda: world.edit(
+            chance.choice(world.shared_ids("voices")),
+            {"isZdr": "perhaps", word: chance.random()},
+            "voices",
         ),
-        lambda: world.edit_tool(chance.choice(world.shared_ids("tools")), {"usageCount": word}),
+        lambda: world.edit(chance.choice(world.shared_ids("tools")), {"usageCount": word}, "tools"),
         lambda: world.edit(persona_id, {"voiceSpeed": word, f"new_{word}": [1]}),
         lambda: world.set_payload(persona_id, chance.choice([b"", b"[]", b'{"id": 1}'])),
         lambda: world.set_payload(persona_id, None),

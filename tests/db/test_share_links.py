@@ -240,7 +240,7 @@ def test_a_claimant_that_cannot_be_fetched_keeps_its_claim(sharing):
         show(sharing, persona_id, link())
         copy(sharing, persona_id)
     show(sharing, SECOND)
-    sharing.sandbox.script(FIRST, Fault(status=400))
+    sharing.sandbox.order(Fault(status=400, target=FIRST))
     copy(sharing, FIRST, SECOND)
     assert owner(sharing) == FIRST
 

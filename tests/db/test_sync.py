@@ -283,10 +283,12 @@ def test_every_table_says_it_again_after_edits_of_everything(copying):
                     "voiceDetectionOptions": None if number % 2 else DETECTION,
                 },
             )
-        world.edit_avatar(
-            world.shared_ids("avatars")[0], {"availableVersions": ["v9"], "activeVersion": "v9"}
+        world.edit(
+            world.shared_ids("avatars")[0],
+            {"availableVersions": ["v9"], "activeVersion": "v9"},
+            "avatars",
         )
-        world.edit_voice(world.shared_ids("voices")[1], {"displayTags": ["slow", "new"]})
+        world.edit(world.shared_ids("voices")[1], {"displayTags": ["slow", "new"]}, "voices")
         target.sync()
         wanted = expected([world.payload(persona_id) for persona_id in world.persona_ids])
         for name, rows in wanted.items():

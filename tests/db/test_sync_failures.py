@@ -7,6 +7,7 @@ import socket
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from etl.errors import DeferredError, KeyRefusedError, SourceDownError
 from etl.payload.clean import BLANK
@@ -51,7 +52,7 @@ def test_bad_answers_do_not_stop_the_others(copying):
         before = target.dump()
         ids = target.world.persona_ids
         for persona_id, (fault, *_) in zip(ids[3:], BAD_ANSWERS, strict=False):
-            target.sandbox.script(persona_id, fault)
+            target.sandbox.order(replace(fault, target=persona_id))
         summary = target.sync()
         assert (summary.status, summary.exit_code) == ("partial", 3)
         assert summary.counts["unchanged"] == 20 - len(BAD_ANSWERS)
@@ -75,7 +76,7 @@ def test_failures_in_a_row_are_counted(target):
     bad, *others = target.world.persona_ids
     faults = (Fault(status=403), Fault(status=400), Fault(body=b"no"))
     for count, fault in enumerate(faults, start=1):
-        target.sandbox.script(bad, fault)
+        target.sandbox.order(replace(fault, target=bad))
         target.sync([bad, *others])
         assert target.state(bad)["consecutive_failures"] == count
     target.sync()
@@ -99,7 +100,7 @@ def test_a_rejected_body_is_kept_cleaned_where_it_parses(copying):
     headers = {"Content-Type": "text/html; charset=utf-8"}
     with copying(count=len(REJECTED)) as target:
         for persona_id, (body, _) in zip(target.world.persona_ids, REJECTED, strict=True):
-            target.sandbox.script(persona_id, Fault(body=body, headers=headers))
+            target.sandbox.order(Fault(body=body, headers=headers, target=persona_id))
         summary = target.sync()
         for persona_id, (body, kept) in zip(target.world.persona_ids, REJECTED, strict=True):
             row = target.row("rejected_payloads", persona_id=UUID(persona_id))
@@ -115,7 +116,7 @@ def test_a_rejected_body_is_kept_cleaned_where_it_parses(copying):
 
 def test_the_same_rejected_body_is_kept_for_each_run(target):
     bad = target.world.persona_ids[0]
-    target.sandbox.script(bad, Fault(body=b"no"), last_stays=True)
+    target.sandbox.order(Fault(body=b"no", target=bad, times=None))
     target.sync([bad])
     target.sync([bad])
     assert len(target.rows("rejected_payloads")) == 2
@@ -124,7 +125,7 @@ def test_the_same_rejected_body_is_kept_for_each_run(target):
 def test_a_body_that_says_it_is_too_big_is_rejected_unread(target):
     bad, *others = target.world.persona_ids
     length = 65 * 1024 * 1024
-    target.sandbox.script(bad, Fault(body=b"{", headers={"Content-Length": str(length)}))
+    target.sandbox.order(Fault(body=b"{", headers={"Content-Length": str(length)}, target=bad))
     assert target.sync([bad, *others]).counts["rejected"] == 1
     row = target.row("rejected_payloads")
     assert (row["length"], row["sha256"], row["body"]) == (length, None, None)
@@ -134,7 +135,7 @@ def test_what_is_got_at_the_second_attempt_is_well(target):
     bad = target.world.persona_ids[0]
     target.world.edit(bad, {"name": "Patient"})
     for fault in (Fault(status=503), Fault(drop="reset"), Fault(truncate_at=9)):
-        target.sandbox.script(bad, fault)
+        target.sandbox.order(replace(fault, target=bad))
         summary = target.sync([bad])
         assert (summary.status, summary.http_requests) == ("succeeded", 2)
     assert target.persona(bad)["name"] == "Patient"
@@ -144,15 +145,15 @@ def test_errors_to_the_end_fail_one_and_then_all(target):
     """One run of each, since each waits for four attempts."""
     bad, *others = target.world.persona_ids
     before = target.dump()
-    target.sandbox.script(bad, Fault(status=500), last_stays=True)
+    target.sandbox.order(Fault(status=500, target=bad, times=None))
     summary = target.sync([bad, *others])
     assert (summary.status, summary.exit_code, summary.counts["failed"]) == ("partial", 3, 1)
     item = target.outcome(bad)
     assert (item["http_status"], item["attempts"]) == (500, 4)
     assert "after 4 attempts" in item["message"]
 
-    target.sandbox.clear_script()
-    target.sandbox.script(None, Fault(truncate_at=5), last_stays=True)
+    target.sandbox.clear_faults()
+    target.sandbox.order(Fault(truncate_at=5, times=None))
     summary = target.sync()
     assert (summary.status, summary.exit_code, summary.counts["failed"]) == ("failed", 5, 6)
     assert isinstance(summary.error, SourceDownError)
@@ -161,14 +162,14 @@ def test_errors_to_the_end_fail_one_and_then_all(target):
 
 def test_403_for_one_of_one_is_forbidden(target):
     bad = target.world.persona_ids[0]
-    target.sandbox.script(bad, Fault(status=403))
+    target.sandbox.order(Fault(status=403, target=bad))
     summary = target.sync([bad])
     assert (summary.status, summary.exit_code) == ("partial", 3)
 
 
 def test_403_for_all_of_two_is_the_keys_fault(target):
     before = target.dump()
-    target.sandbox.script(None, Fault(status=403), last_stays=True)
+    target.sandbox.order(Fault(status=403, times=None))
     summary = target.sync(target.world.persona_ids[:2])
     assert (summary.status, summary.exit_code) == ("failed", 4)
     assert isinstance(summary.error, KeyRefusedError)
@@ -178,7 +179,7 @@ def test_403_for_all_of_two_is_the_keys_fault(target):
 
 def test_403_for_all_but_one_is_partial(target):
     for persona_id in target.world.persona_ids[1:]:
-        target.sandbox.script(persona_id, Fault(status=403))
+        target.sandbox.order(Fault(status=403, target=persona_id))
     summary = target.sync()
     assert (summary.exit_code, summary.counts["forbidden"]) == (3, 5)
 
@@ -187,7 +188,7 @@ def test_401_stops_early(copying):
     with copying(count=60) as target:
         target.sync(target.world.persona_ids[:3])
         before = target.dump()
-        target.sandbox.script(target.world.persona_ids[5], Fault(status=401))
+        target.sandbox.order(Fault(status=401, target=target.world.persona_ids[5]))
         summary = target.sync(API__CONCURRENCY="1")
         assert (summary.status, summary.exit_code) == ("failed", 4)
         assert isinstance(summary.error, KeyRefusedError)
@@ -206,14 +207,14 @@ def test_401_stops_early(copying):
 
 def test_401_for_the_only_one_is_the_keys_fault_too(target):
     persona_id = target.world.persona_ids[0]
-    target.sandbox.script(persona_id, Fault(status=401))
+    target.sandbox.order(Fault(status=401, target=persona_id))
     assert target.sync([persona_id]).exit_code == 4
 
 
 def test_a_wait_beyond_the_limit_defers_the_run(copying):
     with copying(count=30) as target:
         slow = Fault(status=429, headers={"Retry-After": "3600"})
-        target.sandbox.script(target.world.persona_ids[4], slow)
+        target.sandbox.order(replace(slow, target=target.world.persona_ids[4]))
         summary = target.sync(API__CONCURRENCY="1", API__MAX_WAIT_SECONDS="60")
         assert (summary.status, summary.exit_code) == ("deferred", 5)
         assert isinstance(summary.error, DeferredError)
@@ -227,7 +228,7 @@ def test_a_wait_beyond_the_limit_defers_the_run(copying):
 
 def test_a_wait_within_the_limit_is_waited(target):
     bad = target.world.persona_ids[0]
-    target.sandbox.script(bad, Fault(status=429, headers={"Retry-After": "0"}))
+    target.sandbox.order(Fault(status=429, headers={"Retry-After": "0"}, target=bad))
     summary = target.sync()
     assert (summary.status, summary.http_requests) == ("succeeded", 7)
 
@@ -269,9 +270,9 @@ def test_every_outcome_in_one_run(copying):
         target.world.edit(ids[2], {"name": "Edited"})
         reshaped = {**target.world.payload(ids[3]), "new": 1}
         target.world.set_payload(ids[3], reshaped)
-        target.sandbox.script(ids[4], Fault(status=403))
-        target.sandbox.script(ids[5], Fault(body=b"no"))
-        target.sandbox.script(ids[6], Fault(status=400))
+        target.sandbox.order(Fault(status=403, target=ids[4]))
+        target.sandbox.order(Fault(body=b"no", target=ids[5]))
+        target.sandbox.order(Fault(status=400, target=ids[6]))
         summary = target.sync(ids)
         assert summary.counts == {
             "requested": 12,

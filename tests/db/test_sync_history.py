@@ -223,7 +223,7 @@ def test_a_failed_attempt_confirms_nothing(one):
     (persona_id,) = one.world.persona_ids
     one.sync()
     confirmed = one.state(persona_id)["last_success_at"]
-    one.sandbox.script(persona_id, Fault(status=400))
+    one.sandbox.order(Fault(status=400, target=persona_id))
     one.sync()
     one.world.edit(persona_id, {"name": "Ada"})
     one.sync()
@@ -274,7 +274,7 @@ def test_no_version_overlaps_another_after_many_runs(target):
         for number, persona_id in enumerate(world.persona_ids):
             if (turn + number) % 2:
                 world.edit(persona_id, {"name": f"{turn % 2}"})
-        world.edit_avatar(world.shared_ids("avatars")[0], {"displayName": f"{turn % 2}"})
+        world.edit(world.shared_ids("avatars")[0], {"displayName": f"{turn % 2}"}, "avatars")
         target.sync()
     overlapping = target.query("""
         SELECT a.entity_id FROM document_versions a JOIN document_versions b USING (kind, entity_id)

@@ -96,7 +96,7 @@ def edited(copying):
         links = next(links for i in ids if (links := world.payload(i)["shareLinks"]))
         world.edit(ids[0], {"name": "Edited", "tools": [], "avatar": None, "voiceSpeed": "fast"})
         world.edit(ids[1], {"shareLinks": [*links, *(world.payload(ids[1])["shareLinks"] or [])]})
-        world.edit_voice(world.payload(ids[2])["voice"]["id"], {"displayName": "Edited"})
+        world.edit(world.payload(ids[2])["voice"]["id"], {"displayName": "Edited"}, "voices")
         world.set_payload(ids[3], world.payload(ids[3]) | {"new": 1})
         world.set_payload(ids[4], b"not JSON")
         world.delete(ids[5])

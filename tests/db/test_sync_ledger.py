@@ -75,7 +75,7 @@ def test_what_was_loaded_before_a_bug_stays_and_is_counted(copying):
         last = target.world.persona_ids[-1]
         target.world.edit(last, {"brain": {"systemPrompt": "the last"}})
         # At least one batch is loaded by then.
-        target.sandbox.script(last, Fault(delay_seconds=0.5))
+        target.sandbox.order(Fault(delay_seconds=0.5, target=last))
         with pytest.raises(sa.exc.DBAPIError):
             target.sync(API__CONCURRENCY="16")
         summary = target.reports[-1]
@@ -184,8 +184,8 @@ def test_a_deadlock_that_stays_ends_the_run(target):
 def test_run_items_tell_how_it_went(target):
     edited, failed, *others = target.world.persona_ids
     target.world.edit(edited, {"name": "Edited"})
-    target.sandbox.script(edited, Fault(status=503), Fault(delay_seconds=0.2))
-    target.sandbox.script(failed, Fault(status=400, body={"message": "no such model"}))
+    target.sandbox.order(Fault(status=503, target=edited), Fault(delay_seconds=0.2, target=edited))
+    target.sandbox.order(Fault(status=400, body={"message": "no such model"}, target=failed))
     summary = target.sync([edited, failed, *others])
     items = {str(i["persona_id"]): i for i in target.rows("run_items", run_id=summary.run_id)}
     assert set(items) == {edited, failed}

@@ -27,7 +27,7 @@ def paused(target, persona_id: str, **options: object):
     """
     log = target.sandbox.requests
     log.clear()
-    target.sandbox.script(persona_id, Fault(delay_seconds=60))
+    target.sandbox.order(Fault(delay_seconds=60, target=persona_id))
     ended: list[object] = []
     run = threading.Thread(target=lambda: ended.append(target.sync(**options)))
     run.start()
@@ -144,7 +144,7 @@ def test_a_lost_lock_is_noticed_before_a_removal(slow):
 
 
 def test_the_lock_is_given_up_however_a_run_ends(slow):
-    slow.sandbox.script(slow.world.persona_ids[0], Fault(status=401))
+    slow.sandbox.order(Fault(status=401, target=slow.world.persona_ids[0]))
     assert slow.sync(API__CONCURRENCY="1").exit_code == 4
     assert slow.query(f"SELECT 1 FROM {LOCKS}") == []
     assert slow.sync().exit_code == 0

@@ -6,6 +6,7 @@ import logging
 from uuid import UUID
 
 import pytest
+from msgspec.structs import replace
 
 from etl.sandbox import Fault
 
@@ -207,7 +208,7 @@ def test_the_share_is_of_the_live_personas_asked_for(copying):
 @pytest.mark.parametrize("status", [401, 403, 400, 500])
 def test_no_other_status_is_a_removal(target, status):
     persona_id = target.world.persona_ids[0]
-    target.sandbox.script(persona_id, Fault(status=status), last_stays=True)
+    target.sandbox.order(Fault(status=status, target=persona_id, times=None))
     before = target.dump()
     target.sync([persona_id], API__TIMEOUT_SECONDS="5")
     for name in ("personas", "document_versions", "observations"):
@@ -218,7 +219,7 @@ def test_missing_personas_of_a_run_that_stops_early_are_not_removed(target):
     gone, later = target.world.persona_ids[:2]
     target.world.delete(gone)
     wait = Fault(status=429, headers={"Retry-After": "3600"})
-    target.sandbox.script(later, wait, last_stays=True)
+    target.sandbox.order(replace(wait, target=later, times=None))
     summary = target.sync([gone, later], API__CONCURRENCY="1")
     assert (summary.status, summary.exit_code) == ("deferred", 5)
     assert (summary.counts["missing"], summary.counts["not_attempted"]) == (1, 1)

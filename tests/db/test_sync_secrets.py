@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import replace
 
 from etl.sandbox import Fault, World
 
@@ -138,7 +139,7 @@ def test_no_secret_of_a_rejected_body_is_kept(copying, canary, caplog):
             f'{{"{(key := canary())}": 1, "{key}": 2}}'.encode(),
         ]
         for persona_id, body in zip(ids, bodies, strict=True):
-            target.sandbox.script(persona_id, Fault(body=body))
+            target.sandbox.order(Fault(body=body, target=persona_id))
         assert target.sync(ids).counts["rejected"] == len(ids)
         found = everything(target)
         assert [secret for secret in canary.sung if secret in found or secret in caplog.text] == []
@@ -155,7 +156,7 @@ def test_no_secret_of_an_error_is_told(copying, canary, caplog):
             Fault(status=400, headers={"X-Echo": canary()}),
         ]
         for persona_id, fault in zip(target.world.persona_ids, faults, strict=True):
-            target.sandbox.script(persona_id, fault)
+            target.sandbox.order(replace(fault, target=persona_id))
         summary = target.sync()
         told = everything(target) + caplog.text + str(summary.error)
         assert [secret for secret in canary.sung if secret in told] == []
@@ -172,7 +173,7 @@ def test_neither_the_key_nor_the_password_is_told(copying, canary, database_url,
         target.url = url.set(username=role, password=password).render_as_string(hide_password=False)
         try:
             target.sync()
-            target.sandbox.script(target.world.persona_ids[0], Fault(status=401))
+            target.sandbox.order(Fault(status=401, target=target.world.persona_ids[0]))
             refused = target.sync(API__CONCURRENCY="1")
             target.query("DROP TABLE brains CASCADE")
             target.world.edit(target.world.persona_ids[0], {"brain": {"personality": "x"}})

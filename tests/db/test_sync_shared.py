@@ -76,19 +76,19 @@ def test_the_first_sync_makes_one_version_that_all_confirm(sharing, entity_id):
 
 
 @pytest.mark.parametrize(
-    ("entity_id", "edit", "table", "path"),
+    ("entity_id", "kind", "table", "path"),
     [
-        (AVATAR, "edit_avatar", "avatars", "displayName"),
-        (VOICE, "edit_voice", "voices", "displayName"),
-        (TOOL, "edit_tool", "tools", "name"),
-        (GROUP, "edit_knowledge_group", "knowledge_groups", "name"),
+        (AVATAR, "avatars", "avatars", "displayName"),
+        (VOICE, "voices", "voices", "displayName"),
+        (TOOL, "tools", "tools", "name"),
+        (GROUP, "knowledge", "knowledge_groups", "name"),
     ],
 )
 def test_an_edit_is_one_version_and_its_personas_are_unchanged(
-    sharing, entity_id, edit, table, path
+    sharing, entity_id, kind, table, path
 ):
     before = {name: sharing.rows(name) for name in ("personas", "brains", "persona_tools")}
-    getattr(sharing.world, edit)(entity_id, {path: "Edited"})
+    sharing.world.edit(entity_id, {path: "Edited"}, kind)
     summary = again(sharing)
     assert summary.counts["unchanged"] == 3
     first, second = sharing.versions(entity_id)
@@ -105,14 +105,14 @@ def test_an_edit_is_one_version_and_its_personas_are_unchanged(
 
 
 def test_an_array_of_a_shared_thing_is_replaced(sharing):
-    sharing.world.edit_avatar(AVATAR, {"availableVersions": ["v2", "v3"]})
+    sharing.world.edit(AVATAR, {"availableVersions": ["v2", "v3"]}, "avatars")
     again(sharing)
     rows = sharing.rows("avatar_available_versions")
     assert [(row["version"], row["position"]) for row in rows] == [("v2", 0), ("v3", 1)]
 
 
 def test_the_order_of_a_set_is_no_change(sharing):
-    sharing.world.edit_avatar(AVATAR, {"availableVersions": ["v2", "v1"]}, touch=False)
+    sharing.world.edit(AVATAR, {"availableVersions": ["v2", "v1"]}, "avatars", touch=False)
     stamps = sharing.stamps()
     again(sharing)
     for name in ("avatars", "avatar_available_versions", "observations", "document_versions"):
@@ -122,7 +122,7 @@ def test_the_order_of_a_set_is_no_change(sharing):
 def test_each_persona_ends_its_own_stretch_when_the_shared_thing_changes(sharing):
     again(sharing)
     confirmed = {i: sharing.state(i)["last_success_at"] for i in (FIRST, SECOND, THIRD)}
-    sharing.world.edit_avatar(AVATAR, {"displayName": "Edited"})
+    sharing.world.edit(AVATAR, {"displayName": "Edited"}, "avatars")
     again(sharing)
     rows = sharing.rows("observations", entity_id=UUID(AVATAR))
     assert len(rows) == 9
@@ -135,7 +135,7 @@ def test_each_persona_ends_its_own_stretch_when_the_shared_thing_changes(sharing
 
 
 def test_the_same_content_with_a_newer_updated_at_is_observed_without_a_version(sharing):
-    sharing.world.edit_avatar(AVATAR, {})
+    sharing.world.edit(AVATAR, {}, "avatars")
     again(sharing)
     assert sharing.changes(AVATAR) == ["created"]
     assert bringers(sharing, AVATAR) == ["1", "2", "3", "1", "2", "3"]
@@ -252,7 +252,7 @@ def test_counters_of_a_stale_copy_are_not_taken(sharing):
 
 def test_flapping_of_a_shared_thing_is_three_versions(sharing):
     for name in ("Other", "Liv"):
-        sharing.world.edit_avatar(AVATAR, {"displayName": name})
+        sharing.world.edit(AVATAR, {"displayName": name}, "avatars")
         again(sharing)
     assert sharing.changes(AVATAR) == ["created", "updated", "updated"]
 

@@ -84,7 +84,7 @@ def test_a_confirmation_makes_a_persona_fresh_and_a_failure_does_not(target):
     assert confirmed["last_observed_at"] == target.state(one)["last_success_at"]
     assert confirmed["last_observed_at"] > created["last_observed_at"]
     assert confirmed["last_outcome"] == "unchanged"
-    target.sandbox.script(one, Fault(status=403))
+    target.sandbox.order(Fault(status=403, target=one))
     target.sync([one])
     failed = persona(target, one)
     assert failed["last_observed_at"] == confirmed["last_observed_at"]

@@ -22,12 +22,16 @@ def persona(sandbox: Sandbox, index: int = 0) -> str:
 
 
 def test_the_next_answers_are_those_ordered_and_then_all_is_well(sandbox, client):
-    sandbox.script(
-        sandbox.persona_ids[0],
-        Fault(429, headers={"Retry-After": "7"}),
-        Fault(503, "<html>Bad gateway</html>", {"Content-Type": "text/html"}),
-        Fault(200, b""),
-        Fault(599, {"any": "json"}),
+    sandbox.order(
+        Fault(429, headers={"Retry-After": "7"}, target=sandbox.persona_ids[0]),
+        Fault(
+            503,
+            "<html>Bad gateway</html>",
+            {"Content-Type": "text/html"},
+            target=sandbox.persona_ids[0],
+        ),
+        Fault(200, b"", target=sandbox.persona_ids[0]),
+        Fault(599, {"any": "json"}, target=sandbox.persona_ids[0]),
     )
     answers = [client.get(persona(sandbox)) for _ in range(5)]
     assert [answer.status_code for answer in answers] == [429, 503, 200, 599, 200]
@@ -41,8 +45,8 @@ def test_the_next_answers_are_those_ordered_and_then_all_is_well(sandbox, client
 
 
 def test_a_persona_meets_its_own_faults_and_no_others(sandbox, client):
-    sandbox.script(sandbox.persona_ids[1], Fault(500))
-    sandbox.script("list", Fault(502))
+    sandbox.order(Fault(500, target=sandbox.persona_ids[1]))
+    sandbox.order(Fault(502, target="list"))
     assert client.get(persona(sandbox, 0)).status_code == 200
     assert client.get(persona(sandbox, 1)).status_code == 500
     assert client.get("/v1/personas").status_code == 502
@@ -50,21 +54,21 @@ def test_a_persona_meets_its_own_faults_and_no_others(sandbox, client):
 
 
 def test_a_fault_for_anyone_meets_the_nth_request_whatever_it_is(sandbox, client):
-    sandbox.script(None, Fault(), Fault(), Fault(500))
+    sandbox.order(Fault(), Fault(), Fault(500))
     paths = [persona(sandbox, 0), "/v1/personas", persona(sandbox, 1), persona(sandbox, 2)]
     assert [client.get(path).status_code for path in paths] == [200, 200, 500, 200]
 
 
 def test_a_lasting_fault_ends_when_the_script_is_cleared(sandbox, client):
-    sandbox.script(None, Fault(429), Fault(500), last_stays=True)
+    sandbox.order(Fault(429), Fault(500, times=None))
     statuses = [client.get(persona(sandbox)).status_code for _ in range(4)]
     assert statuses == [429, 500, 500, 500]
-    sandbox.clear_script()
+    sandbox.clear_faults()
     assert client.get(persona(sandbox)).status_code == 200
 
 
 def test_a_fault_can_change_only_a_header_of_the_true_answer(sandbox, client):
-    sandbox.script(None, Fault(headers={"Content-Type": "text/plain", "X-Odd": "yes"}))
+    sandbox.order(Fault(headers={"Content-Type": "text/plain", "X-Odd": "yes"}))
     response = client.get(persona(sandbox))
     assert response.headers["content-type"] == "text/plain"
     assert response.headers["x-odd"] == "yes"
@@ -72,14 +76,12 @@ def test_a_fault_can_change_only_a_header_of_the_true_answer(sandbox, client):
 
 
 def test_a_body_can_be_compressed_by_whoever_orders_it(sandbox, client):
-    sandbox.script(
-        None, Fault(body=gzip.compress(b'"small"'), headers={"Content-Encoding": "gzip"})
-    )
+    sandbox.order(Fault(body=gzip.compress(b'"small"'), headers={"Content-Encoding": "gzip"}))
     assert client.get(persona(sandbox)).json() == "small"
 
 
 def test_a_truncated_body_ends_before_its_declared_length(sandbox, client):
-    sandbox.script(None, Fault(truncate_at=10))
+    sandbox.order(Fault(truncate_at=10))
     whole = len(sandbox.world.body(sandbox.persona_ids[0]))
     with pytest.raises(httpx.RemoteProtocolError, match=f"received 10 bytes, expected {whole}"):
         client.get(persona(sandbox))
@@ -87,32 +89,32 @@ def test_a_truncated_body_ends_before_its_declared_length(sandbox, client):
 
 
 def test_a_closed_connection_answers_nothing(sandbox, client):
-    sandbox.script(None, Fault(drop="close"))
+    sandbox.order(Fault(drop="close"))
     with pytest.raises(httpx.RemoteProtocolError, match="without sending a response"):
         client.get(persona(sandbox))
 
 
 def test_a_reset_is_a_reset(sandbox, client):
-    sandbox.script(None, Fault(drop="reset"))
+    sandbox.order(Fault(drop="reset"))
     with pytest.raises(httpx.ReadError):
         client.get(persona(sandbox))
 
 
 def test_raw_bytes_are_all_that_is_said(sandbox, exchange):
-    sandbox.script(None, Fault(raw=b"SSH-2.0-OpenSSH\r\n"))
+    sandbox.order(Fault(raw=b"SSH-2.0-OpenSSH\r\n"))
     request = f"GET {persona(sandbox)} HTTP/1.1\r\nHost: x\r\n\r\n"
     assert exchange(request.encode()) == b"SSH-2.0-OpenSSH\r\n"
 
 
 def test_a_delay_is_silence_before_the_first_byte(sandbox, client):
-    sandbox.script(None, Fault(delay_seconds=5))
+    sandbox.order(Fault(delay_seconds=5))
     with pytest.raises(httpx.ReadTimeout):
         client.get(persona(sandbox), timeout=0.05)
 
 
 def test_a_trickle_outlives_a_timeout_on_single_reads(sandbox, client):
     sandbox.world.set_payload(sandbox.persona_ids[0], b"x" * 100)
-    sandbox.script(None, Fault(trickle_seconds=0.02, trickle_bytes=10))
+    sandbox.order(Fault(trickle_seconds=0.02, trickle_bytes=10))
     started = time.monotonic()
     response = client.get(persona(sandbox), timeout=0.15)
     assert response.content == b"x" * 100
@@ -150,7 +152,7 @@ def test_a_fault_meets_the_requests_that_it_was_ordered_for(sandbox, client, fir
 def test_chance_depends_on_the_seed_alone(sandbox, client, first):
     runs = []
     for seed in (1, 1, 2):
-        sandbox.clear_script()
+        sandbox.clear_faults()
         sandbox.order(Fault(500, probability=0.4, seed=seed))
         runs.append(statuses(client, first, 40))
     assert runs[0] == runs[1] != runs[2]
@@ -337,7 +339,10 @@ def test_retry_after_comes_as_a_date_which_can_be_held_against_the_answers_own(s
 
 
 def test_a_rate_limit_tells_what_is_left_and_then_throttles(client_of):
-    with running_sandbox(count=1, rate_limit=(2, 60)) as sandbox, client_of(sandbox) as client:
+    with (
+        running_sandbox(count=1, rate_limit=RateLimit(2, 60)) as sandbox,
+        client_of(sandbox) as client,
+    ):
         answers = [client.get(persona(sandbox)) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert [answer.headers["ratelimit-remaining"] for answer in answers] == ["1", "0", "0"]
@@ -347,7 +352,10 @@ def test_a_rate_limit_tells_what_is_left_and_then_throttles(client_of):
 
 
 def test_a_rate_limit_opens_again_with_the_next_window(client_of):
-    with running_sandbox(count=1, rate_limit=(1, 0.05)) as sandbox, client_of(sandbox) as client:
+    with (
+        running_sandbox(count=1, rate_limit=RateLimit(1, 0.05)) as sandbox,
+        client_of(sandbox) as client,
+    ):
         client.get(persona(sandbox))
         time.sleep(0.06)
         assert client.get(persona(sandbox)).status_code == 200

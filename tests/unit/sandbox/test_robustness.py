@@ -129,7 +129,7 @@ def test_many_clients_editors_and_orders_at_once_all_get_whole_answers(sandbox, 
         for turn in range(30):
             id_ = ids[(number * turn) % len(ids)]
             world.edit(id_, {"name": f"{number} {turn}"})
-            world.edit_avatar(avatars[turn % len(avatars)], {"displayName": str(turn)})
+            world.edit(avatars[turn % len(avatars)], {"displayName": str(turn)}, "avatars")
             world.delete(id_)
             world.restore(id_)
             sandbox.order(Fault(503, times=2), Fault(429, target=id_))

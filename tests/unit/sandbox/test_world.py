@@ -7,6 +7,7 @@ import json
 import pytest
 
 from etl.sandbox import World, generate
+from etl.sandbox.world import KINDS
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_an_edit_can_leave_updated_at_alone(world):
 def test_an_edited_avatar_shows_in_all_its_personas_and_does_not_move_their_updated_at(world):
     avatar_id, users = users_of(world, "avatar")
     before = {id_: world.payload(id_) for id_ in world.persona_ids}
-    world.edit_avatar(avatar_id, {"displayName": "Renamed"})
+    world.edit(avatar_id, {"displayName": "Renamed"}, "avatars")
     assert len(users) > 1
     for id_, old in before.items():
         new = world.payload(id_)
@@ -69,29 +70,26 @@ def test_an_edited_avatar_shows_in_all_its_personas_and_does_not_move_their_upda
             assert new == old
 
 
-@pytest.mark.parametrize(
-    ("kind", "edit"),
-    [("tools", World.edit_tool), ("knowledge", World.edit_knowledge_group)],
-)
-def test_an_edited_tool_or_knowledge_group_shows_where_it_is_attached(world, kind, edit):
+@pytest.mark.parametrize("kind", ["tools", "knowledge"])
+def test_an_edited_tool_or_knowledge_group_shows_where_it_is_attached(world, kind):
     first, second = world.persona_ids[:2]
     thing_id = world.shared_ids(kind)[0]
     for id_ in (first, second):
         world.edit(id_, {kind: [thing_id]})
-    edit(world, thing_id, {"name": "Renamed"})
+    world.edit(thing_id, {"name": "Renamed"}, kind)
     assert [world.payload(id_)[kind][0]["name"] for id_ in (first, second)] == ["Renamed"] * 2
 
 
 def test_an_edited_voice_shows_in_its_personas(world):
     voice_id, users = users_of(world, "voice")
-    world.edit_voice(voice_id, {"gender": "OTHER"})
+    world.edit(voice_id, {"gender": "OTHER"}, "voices")
     assert {world.payload(id_)["voice"]["gender"] for id_ in users} == {"OTHER"}
 
 
 def test_a_shared_thing_is_named_as_it_was_spelled():
     world = World(tools=[{"id": "ABC", "name": "old"}])
     id_ = world.add({"id": "PERSONA", "tools": ["ABC"]})
-    world.edit_tool("ABC", {"name": "new"})
+    world.edit("ABC", {"name": "new"}, "tools")
     world.edit(id_, {"name": "Ada"})
     assert world.payload("persona")["tools"][0]["name"] == "new"
     world.delete("ABC", "tools")
@@ -118,10 +116,14 @@ def test_a_deleted_persona_is_gone_until_it_is_restored(world):
     assert world.persona_ids == ids
 
 
-@pytest.mark.parametrize("method", ["edit", "edit_avatar", "delete", "restore"])
-def test_an_unknown_id_is_an_error_for_whoever_orders(world, method):
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_unknown_id_is_an_error_for_whoever_orders(world, kind):
     with pytest.raises(KeyError, match="nobody"):
-        getattr(world, method)(*(["nobody", {}] if "edit" in method else ["nobody"]))
+        world.edit("nobody", {}, kind)
+    with pytest.raises(KeyError, match="nobody"):
+        world.delete("nobody", kind)
+    with pytest.raises(KeyError, match="nobody"):
+        world.restore("nobody", kind)
 
 
 def test_an_added_persona_is_blank_but_for_what_was_given(world):
@@ -205,7 +207,7 @@ def test_only_signatures_and_counters_move_between_two_fetches(world):
     id_ = next(id_ for id_ in world.persona_ids if world.payload(id_)["shareLinks"])
     tool, group = world.shared_ids("tools")[0], world.shared_ids("knowledge")[0]
     avatar = world.shared_ids("avatars")[0]
-    world.edit_avatar(avatar, {"videoUrl": "https://cdn.example/idle.mp4"})
+    world.edit(avatar, {"videoUrl": "https://cdn.example/idle.mp4"}, "avatars")
     world.edit(id_, {"tools": [tool], "knowledge": [group], "avatar": avatar})
     first, second = world.payload(id_), world.payload(id_)
     moved = [
