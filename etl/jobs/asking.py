@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from etl.jobs.fetching import Halt, Pace, fetch_and_load, stopped_early
-from etl.jobs.load import read_batch
+from etl.jobs.reckoning import read_batch
 from etl.source.client import PersonaClient
 from etl.source.listing import list_persona_ids
 from etl.store.ledger import all_live_personas
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from etl.errors import RunError
     from etl.jobs.arrival import DatabaseClock
-    from etl.jobs.load import Batch
+    from etl.jobs.reckoning import Batch
     from etl.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import DBAPIError
 
 from etl.errors import LockedError
-from etl.jobs.load import load, read_batch
+from etl.jobs.load import load
+from etl.jobs.reckoning import read_batch
 from etl.jobs.summary import log_new_drift
 from etl.store.engine import is_data_error, is_retryable
 from etl.store.ledger import set_counts, written_since
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from etl.jobs.arrival import Arrival
-    from etl.jobs.load import Batch
+    from etl.jobs.reckoning import Batch
     from etl.jobs.summary import Tally
     from etl.store.lock import WriterLock
 
@@ -64,7 +65,7 @@ class Loader:
             try:
                 with self.connection.begin():
                     loaded = load(self.connection, batch, self.run_id)
-                    tally = self.tally.plus(loaded, batch.arrivals)
+                    tally = self.tally.plus(loaded)
                     set_counts(self.connection, self.run_id, tally.columns(self.http_requests()))
             except (DBAPIError, UnicodeEncodeError) as exc:
                 if is_retryable(exc) and attempt < ATTEMPTS_A_BATCH:
@@ -74,7 +75,7 @@ class Loader:
                 self._split(batch.arrivals, exc)
             else:
                 self.tally = tally
-                log_new_drift(loaded.new_drift_paths, self.drift_level)
+                log_new_drift(loaded.unknown.names, self.drift_level)
                 self.watch(tally)
             return
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 from etl.errors import EtlError, RunError
 from etl.jobs.arrival import DatabaseClock
 from etl.jobs.asking import Asking
-from etl.jobs.load import reckon
+from etl.jobs.reckoning import reckon
 from etl.jobs.removal import gone_personas
 from etl.jobs.summary import Summary, Tally, drift_level, log_new_drift, status_of, verdict
 from etl.payload.decode import loads
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from etl.jobs.load import Batch, Reckoned
+    from etl.jobs.reckoning import Batch, Reckoned
     from etl.payload.decode import JsonObject
     from etl.payload.differences import Difference
     from etl.settings import Settings
-    from etl.store.versions import Step
-    from etl.tables import Kind
+    from etl.store.folding import Step
+    from etl.store.observations import ContentKey
 
 
 def dry_run(
@@ -108,15 +108,15 @@ class _Rehearsal:
         tally: Tally,
         tell: Callable[[Foreseen], None],
         watch: Callable[[Tally], None],
-        level: int,
+        drift_level: int,
     ) -> None:
         self.connection = connection
         self.tally = tally
         self._tell = tell
         self._watch = watch
-        self._drift_level = level
+        self._drift_level = drift_level
         self._ahead = Ahead()
-        self._run_id = uuid4()  # Of a run that will not be.
+        self._run_id = uuid4()  # of a run that will not be
 
     def known(self, requested: int) -> None:
         """The number of personas is known now."""
@@ -128,9 +128,8 @@ class _Rehearsal:
         with self.connection.begin():
             reckoned = reckon(self.connection, batch, self._run_id, self._ahead)
         _remember(reckoned, self._ahead)
-        loaded = reckoned.loaded()
-        self.tally = self.tally.plus(loaded, batch.arrivals)
-        log_new_drift(loaded.new_drift_paths, self._drift_level)
+        self.tally = self.tally.plus(reckoned)
+        log_new_drift(reckoned.unknown.names, self._drift_level)
         for foreseen in _foreseen(reckoned):
             self._tell(foreseen)
         self._watch(self.tally)
@@ -147,9 +146,8 @@ class _Rehearsal:
 def _foreseen(reckoned: Reckoned) -> Iterator[Foreseen]:
     """What a batch would change, then who would not be copied."""
     if reckoned.news is not None:
-        at_hand = {(p.kind, p.content_hash): p.document for p in reckoned.news.documents}
         folded = reckoned.news.folded
-        documents = {**at_hand, **folded.documents}
+        documents = {**reckoned.news.contents, **folded.documents}
         opened = {key for key, moved in folded.moved().items() if moved.is_opened}
         for step in folded.steps:
             # Of a chain that is made anew only the end is news.
@@ -160,7 +158,7 @@ def _foreseen(reckoned: Reckoned) -> Iterator[Foreseen]:
             yield Foreseen("persona", item.persona_id, None, item.outcome, message=item.message)
 
 
-def _of_version(step: Step, documents: dict[tuple[Kind, bytes], JsonObject]) -> Foreseen:
+def _of_version(step: Step, documents: dict[ContentKey, JsonObject]) -> Foreseen:
     kind, entity_id = step.key
     now = documents.get((kind, step.version.content_hash or b""), {})
     fields: Sequence[Difference] = ()
@@ -181,11 +179,8 @@ def _remember(reckoned: Reckoned, ahead: Ahead) -> None:
     if reckoned.news is None:
         return
     folded = reckoned.news.folded
-    ahead.documents.update(
-        ((part.kind, part.content_hash), part.document)
-        for part in reckoned.news.documents
-        if part.kind != "persona"
-    )
+    brought = reckoned.news.contents
+    ahead.documents.update({key: brought[key] for key in brought if key[0] != "persona"})
     for kind, contents in folded.newest.items():
         ahead.newest.setdefault(kind, {}).update(contents)
     for key, group in folded.new.items():

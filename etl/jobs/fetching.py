@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from etl.jobs.arrival import DatabaseClock
-    from etl.jobs.load import Batch
+    from etl.jobs.reckoning import Batch
     from etl.source.client import PersonaClient
 
 Result = TypeVar("Result")

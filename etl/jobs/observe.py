@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from etl.fold import Observation
 from etl.payload.documents import references
 from etl.store.ahead import Ahead
+from etl.store.folding import fold_in
 from etl.store.ledger import distrust, states
 from etl.store.observations import Bringing, last_brought, stored_documents
 from etl.store.projections import Removed, mark_removed
-from etl.store.versions import fold_in, write
+from etl.store.versions import write
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,10 +26,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from etl.jobs.reading import Reading
+    from etl.payload.decode import JsonObject
     from etl.payload.documents import Part
+    from etl.store.folding import Folded
     from etl.store.ledger import State
     from etl.store.observations import ContentKey, Observations
-    from etl.store.versions import Folded
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,11 @@ class News:
 
     documents: list[Part]
     folded: Folded
+
+    @property
+    def contents(self) -> dict[ContentKey, JsonObject]:
+        """The documents by their hashes."""
+        return {(part.kind, part.content_hash): part.document for part in self.documents}
 
 
 def news_of(

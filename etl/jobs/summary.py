@@ -20,12 +20,11 @@ from etl.errors import (
 from etl.tables import FAILURES, OUTCOMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from datetime import datetime
     from uuid import UUID
 
-    from etl.jobs.arrival import Arrival
-    from etl.jobs.load import Loaded
+    from etl.jobs.reckoning import Reckoned
     from etl.settings import Settings
     from etl.settings.model import Safety
     from etl.store.ledger import Item
@@ -67,18 +66,21 @@ class Tally:
     missing: dict[UUID, datetime] = field(default_factory=dict)
     first_failure: Item | None = None
 
-    def plus(self, loaded: Loaded, arrivals: Sequence[Arrival]) -> Tally:
+    def plus(self, batch: Reckoned) -> Tally:
         """With a batch on top."""
-        times = {arrival.persona_id: arrival.observed_at for arrival in arrivals}
-        gone = {i.persona_id: times[i.persona_id] for i in loaded.items if i.outcome == "missing"}
+        gone = {
+            state.persona_id: state.last_attempt_at
+            for state in batch.states
+            if state.last_outcome == "missing"
+        }
         return Tally(
             self.requested,
-            self.outcomes + Counter(item.outcome for item in loaded.items),
-            self.value_issues + loaded.value_issues,
-            self.new_drift_paths + loaded.new_drift_paths,
+            self.outcomes + Counter(item.outcome for item in batch.items),
+            self.value_issues + batch.issues.opened,
+            self.new_drift_paths + batch.unknown.names,
             self.missing | gone,
             self.first_failure
-            or next((item for item in loaded.items if item.outcome in FAILURES), None),
+            or next((item for item in batch.items if item.outcome in FAILURES), None),
         )
 
     @property

@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from uuid import UUID
 
-    from etl.fold import Observation
     from etl.payload.decode import JsonObject
-    from etl.store.observations import ContentKey, EntityKey
+    from etl.store.observations import ContentKey, EntityKey, Observations
     from etl.store.past import Head
     from etl.tables import Kind
 
@@ -24,9 +22,9 @@ class Ahead:
     """Of shared documents, which several personas bring; a persona comes once a run."""
 
     heads: dict[EntityKey, Head] = field(default_factory=dict)
-    observations: dict[EntityKey, list[Observation]] = field(default_factory=dict)
+    observations: Observations = field(default_factory=dict)
     newest: dict[Kind, dict[bytes, datetime]] = field(default_factory=dict)
     documents: dict[ContentKey, JsonObject] = field(default_factory=dict)
-    issues: dict[tuple[Kind, UUID], set[str]] = field(default_factory=dict)
+    issues: dict[EntityKey, set[str]] = field(default_factory=dict)
     """The paths of those that are open."""
     drift_paths: set[tuple[str, str]] = field(default_factory=set)

@@ -50,6 +50,11 @@ class Unknown:
     new: list[tuple[Kind, str]]
     """Those met for the first time."""
 
+    @property
+    def names(self) -> list[str]:
+        """The new ones, as people are told of them."""
+        return [f"{kind}: {path}" for kind, path in self.new]
+
 
 def unknown_paths(
     connection: Connection,

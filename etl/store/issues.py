@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from etl.flatten import ValueIssue
     from etl.store.ahead import Ahead
+    from etl.store.observations import EntityKey
     from etl.store.recordset import Row
     from etl.tables import Kind
 
@@ -53,21 +54,21 @@ class Issues:
     gone: list[Row]
     opened: int
     """How many were not open before."""
-    open: dict[tuple[Kind, UUID], set[str]]
+    open: dict[EntityKey, set[str]]
     """The paths that are open then, of each document that was looked at."""
 
 
 def issues_of(connection: Connection, found: Sequence[Found], run_id: UUID, ahead: Ahead) -> Issues:
     """Tells which issues are new and which are gone. Writes nothing."""
     keys = encode_rows({"kind": f.kind, "entity_id": f.entity_id} for f in found)
-    known: dict[tuple[Kind, UUID], set[str]] = {}
+    known: dict[EntityKey, set[str]] = {}
     for kind, entity_id, path in connection.execute(_OPEN, {"rows": keys}) if found else ():
         known.setdefault((kind, entity_id), set()).add(path)
     known |= ahead.issues
     met: list[Row] = []
     gone: list[Row] = []
     opened = 0
-    left: dict[tuple[Kind, UUID], set[str]] = {}
+    left: dict[EntityKey, set[str]] = {}
     for document in found:
         before = known.get((document.kind, document.entity_id), set())
         # Of two at one place, a mended text that does not fit either, the first counts.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Column, ColumnElement, Connection
 
     from etl.payload.decode import Json
 
@@ -167,22 +167,18 @@ def latest_attempt(connection: Connection) -> datetime | None:
 def states(connection: Connection, persona_ids: Sequence[UUID]) -> dict[UUID, State]:
     """Where these personas stand; those never asked for are absent."""
     columns = [persona_sync_state.c[name] for name in State.__dataclass_fields__]
-    wanted = bindparam("ids", type_=ARRAY(UUID_))
     found = connection.execute(
-        select(*columns).where(persona_sync_state.c.persona_id == any_(wanted)),
-        {"ids": list(persona_ids)},
+        select(*columns).where(_among(persona_ids, persona_sync_state.c.persona_id))
     )
     return {row.persona_id: State(*row) for row in found}
 
 
 def live_personas(connection: Connection, persona_ids: Sequence[UUID]) -> dict[UUID, bool]:
     """Of these personas those ever seen, and whether each is live."""
-    wanted = bindparam("ids", type_=ARRAY(UUID_))
     found = connection.execute(
         select(personas.c.persona_id, personas.c.removed_at.is_(None).label("live")).where(
-            personas.c.persona_id == any_(wanted)
-        ),
-        {"ids": list(persona_ids)},
+            _among(persona_ids, personas.c.persona_id)
+        )
     )
     return {row.persona_id: row.live for row in found}
 
@@ -195,11 +191,8 @@ def all_live_personas(connection: Connection) -> list[UUID]:
 
 def persona_names(connection: Connection, persona_ids: Sequence[UUID]) -> dict[UUID, str | None]:
     """The names of these personas, as last seen."""
-    wanted = bindparam("ids", type_=ARRAY(UUID_))
     statement = select(personas.c.persona_id, personas.c.name)
-    found = connection.execute(
-        statement.where(personas.c.persona_id == any_(wanted)), {"ids": list(persona_ids)}
-    )
+    found = connection.execute(statement.where(_among(persona_ids, personas.c.persona_id)))
     return {row.persona_id: row.name for row in found}
 
 
@@ -210,12 +203,10 @@ def save_states(connection: Connection, found: Iterable[State]) -> None:
 
 def distrust(connection: Connection, persona_ids: Sequence[UUID]) -> None:
     """Makes the next answer of these personas be read in full."""
-    wanted = bindparam("ids", type_=ARRAY(UUID_))
     connection.execute(
         persona_sync_state.update()
-        .where(persona_sync_state.c.persona_id == any_(wanted))
-        .values(body_sha256=None, content_sha256=None),
-        {"ids": list(persona_ids)},
+        .where(_among(persona_ids, persona_sync_state.c.persona_id))
+        .values(body_sha256=None, content_sha256=None)
     )
 
 
@@ -228,3 +219,8 @@ def add_items(connection: Connection, run_id: UUID, items: Iterable[Item]) -> No
 def add_rejections(connection: Connection, run_id: UUID, found: Iterable[Rejection]) -> None:
     """Keeps what was rejected."""
     insert_new(connection, rejected_payloads, [{"run_id": run_id, **as_row(r)} for r in found])
+
+
+def _among(persona_ids: Sequence[UUID], column: Column[Any]) -> ColumnElement[bool]:
+    # One parameter, however many there are: IN would be another statement for each number.
+    return column == any_(bindparam("ids", list(persona_ids), type_=ARRAY(UUID_)))

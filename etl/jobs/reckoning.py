@@ -1,0 +1,195 @@
+"""Works out all that a batch of arrivals comes to. Reads the database, writes nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from etl.flatten import flatten
+from etl.jobs.observe import news_of
+from etl.jobs.outcome import item_of, state_after
+from etl.jobs.reading import read, unread
+from etl.store.drift import Unknown, unknown_paths
+from etl.store.issues import Found, issues_of
+from etl.store.ledger import states
+from etl.store.observations import stored_documents
+from etl.store.projections import Projected
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from sqlalchemy import Connection
+
+    from etl.flatten import Flat, ValueIssue
+    from etl.jobs.arrival import Arrival
+    from etl.jobs.observe import News
+    from etl.jobs.reading import Reading
+    from etl.payload.documents import Part
+    from etl.store.ahead import Ahead
+    from etl.store.folding import Moved
+    from etl.store.issues import Issues
+    from etl.store.ledger import Item, Rejection, State
+    from etl.store.observations import ContentKey, EntityKey
+
+    # A copy of a document, and when it came.
+    Brought = tuple[datetime, Part]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Arrivals, read as far as is needed; each persona stands in it once."""
+
+    arrivals: Sequence[Arrival]
+    known: dict[UUID, State]
+    """Where those personas stood."""
+    readings: list[Reading]
+    """Of the arrivals that have a body."""
+
+
+def read_batch(connection: Connection, arrivals: Sequence[Arrival]) -> Batch:
+    """Decodes, cleans and takes apart what differs from last time."""
+    known = states(connection, [arrival.persona_id for arrival in arrivals])
+    readings = [
+        read(arrival, arrival.answer, arrival.answer.body, known.get(arrival.persona_id))
+        for arrival in arrivals
+        if arrival.answer is not None and arrival.answer.body is not None
+    ]
+    return Batch(arrivals, known, readings)
+
+
+@dataclass(frozen=True, slots=True)
+class Reckoned:
+    """All that a batch comes to. Nothing of it is written yet."""
+
+    news: News | None
+    projected: list[Projected]
+    """The documents in force that moved, with their observed fields."""
+    stored: list[Projected]
+    """The same, of contents that nobody brought just now: the observed fields are not known."""
+    observed: list[Flat]
+    """The observed fields of the rest."""
+    issues: Issues
+    unknown: Unknown
+    items: list[Item]
+    states: list[State]
+    rejections: list[Rejection]
+
+
+def reckon(connection: Connection, batch: Batch, run_id: UUID, ahead: Ahead) -> Reckoned:
+    """Compares, folds and flattens. `ahead` is what no table knows yet of earlier batches."""
+    readings = batch.readings
+    news = news_of(connection, [r for r in readings if r.is_changed], run_id, ahead)
+    moved = news.folded.moved() if news is not None else {}
+    latest, by_content = _brought(readings)
+    projected, stored, found = _project(connection, moved, by_content, _mended(readings), ahead)
+    observed: list[Flat] = []
+    for (kind, entity_id), (at, part) in latest.items():
+        if (kind, entity_id) not in moved and part.observed:
+            flat = flatten(kind, entity_id, part.whole(), "observed")
+            observed.append(flat)
+            found.append(Found(kind, entity_id, at, flat.issues, whole=False))
+    unknown = Unknown([], [])
+    if flats := [(document.kind, document.flat) for document in (*projected, *stored)]:
+        seen_at = max(document.observed_at for document in found)
+        unknown = unknown_paths(connection, flats, seen_at, ahead)
+    items: list[Item] = []
+    after: list[State] = []
+    rejections: list[Rejection] = []
+    by_persona = {reading.arrival.persona_id: reading for reading in readings}
+    for arrival in sorted(batch.arrivals, key=lambda arrival: arrival.persona_id):
+        reading = by_persona.get(arrival.persona_id)
+        item = item_of(arrival, reading, moved)
+        items.append(item)
+        before = batch.known.get(arrival.persona_id)
+        after.append(state_after(arrival, item.outcome, reading, before, run_id))
+        if rejection := unread(arrival) if reading is None else reading.rejection:
+            rejections.append(rejection)
+    return Reckoned(
+        news,
+        projected,
+        stored,
+        observed,
+        issues_of(connection, found, run_id, ahead),
+        unknown,
+        items,
+        after,
+        rejections,
+    )
+
+
+def _project(
+    connection: Connection,
+    moved: Mapping[EntityKey, Moved],
+    by_content: Mapping[ContentKey, Brought],
+    mended: Mapping[ContentKey, list[ValueIssue]],
+    ahead: Ahead,
+) -> tuple[list[Projected], list[Projected], list[Found]]:
+    """The documents in force that moved: those brought just now, the others; what did not fit."""
+    in_force = {
+        key: (found, content)
+        for key, found in moved.items()
+        if (content := found.version.content_hash) is not None
+    }
+    unseen = {(key[0], content) for key, (_, content) in in_force.items()} - by_content.keys()
+    unseen -= ahead.documents.keys()
+    documents = stored_documents(connection, unseen) if unseen else {}
+    documents |= ahead.documents
+    projected: list[Projected] = []
+    stored: list[Projected] = []
+    found: list[Found] = []
+    for (kind, entity_id), (head, content) in in_force.items():
+        at, part = by_content.get((kind, content), (head.version.last_observed_at, None))
+        if part is not None:
+            flat = flatten(kind, entity_id, part.whole(), "all")
+        else:
+            flat = flatten(kind, entity_id, documents[kind, content], "stored")
+        (stored if part is None else projected).append(
+            Projected(
+                kind,
+                entity_id,
+                flat,
+                head.first_seen_at,
+                head.version.valid_from,
+                is_new=head.is_first,
+            )
+        )
+        issues = [*flat.issues, *mended.get((kind, content), ())]
+        found.append(Found(kind, entity_id, at, issues, whole=True))
+    return projected, stored, found
+
+
+def _mended(readings: Sequence[Reading]) -> dict[ContentKey, list[ValueIssue]]:
+    """What decoding had to mend, by the content that it was found in."""
+    mended: dict[ContentKey, list[ValueIssue]] = {}
+    for reading in readings:
+        content_of = {(part.kind, part.entity_id): part.content_hash for part in reading.parts}
+        for issue in reading.mended:
+            found_in = (issue.kind, content_of[issue.kind, issue.entity_id])
+            mended.setdefault(found_in, []).append(issue)
+    return mended
+
+
+def _brought(
+    readings: Sequence[Reading],
+) -> tuple[dict[EntityKey, Brought], dict[ContentKey, Brought]]:
+    """The latest copy of each entity and of each content, with its time.
+
+    An older copy, by the `updatedAt` of a shared document, is not the latest.
+    """
+    latest: dict[EntityKey, Brought] = {}
+    by_content: dict[ContentKey, Brought] = {}
+    for reading in sorted(readings, key=lambda reading: reading.arrival.observed_at):
+        for part in reading.parts:
+            seen = (reading.arrival.observed_at, part)
+            if not _is_older(part, by_content.get((part.kind, part.content_hash))):
+                by_content[part.kind, part.content_hash] = seen
+            if not _is_older(part, latest.get((part.kind, part.entity_id))):
+                latest[part.kind, part.entity_id] = seen
+    return latest, by_content
+
+
+def _is_older(part: Part, known: Brought | None) -> bool:
+    seen, newest = part.source_updated_at, known and known[1].source_updated_at
+    return seen is not None and newest is not None and seen < newest
