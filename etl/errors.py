@@ -73,7 +73,8 @@ class OutputError(EtlError):
             f"standard output: {os.strerror(number)};"
             " what is printed is incomplete, what was done stays"
         )
-        if number == errno.EPIPE:
+        self.reader_is_gone = number == errno.EPIPE
+        if self.reader_is_gone:
             self.exit_code = 141
 
 

@@ -29,7 +29,7 @@ def ended_by(invocation: Invocation, raised: BaseException) -> int:
         case OutputError():
             drop_results()
             # A reader that has seen enough, like `head`, wants no remark.
-            if raised.exit_code != 128 + signal.SIGPIPE:
+            if not raised.reader_is_gone:
                 tell_error(invocation, raised)
             return raised.exit_code
         case EtlError():

@@ -39,9 +39,7 @@ class Progress(Protocol):
 
 
 @contextmanager
-def progress(
-    invocation: Invocation, total: int | None = None, *, what: str = "personas"
-) -> Iterator[Progress]:
+def progress(invocation: Invocation) -> Iterator[Progress]:
     """Show one line on stderr until the `with` ends, which removes it; log lines go above it.
 
     Print results and errors after it, as only the log knows of the line. There is none with
@@ -59,7 +57,7 @@ def progress(
     # Nor is there need for its thread, which watches over loops that stall.
     tqdm.monitor_interval = 0
     line = tqdm(
-        desc=what,
+        desc="personas",
         file=sys.stderr,
         leave=False,
         miniters=0,
@@ -71,10 +69,7 @@ def progress(
     )
     try:
         with logging_redirect_tqdm(tqdm_class=tqdm):
-            shown = _Line(line)
-            if total is not None:
-                shown.total(total)
-            yield shown
+            yield _Line(line)
     finally:
         line.close()
         sys.stderr.write(_ERASE_TO_THE_END_OF_THE_LINE)

@@ -1,1 +1,1 @@
-"""What people read: the differences between documents, and the tables at a glance."""
+"""What people read: the reporting views, what a dry run foresees, tables on a terminal."""

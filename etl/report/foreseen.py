@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
-from wcwidth import clip, width
+from wcwidth import width
 
 from etl.payload.canonical import canonical
 from etl.payload.differences import ABSENT
-from etl.report.text import ELLIPSIS
+from etl.report.text import ELLIPSIS, cut, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -56,40 +56,31 @@ class Foreseen:
 
     def as_lines(self) -> Iterator[str]:
         """Who and what, then each field: on one line, or on three where that is too long."""
-        named = f" {_printable(self.name)}" if self.name else ""
+        named = f" {escaped(self.name)}" if self.name else ""
         head = f"{self.kind.replace('_', ' ')} {self.entity_id}{named}"
-        yield f"{_cut(head, WIDTH - len(self.outcome) - 2)}: {self.outcome}"
+        yield f"{cut(head, WIDTH - len(self.outcome) - 2)}: {self.outcome}"
         if self.message is not None:
-            yield f"  {_printable(self.message)}"
+            yield f"  {escaped(self.message)}"
         for found in self.fields:
             yield from _field(found)
 
 
 def _field(found: Difference) -> Iterator[str]:
     old, new = _shown(found.old), _shown(found.new)
-    path = _printable(found.path)
+    path = escaped(found.path)
     line = f"  {path}: {old} → {new}"
     if width(line) <= WIDTH:
         yield line
         return
-    yield _cut(f"  {path}:", WIDTH)
+    yield cut(f"  {path}:", WIDTH)
     skipped = _alike(old, new) - _COMMON
     for sign, value in (("-", old), ("+", new)):
         shown = f"{ELLIPSIS}{value[skipped:]}" if skipped > 0 else value
-        yield _cut(f"    {sign} {shown}", WIDTH)
+        yield cut(f"    {sign} {shown}", WIDTH)
 
 
 def _shown(value: Json | Absence) -> str:
-    return "(absent)" if value is ABSENT else _printable(canonical(value).decode())
-
-
-def _printable(text: str) -> str:
-    """Nothing that would drive a terminal, whatever the API sent."""
-    return "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in text)
-
-
-def _cut(text: str, columns: int) -> str:
-    return text if width(text) <= columns else clip(text, 0, columns - 1).rstrip() + ELLIPSIS
+    return "(absent)" if value is ABSENT else escaped(canonical(value).decode())
 
 
 def _alike(one: str, other: str) -> int:

@@ -37,12 +37,23 @@ def as_line(value: object, widest: int | None = None) -> str:
         return ""
     if isinstance(value, datetime):
         value = value.astimezone(UTC).isoformat(sep=" ", timespec="milliseconds")
-    # A control character in a name must not drive somebody's terminal. A joiner is not one.
-    printable = (c if c.isprintable() or c == "\u200d" else " " for c in str(value))
-    text = " ".join("".join(printable).split())
-    if widest is None or width(text) <= widest:
-        return text
-    return clip(text, 0, widest - 1).rstrip() + ELLIPSIS
+    text = " ".join("".join(c if _is_harmless(c) else " " for c in str(value)).split())
+    return text if widest is None else cut(text, widest)
+
+
+def cut(text: str, widest: int) -> str:
+    """As much of a line as fits `widest` columns; where that is not all, it ends in an ellipsis."""
+    return text if width(text) <= widest else clip(text, 0, widest - 1).rstrip() + ELLIPSIS
+
+
+def escaped(text: str) -> str:
+    """The text with escapes in the place of what `as_line` would leave out."""
+    return "".join(c if _is_harmless(c) else f"\\u{ord(c):04x}" for c in text)
+
+
+def _is_harmless(character: str) -> bool:
+    """A control character in a name must not drive somebody's terminal. A joiner is not one."""
+    return character.isprintable() or character == "\u200d"
 
 
 def _are_numbers(cells: Sequence[object]) -> bool:

@@ -31,7 +31,9 @@ def wait():
     time.sleep(0.11)
 def run(body, total=None, **options):
     invocation = Invocation(**options)
-    with logs_to_stderr(invocation), progress(invocation, total) as line:
+    with logs_to_stderr(invocation), progress(invocation) as line:
+        if total is not None:
+            line.total(total)
         body(line)
 """
 SOME_WAY = """

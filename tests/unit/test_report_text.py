@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wcwidth import width
 
-from etl.report.text import as_line, as_table
+from etl.report.text import as_line, as_table, escaped
 
 
 def test_columns_line_up_and_numbers_stand_to_the_right() -> None:
@@ -59,3 +59,8 @@ def test_what_is_cut_says_so_and_no_letter_is_halved() -> None:
     assert as_line("Receptionist", 8) == "Recepti…"
     assert as_line("美咲美咲", 4) == "美…"
     assert as_line("👩🏽‍⚕️👩🏽‍⚕️", 3) == "👩🏽‍⚕️…"
+
+
+def test_what_is_escaped_is_all_there_and_an_emoji_stays_whole() -> None:
+    assert escaped("a\x1b[2J\n\u202e") == r"a\u001b[2J\u000a\u202e"
+    assert escaped("👩\u200d🏫 Ada") == "👩\u200d🏫 Ada"
