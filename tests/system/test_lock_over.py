@@ -39,7 +39,7 @@ def a_run_that_waits(job, url: str):
     """A `sync` in a process of its own that holds the lock and waits for the API."""
     last = job.api.persona_ids[-1]
     job.api.requests.clear()
-    job.api.script(last, Fault(delay_seconds=60))
+    job.api.order(Fault(delay_seconds=60, target=last))
     process = subprocess.Popen(
         [sys.executable, "-m", "etl", "sync", "--json"],
         cwd=job.folder,
