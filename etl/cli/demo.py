@@ -93,7 +93,7 @@ def command(invocation: Invocation, *, personas: int) -> None:
     from etl.settings import load_settings  # noqa: PLC0415
     from etl.store.embedded import embedded_server  # noqa: PLC0415
     from etl.store.engine import make_engine  # noqa: PLC0415
-    from etl.store.migration import current_and_head  # noqa: PLC0415
+    from etl.store.migration import head_revision  # noqa: PLC0415
 
     def say(told: str) -> None:
         if not invocation.quiet:
@@ -109,10 +109,9 @@ def command(invocation: Invocation, *, personas: int) -> None:
         )
         engine = make_engine(url, settings.database.schema_)
         migrate(engine, settings.database.schema_)
-        _, head = current_and_head(engine, settings.database.schema_)
         say(
             f"The stand-in serves {personas} personas at {sandbox.url};\n"
-            f"the Postgres is migrated to revision {head}."
+            f"the Postgres is migrated to revision {head_revision()}."
         )
         for told in _tour(settings, url, engine, sandbox):
             say(told)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal
 
 from etl.errors import (
@@ -24,7 +25,7 @@ from etl.source.listing import read_page
 from etl.store.access import Access, Server, look_at_schema, look_at_server
 from etl.store.embedded import data_folder, has_cluster, served
 from etl.store.engine import make_engine, quote_identifier
-from etl.store.migration import current_and_head, require_head
+from etl.store.migration import head_revision, require_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -37,9 +38,12 @@ if TYPE_CHECKING:
 SUBJECTS = ("settings", "key", "api", "database", "privileges", "schema")
 
 # Without the right settings nothing else can be judged; then as a run ranks them.
-_WORST_FIRST = (2, 6, 4, 5, 0)
+_WORST_FIRST = [
+    *(error.exit_code for error in (UsageError, DatabaseError, KeyRefusedError, SourceDownError)),
+    0,
+]
 
-_OLDEST, _NEWEST = 15, 18  # major versions of Postgres: the oldest that will do, the newest tried
+_NEWEST = 18  # major version of Postgres that was tried
 _BY_DBA = "a DBA can run the SQL of `persona-etl migrate --sql`"
 _SHOWN_PRIVILEGES = 3
 # A check is watched by somebody; a longer wait that the API asks for is told instead.
@@ -135,7 +139,7 @@ async def _ask_for(client: PersonaClient, persona_id: UUID) -> str:
         answer = await client.fetch(persona_id)
     except (FetchFailedError, PayloadRejectedError) as exc:
         raise SourceDownError(str(exc)) from exc
-    if answer.status == 403:  # noqa: PLR2004
+    if answer.status == HTTPStatus.FORBIDDEN:
         raise KeyRefusedError(
             f"403 for the list and for persona {persona_id}; check the key's permissions and plan"
         )
@@ -176,21 +180,10 @@ def _refuse_to_make_a_server(url: str, environ: Mapping[str, str]) -> None:
 
 
 def server_line(server: Server) -> Line:
-    """Whether a run can work with such a server."""
-    problem = ""
-    if server.major < _OLDEST:
-        problem = f"is older than {_OLDEST}; use Postgres {_OLDEST} to {_NEWEST}"
-    elif server.encoding != "UTF8":
-        problem = f"has the encoding {server.encoding}; make a database with UTF8"
-    elif server.read_only:
-        problem = "is read-only; database.url must lead to the primary"
-    elif server.shares_sessions:
-        problem = (
-            "is behind a pooler in transaction mode, where no lock holds; let database.url lead"
-            " to Postgres itself, or to a pool in session mode"
-        )
+    """Whether a run can write there. A server that won't do at all gives us no session."""
     told = f"Postgres {server.version}, database {server.database} as {server.role}"
-    if problem:
+    if server.read_only:
+        problem = "is read-only; database.url must lead to the primary"
         return wrong("database", f"{told}, {problem}", DatabaseError.exit_code)
     newer = f"; newer than {_NEWEST}, the newest tried" if server.major > _NEWEST else ""
     return ok("database", f"{told}{newer}")
@@ -225,7 +218,6 @@ def _schema_line(engine: Engine, schema: str, access: Access) -> Line:
         return unknown("schema", f"not checked: schema {schema} can't be looked into")
     try:
         require_head(engine, schema)
-        current, _ = current_and_head(engine, schema)
     except DatabaseError as exc:
         return wrong("schema", str(exc).removeprefix("Postgres: "), exc.exit_code)
-    return ok("schema", f"{schema} is at revision {current}, as this program needs it")
+    return ok("schema", f"{schema} is at revision {head_revision()}, as this program needs it")

@@ -23,7 +23,7 @@ from etl.tables import (
 )
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Engine, Table
+    from sqlalchemy import Engine, Table
 
 # What was seen and what was done is added to, never altered.
 _ONLY_ADDED_TO = {documents, observations, run_items, rejected_payloads}
@@ -31,7 +31,6 @@ _ONLY_ADDED_TO = {documents, observations, run_items, rejected_payloads}
 _SERVER = sa.text("""
     SELECT split_part(current_setting('server_version'), ' ', 1) AS version,
            current_setting('server_version_num')::integer / 10000 AS major,
-           current_setting('server_encoding') AS encoding,
            current_setting('transaction_read_only') = 'on' AS read_only,
            current_database() AS database,
            current_user AS role
@@ -68,12 +67,9 @@ class Server:
 
     version: str
     major: int
-    encoding: str
     read_only: bool
     database: str
     role: str
-    shares_sessions: bool
-    """A pooler hands one session to several clients: a lock would be anybody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +86,7 @@ class Access:
 def look_at_server(engine: Engine) -> Server:
     """Connect and look around. Raises DatabaseError."""
     with translated(), engine.connect() as connection:
-        row = connection.execute(_SERVER).mappings().one()
-        connection.rollback()
-        with engine.connect() as other:
-            # Both are open and neither is in a transaction: only a pooler in transaction mode
-            # serves both from one session. It need not, so that "no" is no proof.
-            shares = _session(connection) == _session(other)
-    return Server(**row, shares_sessions=shares)
+        return Server(**connection.execute(_SERVER).mappings().one())
 
 
 def look_at_schema(engine: Engine, schema: str) -> Access:
@@ -123,9 +113,3 @@ def needed_privileges(table: Table) -> list[str]:
         *(["UPDATE"] if table not in _ONLY_ADDED_TO else []),
         *(["DELETE"] if is_taken_from or table is document_versions else []),
     ]
-
-
-def _session(connection: Connection) -> int:
-    pid: int = connection.execute(sa.select(sa.func.pg_backend_pid())).scalar_one()
-    connection.rollback()
-    return pid

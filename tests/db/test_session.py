@@ -20,6 +20,7 @@ from etl.sandbox import Fault
 from etl.store.engine import make_engine
 from etl.store.lock import WriterLock
 from etl.store.session import connection_arguments, open_session
+from tests.db.pooler import transaction_pooler
 
 
 def arguments(url: str) -> dict[str, Any]:
@@ -263,6 +264,11 @@ def test_an_older_server_is_refused():
         assert "Postgres 14 is too old" in refusal(f"postgresql://u@127.0.0.1:{port}/db")
 
 
+def test_a_pooler_that_shares_sessions_is_refused(database_url):
+    with transaction_pooler(database_url) as pooled:
+        assert "a pooler in transaction mode is in between" in refusal(pooled)
+
+
 # ── Databases and roles with settings of their own ───────────────────────────────────────────────
 
 
@@ -328,7 +334,7 @@ def test_the_settings_of_a_role_change_nothing(hostile_role, copying, new_databa
         name = "Zoë 🦜 \\ 'x' \u4f60"
         hostile.world.edit(hostile.world.persona_ids[0], {"name": name})
         # The lock's session and the loader's are idle for longer than the role would allow.
-        hostile.sandbox.script(hostile.world.persona_ids[0], Fault(delay_seconds=0.2))
+        hostile.sandbox.order(Fault(delay_seconds=0.2, target=hostile.world.persona_ids[0]))
         assert hostile.sync().counts["created"] == 5
         assert usual.sync().counts["created"] == 5
         assert hostile.persona(hostile.world.persona_ids[0])["name"] == name
