@@ -95,9 +95,8 @@ def _print_sql(
         since, note = _present_revision(settings)
     if note is not None and not quiet:
         click.echo(f"persona-etl: {note}", err=True)
-    notes = [note] if note else []
     schema = settings.database.schema_
-    script = migrate_sql(schema, since=since, notes=notes, readers=readers, writers=writers)
+    script = migrate_sql(schema, since=since, note=note, readers=readers, writers=writers)
     click.echo(script, nl=False)
 
 

@@ -175,8 +175,8 @@ def _wanted(
         # A standard input that somebody put in the place of the real one may have no name.
         found += parse_ids(ids_from.read(), getattr(ids_from, "name", "<stdin>"))
     if not ids and ids_from is None:
-        discover = every or settings.personas.discover
-        return settings.personas.ids if discover else settings.require_ids(), discover
+        known = settings.personas.ids if every else settings.require_ids()
+        return known, every or settings.personas.discover
     if not found and not every:
         raise click.UsageError("no ids: there are none in --ids-from")
     return list(dict.fromkeys(found)), every

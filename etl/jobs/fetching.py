@@ -45,13 +45,9 @@ class Halt:
         self.reason = self.reason or reason
         self._told.set()
 
-    async def told(self) -> None:
-        """Returns once there is a reason."""
-        await self._told.wait()
-
     async def unless_told(self, work: Coroutine[Any, Any, Result]) -> Result | None:
-        """What `work` comes to; None when it was stopped."""
-        working, watching = asyncio.create_task(work), asyncio.create_task(self.told())
+        """What `work` comes to; None when there is a reason before, which cancels it."""
+        working, watching = asyncio.create_task(work), asyncio.create_task(self._told.wait())
         try:
             await asyncio.wait([working, watching], return_when=asyncio.FIRST_COMPLETED)
             return working.result() if working.done() else None
@@ -107,12 +103,7 @@ async def fetch_and_load(
         finally:
             backlog.close()
 
-    async def cancel_when_told(task: asyncio.Task[None]) -> None:
-        await halt.told()
-        task.cancel()
-
-    fetching = asyncio.create_task(fetch_all())
-    watching = asyncio.create_task(cancel_when_told(fetching))
+    fetching = asyncio.create_task(halt.unless_told(fetch_all()))
     loading: asyncio.Task[None] | None = None
     try:
         while arrivals := await backlog.take(PATIENCE_SECONDS):
@@ -122,15 +113,13 @@ async def fetch_and_load(
             loading = asyncio.create_task(asyncio.to_thread(load, batch))
         if loading is not None:
             await loading
+        await fetching
     finally:
-        watching.cancel()
         fetching.cancel()
         # A thread can't be cancelled: its transaction ends before the connection is let go.
-        await asyncio.wait([fetching, watching, *([loading] if loading else [])])
+        await asyncio.wait([fetching, *([loading] if loading else [])])
         if loading is not None and not loading.cancelled():
             loading.exception()
-    if not fetching.cancelled():
-        fetching.result()
 
 
 async def _read(read: Callable[[list[Arrival]], Batch], arrivals: list[Arrival]) -> Batch:

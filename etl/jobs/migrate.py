@@ -57,18 +57,18 @@ def migrate_sql(
     schema: str,
     *,
     since: str,
-    notes: Sequence[str] = (),
+    note: str | None = None,
     readers: Sequence[str] = (),
     writers: Sequence[str] = (),
 ) -> str:
     """What `migrate` would do to a schema at the revision `since`, as one script.
 
-    `notes` become comments at its head. Raises UsageError when there is no such revision.
+    `note` becomes a comment at its head. Raises UsageError when there is no such revision.
     """
     head = [
         f"persona-etl {version('persona-etl')}: schema {schema}, {since} to {head_revision()}",
         "Run all of it in one session, e.g. psql --set ON_ERROR_STOP=1 --file migrate.sql",
-        *notes,
+        *([note] if note else []),
     ]
     revisions = upgrade_sql(schema, since)
     if since == "base":

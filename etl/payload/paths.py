@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from etl.payload.decode import Json, Location
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_$][\w$-]*", re.ASCII)
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
+UUID_FORM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 
 # Paths stand in keys of tables, and a payload may nest deep or have keys of any length.
 _MAX_PATH_LENGTH = 400
@@ -26,7 +26,7 @@ def usable_uuid(value: Json) -> UUID | None:
 @lru_cache(maxsize=16_384)
 def _uuid(text: str) -> UUID | None:
     """Cached, since a shared document's id comes with each persona that uses it, several times."""
-    return UUID(text) if _UUID.fullmatch(text) else None
+    return UUID(text) if UUID_FORM.fullmatch(text) else None
 
 
 def member(path: str, key: str) -> str:

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from etl.errors import PayloadRejectedError
 from etl.payload.clean import BLANK, clean
 from etl.payload.decode import decode
+from etl.payload.paths import UUID_FORM
 from etl.source.answer import SourceError
 from etl.source.body import read_body
 from etl.source.trouble import TROUBLE
@@ -24,7 +25,6 @@ _MOST_CHARACTERS = 200
 # Letters and digits in one long word: a key, a token, perhaps only half of one. Words of a language
 # have no digits, and ids are welcome. In doubt it is a secret.
 _WORD = re.compile(r"[A-Za-z0-9_+/=.~%-]{8,}")
-_ID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 # As many of the key's first characters, and what follows is taken for the key, or a piece of it.
 _TELLING = 8
 
@@ -60,7 +60,7 @@ def _without_key(text: str, key: str) -> str:
 
 
 def _without_secret(match: re.Match[str]) -> str:
-    rest = _ID.sub("", match[0])
+    rest = UUID_FORM.sub("", match[0])
     is_mixed = any(c.isdigit() for c in rest) and any(c.isalpha() for c in rest)
     return BLANK if is_mixed else match[0]
 
