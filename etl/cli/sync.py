@@ -105,7 +105,7 @@ def tell(
     *,
     as_json: bool,
 ) -> None:
-    """Prints how a run ended: the result to stdout, an error to stderr.
+    """Print how a run ended: the result to stdout, an error to stderr.
 
     Of a dry run, what it foresees comes first.
     """

@@ -41,7 +41,7 @@ def writer_grants(schema: str, role: str) -> list[str]:
 
 
 def require_roles(engine: sa.Engine, roles: Sequence[str]) -> None:
-    """Raise a UsageError that names the roles which are not there."""
+    """Raises a UsageError that names the roles which are not there."""
     with translated(), engine.connect() as connection:
         present = set(connection.execute(sa.text("SELECT rolname FROM pg_roles")).scalars())
     missing = [role for role in dict.fromkeys(roles) if role not in present]

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 def migrate(
     engine: sa.Engine, schema: str, *, readers: Sequence[str] = (), writers: Sequence[str] = ()
 ) -> None:
-    """Bring `schema` to the head, its views with it, and grant these roles what they need.
+    """Brings `schema` to the head, its views with it, and grants these roles what they need.
 
     Raises DatabaseError, LockedError while another `migrate` runs, and UsageError, before anything
     is done, when a role is missing. What was committed before stays: run it again to go on.
@@ -95,7 +95,7 @@ def migrate_sql(
 
 
 def run_past_views(connection: sa.Connection, schema: str, run: Callable[[], None]) -> None:
-    """Run revisions, up or down. Readers notice only if a view of ours stands in the way of one.
+    """Runs revisions, up or down. Readers notice only if a view of ours stands in the way of one.
 
     Then the views are paused until `migrate` makes them anew. `connection` is in no transaction.
     """

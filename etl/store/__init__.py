@@ -1,1 +1,1 @@
-"""Postgres: engine, embedded server, lock, observations, versions, projections, ledger."""
+"""Postgres: sessions, migrations, access, lock, observations, versions, projections, ledger."""

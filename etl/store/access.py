@@ -84,7 +84,7 @@ class Access:
 
 
 def look_at_server(engine: Engine) -> Server:
-    """Connect and look around. Raises DatabaseError."""
+    """Who answers there, and as whom we are in. Raises DatabaseError."""
     with translated(), engine.connect() as connection:
         return Server(**connection.execute(_SERVER).mappings().one())
 

@@ -48,7 +48,7 @@ def alembic_config() -> Config:
 
 
 def upgrade(connection: sa.Connection, schema: str) -> None:
-    """Run the revisions that `schema` lacks, a transaction each, inside of `migrating`.
+    """Runs the revisions that `schema` lacks, a transaction each, inside of `migrating`.
 
     What was committed before a failure stays, so running it again goes on from there.
     """
@@ -95,7 +95,7 @@ def session_end_sql(schema: str) -> str:
 
 
 def create_schema_sql(schema: str) -> str:
-    """Make a schema unless it is there. IF NOT EXISTS would always need a right on the database."""
+    """Makes a schema unless it is there. IF NOT EXISTS would always need a right on the database."""
     return _CREATE_SCHEMA.format(literal=quote_literal(schema), name=quote_identifier(schema))
 
 
@@ -137,12 +137,12 @@ def quote_literal(text: str) -> str:
 
 
 def run_script(connection: sa.Connection, script: str) -> sa.CursorResult[*tuple[Any, ...]]:
-    """Run SQL as it stands: no colon and no percent sign in it means anything."""
+    """Runs SQL as it stands: no colon and no percent sign in it means anything."""
     return connection.exec_driver_sql(script, execution_options={"no_parameters": True})
 
 
 def patiently(work: Callable[[], None]) -> None:
-    """Do work that locks tables or views; again after a while when somebody was in the way."""
+    """Does work that locks tables or views; again after a while when somebody was in the way."""
     for attempt in Retrying(
         retry=retry_if_exception(_is_lock_timeout),
         stop=stop_after_attempt(_ATTEMPTS),
@@ -189,7 +189,7 @@ def head_revision() -> str:
 
 
 def require_head(engine: sa.Engine, schema: str) -> None:
-    """Raise a DatabaseError that tells what to do, unless `schema` is at the head."""
+    """Raises a DatabaseError that tells what to do, unless `schema` is at the head."""
     current, head = current_and_head(engine, schema)
     if current == head:
         return
@@ -203,7 +203,7 @@ def require_head(engine: sa.Engine, schema: str) -> None:
 
 
 def refuse_unknown(current: str | None, schema: str) -> None:
-    """Raise when a newer release has migrated the schema: its revisions are not ours to judge."""
+    """Raises when a newer release has migrated the schema: its revisions are not ours to judge."""
     if current is None:
         return
     try:
@@ -225,7 +225,7 @@ def _session_settings() -> list[str]:
 
 
 def _lock(connection: sa.Connection, schema: str) -> None:
-    """Take the migration lock, for as long as the connection lives.
+    """Takes the migration lock, for as long as the connection lives.
 
     Polled, not awaited: a session that waits is a transaction that CREATE INDEX CONCURRENTLY
     waits for, in the very migration that holds the lock.
