@@ -15,6 +15,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 import sqlalchemy as sa
+from psycopg import sql
 
 from etl.jobs.migrate import migrate
 from etl.store.embedded import embedded_server
@@ -121,3 +122,21 @@ def new_role(server_url):
         yield create
         for name in made:
             admin.execute(f'DROP ROLE "{name}"')
+
+
+@pytest.fixture
+def plain_role(database_url):
+    """The URL of a role that may only log in, and what runs SQL about {role} and {db}."""
+    url = sa.make_url(database_url)
+    role = f"plain_{url.database}"
+    names = {"role": sql.Identifier(role), "db": sql.Identifier(str(url.database))}
+    with psycopg.connect(database_url, autocommit=True) as admin:
+
+        def execute(statement: str) -> None:
+            admin.execute(sql.SQL(statement).format(**names))
+
+        execute("CREATE ROLE {role} LOGIN PASSWORD 'canary'")
+        plain = url.set(username=role, password="canary")
+        yield plain.render_as_string(hide_password=False), execute
+        execute("DROP OWNED BY {role} CASCADE")
+        execute("DROP ROLE {role}")

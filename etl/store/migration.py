@@ -95,7 +95,7 @@ def session_end_sql(schema: str) -> str:
 
 
 def create_schema_sql(schema: str) -> str:
-    """Makes a schema unless it is there. IF NOT EXISTS would always need a right on the database."""
+    """Makes a schema unless it is there. IF NOT EXISTS always needs a right on the database."""
     return _CREATE_SCHEMA.format(literal=quote_literal(schema), name=quote_identifier(schema))
 
 

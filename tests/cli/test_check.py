@@ -302,35 +302,25 @@ def test_a_read_only_database_is_wrong_and_nothing_is_written_to_find_out(
     assert "is read-only" in found["database"][1]
 
 
-def test_privileges_that_are_missing_are_named_with_the_grant(environment, database_url):
-    url = sa.make_url(database_url)
-    role = f"checker_{url.database}"
-    with psycopg.connect(database_url, autocommit=True) as owner:
-        owner.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'canary'".encode())
-        try:
-            as_role = url.set(username=role, password="canary")
-            environment.setenv(
-                "PERSONA_ETL_DATABASE__URL", as_role.render_as_string(hide_password=False)
-            )
-            code, found = checked()
-            assert (code, wrongs(found)) == (6, ["privileges"])
-            grant = f'GRANT USAGE ON SCHEMA "anam" TO "{role}"'
-            assert found["privileges"][1].endswith(grant)
-            assert found["schema"][0] == "-"
-            owner.execute(grant.encode())
-            owner.execute(f"GRANT SELECT ON ALL TABLES IN SCHEMA anam TO {role}".encode())
-            code, found = checked()
-            assert (code, wrongs(found)) == (6, ["privileges"])
-            told, grant = found["privileges"][1].split("; ")
-            assert told.count("no INSERT on ") >= 1
-            assert told.endswith(" more")
-            owner.execute(grant.encode())
-            code, found = checked()
-            assert (code, wrongs(found)) == (0, [])
-            assert "may not migrate: a DBA can run" in found["privileges"][1]
-        finally:
-            owner.execute(f"DROP OWNED BY {role}".encode())
-            owner.execute(f"DROP ROLE {role}".encode())
+def test_privileges_that_are_missing_are_named_with_the_grant(environment, plain_role):
+    url, execute = plain_role
+    environment.setenv("PERSONA_ETL_DATABASE__URL", url)
+    code, found = checked()
+    assert (code, wrongs(found)) == (6, ["privileges"])
+    grant = f'GRANT USAGE ON SCHEMA "anam" TO "{sa.make_url(url).username}"'
+    assert found["privileges"][1].endswith(grant)
+    assert found["schema"][0] == "-"
+    execute(grant)
+    execute("GRANT SELECT ON ALL TABLES IN SCHEMA anam TO {role}")
+    code, found = checked()
+    assert (code, wrongs(found)) == (6, ["privileges"])
+    told, grant = found["privileges"][1].split("; ")
+    assert told.count("no INSERT on ") >= 1
+    assert told.endswith(" more")
+    execute(grant)
+    code, found = checked()
+    assert (code, wrongs(found)) == (0, [])
+    assert "may not migrate: a DBA can run" in found["privileges"][1]
 
 
 def test_a_server_that_will_not_do_is_wrong(environment, database_url):

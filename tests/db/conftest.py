@@ -67,9 +67,7 @@ class Target:
 
         The books are checked on every way out.
         """
-        wanted = [
-            UUID(persona_id) for persona_id in (self.world.persona_ids if ids is None else ids)
-        ]
+        wanted = self.uuids(ids)
         reported: list[Summary] = []
         try:
             sync(
@@ -99,9 +97,7 @@ class Target:
         **settings: str,
     ) -> tuple[Summary, list[Foreseen]]:
         """Rehearses the job, as `sync` runs it, and checks that it left no trace."""
-        wanted = [
-            UUID(persona_id) for persona_id in (self.world.persona_ids if ids is None else ids)
-        ]
+        wanted = self.uuids(ids)
         reported: list[Summary] = []
         foreseen: list[Foreseen] = []
         before = self.dump(), self.stamps()
@@ -120,6 +116,10 @@ class Target:
         assert summary.run_id is None
         assert summary.counts["requested"] == sum(summary.counts.values()) / 2
         return summary, foreseen
+
+    def uuids(self, ids: Sequence[str] | None) -> list[UUID]:
+        """These personas; None: all that are live."""
+        return [UUID(id_) for id_ in (self.world.persona_ids if ids is None else ids)]
 
     def environment(self, **settings: str) -> dict[str, str]:
         """What a process needs to copy from this API into this database."""

@@ -19,27 +19,15 @@ EVERYTHING_NEEDED = [
 
 
 @pytest.fixture
-def run(database_url):
+def run(plain_role):
     """Runs SQL as the owner, with {role} in it."""
-    role = sql.Identifier(f"reader_{sa.make_url(database_url).database}")
-    with psycopg.connect(database_url, autocommit=True) as owner:
-
-        def run(statement: str) -> None:
-            owner.execute(sql.SQL(statement).format(role=role))
-
-        run("CREATE ROLE {role} LOGIN PASSWORD 'canary-password'")
-        yield run
-        run("DROP OWNED BY {role}")
-        run("DROP ROLE {role}")
+    return plain_role[1]
 
 
 @pytest.fixture
-def role_url(run, database_url):
+def role_url(plain_role):
     """The URL of a role that may do nothing but log in."""
-    url = sa.make_url(database_url)
-    return url.set(username=f"reader_{url.database}", password="canary-password").render_as_string(
-        hide_password=False
-    )
+    return plain_role[0]
 
 
 def test_the_server_is_told(database_url):

@@ -165,24 +165,6 @@ def test_a_role_that_is_not_there_is_told(database_url):
     assert "the user" in message.partition("; ")[2]
 
 
-@pytest.fixture
-def plain_role(database_url):
-    """The URL of a role without privileges, and what runs SQL about {role} and {db}."""
-    url = sa.make_url(database_url)
-    role = f"plain_{url.database}"
-    names = {"role": sql.Identifier(role), "db": sql.Identifier(str(url.database))}
-    with psycopg.connect(database_url, autocommit=True) as admin:
-
-        def execute(statement: str) -> None:
-            admin.execute(sql.SQL(statement).format(**names))
-
-        execute("CREATE ROLE {role} LOGIN PASSWORD 'hunter2'")
-        plain = url.set(username=role, password="hunter2")
-        yield plain.render_as_string(hide_password=False), execute
-        execute("DROP OWNED BY {role} CASCADE")
-        execute("DROP ROLE {role}")
-
-
 @pytest.mark.parametrize(
     ("change", "told"),
     [
