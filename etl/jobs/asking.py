@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from uuid import UUID
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
     from etl.errors import RunError
     from etl.jobs.arrival import DatabaseClock
@@ -52,9 +53,9 @@ class Asking:
         """How many were sent so far."""
         return self._client.http_requests
 
-    async def ask(
+    def ask(
         self,
-        reader: Connection,
+        engine: Engine,
         clock: DatabaseClock,
         *,
         known: Callable[[int], None],
@@ -63,7 +64,7 @@ class Asking:
         """Asks for each persona and hands the answers on.
 
         Args:
-            reader: For reading ahead, in autocommit: the loader's connection is in a transaction.
+            engine: For reading ahead.
             clock: Dates the answers.
             known: Is told the number of personas, once that is known.
             load: Is called in a thread, with one batch after the other.
@@ -71,6 +72,18 @@ class Asking:
         Returns:
             Why it stopped early, if it did.
         """
+        # A connection of its own, in autocommit: the loader's is in a transaction.
+        with engine.connect() as reading:
+            reader = reading.execution_options(isolation_level="AUTOCOMMIT")
+            return asyncio.run(self._ask(reader, clock, known, load))
+
+    async def _ask(
+        self,
+        reader: Connection,
+        clock: DatabaseClock,
+        known: Callable[[int], None],
+        load: Callable[[Batch], None],
+    ) -> RunError | None:
         halt = Halt()
         async with self._client:
             with stopped_early(halt, self._deadline_seconds):

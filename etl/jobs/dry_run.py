@@ -5,7 +5,6 @@ Its sessions are read-only, it takes no lock and enters nothing in the ledger.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -69,32 +68,27 @@ def dry_run(
         started_at = clock.at(time.monotonic())
         error: EtlError | None
         try:
-            with translated(), engine.connect() as reading:
-                reader = reading.execution_options(isolation_level="AUTOCOMMIT")
-                stopped = asyncio.run(
-                    asking.ask(reader, clock, known=rehearsal.known, load=rehearsal.load)
-                )
+            with translated():
+                stopped = asking.ask(engine, clock, known=rehearsal.known, load=rehearsal.load)
                 if stopped is None:
-                    max_percent = (
-                        None if allow_mass_removal else settings.safety.max_removed_percent
-                    )
-                    rehearsal.remove(asking.ids, max_percent=max_percent)
+                    limit = None if allow_mass_removal else settings.safety.max_removed_percent
+                    rehearsal.remove(asking.ids, max_percent=limit)
             error = verdict(rehearsal.tally, stopped, settings.safety, strict=strict, run_id=None)
         except RunError as exc:
             error = exc
     tally = rehearsal.tally
     report(
         Summary(
-            None,
-            "sync",
-            status_of(error),
-            started_at,
-            clock.at(time.monotonic()),
-            tally.counts(),
-            tally.value_issues,
-            len(tally.new_drift_paths),
-            asking.http_requests,
-            error,
+            run_id=None,
+            command="sync",
+            status=status_of(error),
+            started_at=started_at,
+            finished_at=clock.at(time.monotonic()),
+            counts=tally.counts(),
+            value_issues=tally.value_issues,
+            new_drift_paths=len(tally.new_drift_paths),
+            http_requests=asking.http_requests,
+            error=error,
         )
     )
 

@@ -107,15 +107,15 @@ def reckon(connection: Connection, batch: Batch, run_id: UUID, ahead: Ahead) -> 
         if rejection := unread(arrival) if reading is None else reading.rejection:
             rejections.append(rejection)
     return Reckoned(
-        news,
-        projected,
-        stored,
-        observed,
-        issues_of(connection, found, run_id, ahead),
-        unknown,
-        items,
-        after,
-        rejections,
+        news=news,
+        projected=projected,
+        stored=stored,
+        observed=observed,
+        issues=issues_of(connection, found, run_id, ahead),
+        unknown=unknown,
+        items=items,
+        states=after,
+        rejections=rejections,
     )
 
 

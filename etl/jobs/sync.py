@@ -5,7 +5,6 @@ The run has its row before work starts, and it is closed on every way out.
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import os
 import socket
@@ -109,12 +108,12 @@ def _skipped(connection: Connection, run: Run, lock: WriterLock, requested: int)
             connection, run, status="skipped", requested=requested, error=str(error)
         )
     return Summary(
-        run.run_id,
-        run.command,
-        "skipped",
-        started_at,
-        started_at,
-        Tally(requested).counts(),
+        run_id=run.run_id,
+        command=run.command,
+        status="skipped",
+        started_at=started_at,
+        finished_at=started_at,
+        counts=Tally(requested).counts(),
         error=error,
     )
 
@@ -185,12 +184,7 @@ class _Sync:
             with translated(), _seldom_collected():
                 clock = DatabaseClock.read(connection)
                 connection.rollback()
-                # Batches are read ahead on a connection of their own.
-                with self.engine.connect() as reading:
-                    reader = reading.execution_options(isolation_level="AUTOCOMMIT")
-                    stopped = asyncio.run(
-                        self.asking.ask(reader, clock, known=loader.known, load=loader.load)
-                    )
+                stopped = self.asking.ask(self.engine, clock, known=loader.known, load=loader.load)
                 if stopped is None:
                     remove_missing(loader, self.asking.ids, max_percent=max_percent)
         finally:
@@ -211,16 +205,16 @@ class _Sync:
             if not isinstance(error, InterruptedRunError):
                 status, error = "failed", exc
         return Summary(
-            self.run_row.run_id,
-            self.run_row.command,
-            status,
-            self.started_at,
-            row["finished_at"],
-            {name: row[name] for name in ("requested", *OUTCOMES)},
-            row["value_issues"],
-            row["new_drift_paths"],
-            row["http_requests"],
-            error,
+            run_id=self.run_row.run_id,
+            command=self.run_row.command,
+            status=status,
+            started_at=self.started_at,
+            finished_at=row["finished_at"],
+            counts={name: row[name] for name in ("requested", *OUTCOMES)},
+            value_issues=row["value_issues"],
+            new_drift_paths=row["new_drift_paths"],
+            http_requests=row["http_requests"],
+            error=error,
         )
 
 
