@@ -93,6 +93,14 @@ def _state(server: Server, _request: Request, _way: list[str]) -> Json:
     }
 
 
+def _list(server: Server, _request: Request, way: list[str]) -> list[Json]:
+    return server.world.overview(way[0])
+
+
+def _show(server: Server, _request: Request, way: list[str]) -> Json:
+    return server.world.stored(*way)
+
+
 def _add(server: Server, request: Request, way: list[str]) -> Json:
     return {"id": server.world.add(_object(request.body), way[0])}
 
@@ -238,16 +246,9 @@ def _json(body: bytes) -> Any:  # noqa: ANN401  any JSON
 CALLS = (
     Call("GET", "", "these calls", _index),
     Call("GET", "state", "all at a glance", _state),
-    Call(
-        "GET",
-        "<kind>",
-        "what there is of a kind",
-        lambda server, _, way: server.world.overview(way[0]),
-    ),
+    Call("GET", "<kind>", "what there is of a kind", _list),
     Call("POST", "<kind>", "add one; what a persona's JSON leaves out is blank", _add),
-    Call(
-        "GET", "<kind>/<id>", "one as it is kept", lambda server, _, way: server.world.stored(*way)
-    ),
+    Call("GET", "<kind>/<id>", "one as it is kept", _show),
     Call("PATCH", "<kind>/<id>", "merge this JSON into it", _edit),
     Call(
         "DELETE", "<kind>/<id>", "a persona is a 404; a shared thing leaves its personas", _delete

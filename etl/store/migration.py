@@ -37,6 +37,37 @@ _TABLE_LOCK_TIMEOUT = "5s"
 _ATTEMPTS = 5
 _PAUSE_SECONDS = 2
 
+_CREATE_SCHEMA = """DO $schema$
+BEGIN
+    IF EXISTS (SELECT FROM pg_namespace WHERE nspname = {literal}) THEN
+        RETURN;
+    END IF;
+    IF NOT has_database_privilege(current_database(), 'CREATE') THEN
+        RAISE insufficient_privilege USING MESSAGE = format(
+            'permission denied for database %I to create schema %I, which %I may own',
+            current_database(), {literal}, current_user);
+    END IF;
+    CREATE SCHEMA {name};
+END
+$schema$;"""
+
+_CHECK = """DO $check$
+DECLARE
+    present text;
+BEGIN
+    IF NOT pg_try_advisory_lock({key}) THEN
+        RAISE EXCEPTION 'another migrate is running; run this when it is done';
+    END IF;
+    IF to_regclass('alembic_version') IS NOT NULL THEN
+        SELECT string_agg(version_num, ', ') FROM alembic_version INTO present;
+    END IF;
+    IF coalesce(present, 'base') <> {since} THEN
+        RAISE EXCEPTION 'the schema is at revision %, this script starts at %; print it again',
+            coalesce(present, 'base'), {since};
+    END IF;
+END
+$check$;"""
+
 
 def alembic_config() -> Config:
     """Alembic's configuration: in the package when installed from a wheel, else in the checkout."""
@@ -97,38 +128,6 @@ def session_end_sql(schema: str) -> str:
 def create_schema_sql(schema: str) -> str:
     """Makes a schema unless it is there. IF NOT EXISTS always needs a right on the database."""
     return _CREATE_SCHEMA.format(literal=quote_literal(schema), name=quote_identifier(schema))
-
-
-_CREATE_SCHEMA = """DO $schema$
-BEGIN
-    IF EXISTS (SELECT FROM pg_namespace WHERE nspname = {literal}) THEN
-        RETURN;
-    END IF;
-    IF NOT has_database_privilege(current_database(), 'CREATE') THEN
-        RAISE insufficient_privilege USING MESSAGE = format(
-            'permission denied for database %I to create schema %I, which %I may own',
-            current_database(), {literal}, current_user);
-    END IF;
-    CREATE SCHEMA {name};
-END
-$schema$;"""
-
-_CHECK = """DO $check$
-DECLARE
-    present text;
-BEGIN
-    IF NOT pg_try_advisory_lock({key}) THEN
-        RAISE EXCEPTION 'another migrate is running; run this when it is done';
-    END IF;
-    IF to_regclass('alembic_version') IS NOT NULL THEN
-        SELECT string_agg(version_num, ', ') FROM alembic_version INTO present;
-    END IF;
-    IF coalesce(present, 'base') <> {since} THEN
-        RAISE EXCEPTION 'the schema is at revision %, this script starts at %; print it again',
-            coalesce(present, 'base'), {since};
-    END IF;
-END
-$check$;"""
 
 
 def quote_literal(text: str) -> str:
