@@ -32,25 +32,10 @@ from etl.source.answer import (
     ToldToWaitError,
 )
 from etl.source.client import PersonaClient
+from tests.unit.replies import Body, reply
 
 ID = UUID("11111111-2222-3333-4444-555555555555")
 KEY = "sk-very-secret"
-
-
-class Body(httpx.AsyncByteStream):
-    """A body that is read once, as one from a socket is."""
-
-    def __init__(self, *chunks: bytes) -> None:
-        self.chunks = chunks
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for chunk in self.chunks:
-            yield chunk
-
-
-def reply(status: int, body: bytes = b"{}", **headers: str) -> httpx.Response:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx.Response(status, headers=named, stream=Body(body))
 
 
 class Api(httpx.AsyncBaseTransport):

@@ -1,8 +1,7 @@
 """The list of personas: read whole while it moves, and to an end whatever the server says."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs
 from uuid import UUID
@@ -16,6 +15,7 @@ from etl.errors import DeferredError, KeyRefusedError, RunError, SourceDownError
 from etl.sandbox import World, running_sandbox
 from etl.source.client import PersonaClient
 from etl.source.listing import MOST_PAGES, Listing, list_persona_ids
+from tests.unit.replies import reply
 
 KEY = "sk-very-secret"
 
@@ -26,20 +26,6 @@ def an_id(number: int) -> UUID:
 
 def some(count: int, start: int = 0) -> list[UUID]:
     return [an_id(number) for number in range(start, start + count)]
-
-
-class Body(httpx.AsyncByteStream):
-    def __init__(self, body: bytes) -> None:
-        self.body = body
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield self.body
-
-
-def reply(status: int, content: Any = None, **headers: str) -> httpx.Response:
-    body = content if isinstance(content, bytes) else json.dumps(content).encode()
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return httpx.Response(status, headers=named, stream=Body(body))
 
 
 def page_of(ids: list[UUID], page: int, per_page: int) -> dict[str, Any]:
