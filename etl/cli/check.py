@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,8 +73,10 @@ def _file(invocation: Invocation) -> str:
     file = settings_file(os.environ, invocation.config)
     if file is None:
         return "no file, the environment alone"
-    inside = file.is_relative_to(Path.cwd())
-    return f"./{file.relative_to(Path.cwd())}" if inside else str(file)
+    # In this folder or below; elsewhere, or where this folder was removed, the path says it all.
+    with suppress(ValueError, FileNotFoundError):
+        return f"./{file.relative_to(Path.cwd())}"
+    return str(file)
 
 
 def _whom(settings: Settings) -> str:
@@ -81,7 +84,7 @@ def _whom(settings: Settings) -> str:
     told = f"{count} persona{'' if count == 1 else 's'}"
     if settings.personas.discover:
         return f"{told} and all that the API lists" if count else "all that the API lists"
-    return told if count else "no personas: sync needs ids, --ids-from or --all"
+    return told if count else "no personas: set ids or discover, or tell sync"
 
 
 def _key_from(settings: Settings) -> str:

@@ -13,6 +13,7 @@ import click
 
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.sync import as_text
+from etl.errors import InterruptedRunError
 from etl.report.text import as_line, as_table
 
 if TYPE_CHECKING:
@@ -159,8 +160,12 @@ def _synced(settings: Settings, ids: list[UUID], url: str, heading: str) -> str:
 
     ended: list[Summary] = []
     sync(settings, ids, url=url, report=ended.append)
-    if ended[0].error is not None:
-        raise ended[0].error
+    error = ended[0].error
+    if isinstance(error, InterruptedRunError):
+        # Its words are about what stays, and of the demo nothing does.
+        raise SystemExit(error.exit_code)
+    if error is not None:
+        raise error
     return f"\n{heading}\n{as_text(ended[0])}"
 
 

@@ -23,7 +23,7 @@ _HEAD = """\
 """
 _NEXT_STEPS = """\
 Wrote {file}. Next:
-  1. In it, set ids below [personas] and url below [database].
+  1. In it, set ids, or discover = true, below [personas] and url below [database].
   2. Set ANAM_API_KEY, or write the key to a file, chmod 600 it and name it in api_key_file.
   3. persona-etl check
   4. persona-etl migrate

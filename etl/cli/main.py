@@ -78,6 +78,12 @@ class EtlGroup(click.Group):
             sys.stdout.flush()
         except click.exceptions.Exit:
             raise
+        except click.NoSuchOption as exc:
+            told: click.UsageError = exc
+            if any(exc.option_name in option.opts for option in ctx.command.params):
+                instead = f"It goes before the command: persona-etl {exc.option_name} …"
+                told = click.UsageError(f"{exc.message} {instead}", exc.ctx)
+            ctx.exit(ended_by(ctx.obj or Invocation(), told))
         except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001
             # A mistake in the command's name comes before the options have become an Invocation.
             as_json = ctx.params.get("log_format") == "json"

@@ -77,7 +77,11 @@ def command(
     if not invocation.quiet:
         was = "had no tables" if before is None else f"was at {before}"
         told = f"is at revision {head} already" if before == head else f"{was}, is at {head} now"
-        click.echo(f"schema {schema} {told}")
+        click.echo(f"schema {schema} {told}; its views are made anew")
+        for role in readers:
+            click.echo(f"{role} may read the views")
+        for role in writers:
+            click.echo(f"{role} may run sync")
 
 
 def _print_sql(

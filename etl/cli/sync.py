@@ -40,7 +40,9 @@ Examples:
 )
 @click.option("--all", "every", is_flag=True, help="Also every persona that the API lists.")
 @click.option("--dry-run", is_flag=True, help="Say what would change; write nothing.")
-@click.option("--strict", is_flag=True, help="Exit 7 when the API shows fields that are unmapped.")
+@click.option(
+    "--strict", is_flag=True, help="Exit 7 when the API shows a field for the first time."
+)
 @click.option(
     "--allow-mass-removal", is_flag=True, help="Remove what is missing, however much it is."
 )

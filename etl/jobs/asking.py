@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from etl.jobs.fetching import Halt, Pace, fetch_and_load, stopped_early
 from etl.jobs.reckoning import read_batch
 from etl.source.client import PersonaClient
 from etl.source.listing import list_persona_ids
-from etl.store.ledger import all_live_personas
+from etl.store.ledger import all_live_personas, last_attempts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -97,7 +98,8 @@ class Asking:
                         logger.warning(
                             "the API lists no personas: is the key of the right organisation?"
                         )
-                    known(len(self.ids))
+                known(len(self.ids))
+                self.ids = _in_turn(reader, self.ids)
                 await fetch_and_load(
                     self.ids,
                     self._client,
@@ -115,3 +117,13 @@ class Asking:
         for warning in listing.warnings:
             logger.warning("%s", warning)
         return listing.ids
+
+
+def _in_turn(connection: Connection, ids: Sequence[UUID]) -> list[UUID]:
+    """Those never asked for first, then those that have waited longest.
+
+    A run that is cut short each time would else serve the same ones each time, and the rest never.
+    """
+    attempts = last_attempts(connection, ids)
+    never = datetime.min.replace(tzinfo=UTC)
+    return sorted(ids, key=lambda persona_id: attempts.get(persona_id, never))

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from etl.errors import LockedError
 from etl.jobs.load import load
 from etl.jobs.reckoning import read_batch
-from etl.jobs.summary import log_new_drift
+from etl.jobs.summary import log_new_drift, log_outcomes
 from etl.store.engine import is_data_error, is_retryable
 from etl.store.ledger import set_counts, written_since
 
@@ -75,6 +75,7 @@ class Loader:
                 self._split(batch.arrivals, exc)
             else:
                 self.tally = tally
+                log_outcomes(loaded.items)
                 log_new_drift(loaded.unknown.names, self.drift_level)
                 self.watch(tally)
             return

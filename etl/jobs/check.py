@@ -6,6 +6,7 @@ It asks the API for one page of one persona and reads Postgres' catalog; it writ
 from __future__ import annotations
 
 import asyncio
+import shlex
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal
@@ -19,12 +20,14 @@ from etl.errors import (
     SourceDownError,
     UsageError,
 )
+from etl.report.views import all_views
+from etl.report.views_sql import present_views, reporting_schema
 from etl.source.answer import ListForbiddenError, ToldToWaitError
 from etl.source.client import PersonaClient
 from etl.source.listing import read_page
-from etl.store.access import Access, Server, look_at_schema, look_at_server
+from etl.store.access import Access, Server, look_at_schema, look_at_server, views_there
 from etl.store.embedded import data_folder, has_cluster, served
-from etl.store.engine import make_engine, quote_identifier
+from etl.store.engine import make_engine
 from etl.store.migration import head_revision, require_head
 
 if TYPE_CHECKING:
@@ -190,12 +193,12 @@ def server_line(server: Server) -> Line:
 
 
 def _privileges_line(access: Access, schema: str, role: str) -> Line:
-    named, to_role = quote_identifier(schema), f"TO {quote_identifier(role)}"
+    grant = f"as its owner run `persona-etl migrate --grant-writer {shlex.quote(role)}`"
     may = "may migrate" if access.may_migrate else f"may not migrate: {_BY_DBA}"
     if access.exists and not access.may_use:
         return wrong(
             "privileges",
-            f"the role may not use schema {schema}; GRANT USAGE ON SCHEMA {named} {to_role}",
+            f"the role may not use schema {schema}; {grant}",
             DatabaseError.exit_code,
         )
     if not access.has_tables:
@@ -206,8 +209,7 @@ def _privileges_line(access: Access, schema: str, role: str) -> Line:
             shown[_SHOWN_PRIVILEGES:] = [f"{more} more"]
         return wrong(
             "privileges",
-            f"{', '.join(shown)}; GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES"
-            f" IN SCHEMA {named} {to_role}",
+            f"{', '.join(shown)}; {grant}",
             DatabaseError.exit_code,
         )
     return ok("privileges", f"may read and write, {may}")
@@ -219,5 +221,16 @@ def _schema_line(engine: Engine, schema: str, access: Access) -> Line:
     try:
         require_head(engine, schema)
     except DatabaseError as exc:
-        return wrong("schema", str(exc).removeprefix("Postgres: "), exc.exit_code)
+        told = str(exc).removeprefix("Postgres: ")
+        if not access.may_migrate:
+            told = told.replace("run `persona-etl migrate`", _BY_DBA)
+        return wrong("schema", told, exc.exit_code)
+    missing = {view.name for view in all_views()} - views_there(engine, present_views(schema))
+    if missing:
+        return wrong(
+            "schema",
+            f"no view {', '.join(sorted(missing))} in {reporting_schema(schema)};"
+            " run `persona-etl migrate`",
+            DatabaseError.exit_code,
+        )
     return ok("schema", f"{schema} is at revision {head_revision()}, as this program needs it")

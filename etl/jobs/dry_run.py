@@ -14,7 +14,15 @@ from etl.jobs.arrival import DatabaseClock
 from etl.jobs.asking import Asking
 from etl.jobs.reckoning import reckon
 from etl.jobs.removal import gone_personas
-from etl.jobs.summary import Summary, Tally, drift_level, log_new_drift, status_of, verdict
+from etl.jobs.summary import (
+    Summary,
+    Tally,
+    drift_level,
+    log_new_drift,
+    log_outcomes,
+    status_of,
+    verdict,
+)
 from etl.payload.decode import loads
 from etl.payload.differences import differences
 from etl.report.foreseen import Foreseen
@@ -123,6 +131,7 @@ class _Rehearsal:
             reckoned = reckon(self.connection, batch, self._run_id, self._ahead)
         _remember(reckoned, self._ahead)
         self.tally = self.tally.plus(reckoned)
+        log_outcomes(reckoned.items)
         log_new_drift(reckoned.unknown.names, self._drift_level)
         for foreseen in _foreseen(reckoned):
             self._tell(foreseen)

@@ -16,6 +16,7 @@ from etl.errors import DatabaseError
 from etl.jobs.grants import reader_grants, require_roles, writer_grants
 from etl.report.views_sql import (
     build_views,
+    in_place_of_views,
     pause_views,
     reporting_schema,
     standing_on_views,
@@ -26,6 +27,7 @@ from etl.store.migration import (
     head_revision,
     migrating,
     patiently,
+    refuse_strangers,
     run_script,
     session_end_sql,
     upgrade,
@@ -46,6 +48,14 @@ def migrate(
     """
     require_roles(engine, [*readers, *writers])
     with migrating(engine, schema) as connection:
+        with connection.begin():
+            refuse_strangers(connection, schema)
+            in_place = run_script(connection, in_place_of_views(schema)).scalars().all()
+        if in_place:
+            raise DatabaseError(
+                f"{', '.join(in_place)}: in the place of a view of persona-etl, and not its own;"
+                " rename it, or name another schema in database.schema"
+            )
         # Before the revisions: who may not make it is told before there are any tables.
         with connection.begin():
             run_script(connection, create_schema_sql(reporting_schema(schema)))

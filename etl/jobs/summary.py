@@ -114,7 +114,7 @@ def refusal(tally: Tally) -> RunError | None:
         )
     if requested and outcomes["failed"] == requested:
         return SourceDownError(
-            f"none of {requested} personas could be fetched; first: {_told(tally.first_failure)}"
+            f"none of {_personas(requested)} could be fetched; first: {_told(tally.first_failure)}"
         )
     return None
 
@@ -135,6 +135,13 @@ def verdict(
 def drift_level(settings: Settings) -> int:
     """How loudly a field that is new to us is told."""
     return logging.INFO if settings.safety.drift == "record" else logging.WARNING
+
+
+def log_outcomes(items: Iterable[Item]) -> None:
+    """Says of each persona what became of it, to whoever asked for that much."""
+    if logger.isEnabledFor(logging.DEBUG):
+        for item in items:
+            logger.debug("persona %s: %s", item.persona_id, item.outcome)
 
 
 def log_new_drift(paths: Iterable[str], level: int) -> None:
@@ -161,10 +168,15 @@ def _failures(tally: Tally, run_id: UUID | None) -> PersonaError | None:
         return None
     failed = {outcome: tally.outcomes[outcome] for outcome in FAILURES if tally.outcomes[outcome]}
     return PersonaError(
-        f"{sum(failed.values())} of {tally.requested} personas were not copied"
+        f"{sum(failed.values())} of {_personas(tally.requested)} not copied"
         f" ({', '.join(f'{count} {outcome}' for outcome, count in failed.items())});"
-        f" first: {_told(first)}" + (f"; all are in run_items, run_id {run_id}" if run_id else "")
+        f" first: {_told(first)}"
+        + (f"; all are in run_items WHERE run_id = '{run_id}'" if run_id else "")
     )
+
+
+def _personas(count: int) -> str:
+    return f"{count} persona{'' if count == 1 else 's'}"
 
 
 def _told(item: Item | None) -> str:

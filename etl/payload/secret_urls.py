@@ -1,42 +1,48 @@
 """URLs in text: takes out credentials, and masks the signatures that differ on every fetch.
 
 Every pattern here consumes what it looks at (possessive quantifiers, bounded look-ahead), so that
-the time is linear in the text, whoever wrote it.
+the time is linear in the text, whoever wrote it. What repeats a group is a loop: a greedy group
+takes a hundred bytes for each of its turns, and a possessive one goes wrong before Python 3.11.5.
 """
 
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from etl.payload.secret_names import is_credential
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 BLANK = "[redacted]"
 
 # What ends a URL in running text, quotation marks and fullwidth punctuation included. Brackets,
 # commas and bars don't: they occur in queries, and a query cut short would leave its secret behind.
-_ENDS = (
-    r"\s\x00-\x20\x7f\"<>`\\«»\u2018-\u201f\u2026"
+_MARKS = (
+    r"\s\x00-\x20\x7f\"<>`«»\u2018-\u201f\u2026"
     r"\u3000-\u303f\uff00-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65"
 )
+_ENDS = rf"{_MARKS}\\"
 _SLASHES = r"(?:\\?/){2}"  # `\/\/` in JSON that was put into a string
 _SCHEME = rf"[A-Za-z][A-Za-z0-9+.\-]{{1,15}}+:{_SLASHES}"
 
-# A word that may be or hold a URL. One that follows a comma or a bracket is a word of its own.
-_WORD = re.compile(
-    rf"(?:[^{_ENDS},;'|()\[\]]++|[,;'|()\[\]](?!{_SCHEME})|\\(?:/|u00(?:26|3[dD])))++"
-)
+# What stands between words that may be or hold a URL. A URL that follows a comma or a bracket is a
+# word of its own; an escaped slash, & or = belongs to its word.
+_BREAK = re.compile(rf"[{_MARKS}]|[,;'|()\[\]](?={_SCHEME})|\\(?!/|u00(?:26|3[dD]))")
 _ABSOLUTE = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.\-]*+:)?//")
 _PARTS = re.compile(r"[&;][^?#]*+|\?[^#]*+|#.*+", re.DOTALL)
 
 # `user:password@` after the slashes. The first form is RFC 3986's; user names alone count after a
 # scheme, where they are often tokens. The last is what SQLAlchemy takes: a password with / ? or #
 # in it, told from a port by its first characters.
-_USERINFO = re.compile(
-    rf"(?<=:)({_SLASHES})(?:[^{_ENDS}:/?#@,;()']*+@"
-    rf"|[^{_ENDS}:/?#@]*+:[^{_ENDS}/?#@]*+@"
-    rf"|[^{_ENDS}:/?#@\[{{]*+:(?!\d*+(?:\W|$))[^{_ENDS}@{{]{{1,100}}+@)++"
-    rf"|(?<!:)({_SLASHES})(?:[^{_ENDS}:/?#@]*+:[^{_ENDS}/?#@]*+@)++"
+_DOUBLE_SLASH = re.compile(_SLASHES)
+_USERINFO = re.compile(rf"[^{_ENDS}:/?#@]*+:[^{_ENDS}/?#@]*+@")
+_USERINFO_AFTER_SCHEME = re.compile(
+    rf"[^{_ENDS}:/?#@,;()']*+@"
+    rf"|{_USERINFO.pattern}"
+    rf"|[^{_ENDS}:/?#@\[{{]*+:(?!\d*+(?:\W|$))[^{_ENDS}@{{]{{1,100}}+@"
 )
 _NESTED_USERINFO = re.compile(r"//[^:/?#&@]*+:[^/?#&@]*+@")
 _SEPARATORS = re.compile(r"[?&;#]")
@@ -61,10 +67,12 @@ _HAS_DIGIT = re.compile(r"[0-9]")
 # Percent-encoded once for being in a query, once more for being in a URL in a query.
 _ENCODINGS = 3
 
-# A whole URL under a plain key, in characters that neither end a word nor start another.
+# A whole URL under a plain key, in characters that neither end a word nor start another. Of the
+# escapes with `\\u` only that of & will do, which is seen to where it is masked. No group that is
+# possessive here holds a choice: that is what goes wrong before Python 3.11.5.
 _RAW_URL = re.compile(
     rb'"https?:(?:\\?/){2}[A-Za-z0-9%._~:=+$@\-/]*+(?:\\/[A-Za-z0-9%._~:=+$@\-/]*+)*+'
-    rb'(\?[A-Za-z0-9%._~:=+$\-/?&]*+(?:\\(?:/|u0026)[A-Za-z0-9%._~:=+$\-/?&]*+)*+)"'
+    rb'(\?[A-Za-z0-9%._~:=+$\-/?&]*+(?:\\[/u][A-Za-z0-9%._~:=+$\-/?&]*+)*+)"'
 )
 _KEY_WINDOW = 80
 
@@ -76,9 +84,9 @@ def clean_text(text: str) -> str:
     """
     if "/" in text:
         if "@" in text:
-            text = _USERINFO.sub(r"\1\2", text)
+            text = _without_userinfo(text)
         if ("=" in text or "%" in text or "\\" in text) and _PARAMETER.search(text):
-            text = _WORD.sub(_without_credentials, text)
+            text = _without_queries(text)
     if len(text) > _BEARER_LENGTH and ("earer" in text or "EARER" in text or "horization" in text):
         text = _HEADER.sub(_without_header, text)
     return text
@@ -93,15 +101,51 @@ def mask_urls(body: bytes) -> bytes:
     return _RAW_URL.sub(_masked, body) if b"?" in body else body
 
 
-def _without_credentials(match: re.Match[str]) -> str:
-    word = match[0]
+def _without_userinfo(text: str) -> str:
+    kept: list[str] = []
+    copied = position = 0
+    while (slashes := _DOUBLE_SLASH.search(text, position)) is not None:
+        start = end = slashes.end()
+        has_scheme = text[slashes.start() - 1 : slashes.start()] == ":"
+        userinfo = _USERINFO_AFTER_SCHEME if has_scheme else _USERINFO
+        while (found := userinfo.match(text, end)) is not None:
+            end = found.end()
+        if end > start:
+            kept.append(text[copied:start])
+            copied = position = end
+        else:
+            position = slashes.start() + 1
+    return "".join([*kept, text[copied:]])
+
+
+def _without_queries(text: str) -> str:
+    kept: list[str] = []
+    copied = start = 0
+    for end, after in _words(text):
+        word = text[start:end]
+        cleaned = _without_credentials(word, is_alone=len(word) == len(text))
+        if cleaned != word:
+            kept += [text[copied:start], cleaned]
+            copied = end
+        start = after
+    return "".join([*kept, text[copied:]])
+
+
+def _words(text: str) -> Iterator[tuple[int, int]]:
+    """Where each word ends, and where the next begins."""
+    for found in _BREAK.finditer(text):
+        yield found.span()
+    yield len(text), len(text)
+
+
+def _without_credentials(word: str, *, is_alone: bool) -> str:
     if not _PARAMETER.search(word):
         return word
     head = _SEPARATORS.split(word, maxsplit=1)[0]
     tail = word[len(head) :]
     if "/" not in head:
         return word
-    if len(word) < len(match.string) or not _ABSOLUTE.match(word):
+    if not is_alone or not _ABSOLUTE.match(word):
         sentence = _PUNCTUATION + "".join(b[1] for b in _BRACKETS if b[0] not in tail)
         tail = tail.rstrip(sentence)
     kept = [part for part in _PARTS.findall(tail) if not _holds_credential(part)]
@@ -139,6 +183,7 @@ def _masked(match: re.Match[bytes]) -> bytes:
     quote, key = before.removesuffix(b":").rstrip().removesuffix(b'"').rpartition(b'"')[1:]
     # A share link's token is hashed whole, so there each byte counts.
     is_member = before.endswith(b":") and quote and b"\\" not in key and key != b"token"
-    if not is_member or not _holds_credential(match[1].decode("ascii")):
+    query = match[1].decode("ascii").replace("\\u0026", "&")
+    if not is_member or "\\u" in query or not _holds_credential(query):
         return match[0]
     return match[0][: match.start(1) - match.start()] + b'?\x01"'

@@ -180,6 +180,17 @@ $drop$;
 """
 
 
+_IN_PLACE = """
+SELECT format('%I.%I', schema.nspname, other.relname)
+FROM pg_class AS other JOIN pg_namespace AS schema ON schema.oid = other.relnamespace
+WHERE schema.nspname = {reporting} AND other.relname IN ({kept})
+  AND other.oid NOT IN (SELECT view.oid FROM {views_of_ours})
+"""
+
+_PRESENT = """
+SELECT view.relname FROM {views_of_ours}
+"""
+
 _DEFINITIONS = """
 SELECT view.oid::regclass::text, pg_get_viewdef(view.oid) FROM {views_of_ours}
 """
@@ -236,6 +247,16 @@ def views_as_they_are(schema: str) -> str:
 def standing_on_views(schema: str) -> str:
     """A query of what somebody has built upon views of ours, in words."""
     return _filled(_STANDING, schema)
+
+
+def in_place_of_views(schema: str) -> str:
+    """A query of what is not ours and has the name of a view of ours."""
+    return _filled(_IN_PLACE, schema)
+
+
+def present_views(schema: str) -> str:
+    """A query of the names of our views that are there."""
+    return _filled(_PRESENT, schema)
 
 
 def drop_views(schema: str) -> str:

@@ -43,7 +43,7 @@ def load_settings(
         UsageError: a line for each mistake: where it is, and what to write instead.
     """
     environ = _without_empty(environ)
-    cwd = cwd or Path.cwd()
+    cwd = cwd or _present_folder()
     file = find_file(environ, config, cwd)
     from_file, mistakes = read_file(file) if file else ([], [])
     from_environment, unknown = read_environment(environ, cwd)
@@ -65,12 +65,20 @@ def settings_file(
     environ: Mapping[str, str], config: Path | None = None, *, cwd: Path | None = None
 ) -> Path | None:
     """Return the file that `load_settings` reads, None when there is none."""
-    return find_file(_without_empty(environ), config, cwd or Path.cwd())
+    return find_file(_without_empty(environ), config, cwd or _present_folder())
 
 
 def _without_empty(environ: Mapping[str, str]) -> dict[str, str]:
     """Crontabs, units and CI leave a variable out by setting it to nothing."""
     return {name: value.strip() for name, value in environ.items() if value.strip()}
+
+
+def _present_folder() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        # It was removed. What is relative to it is not there either.
+        return Path("/proc/self/cwd")
 
 
 def _with_absolute_paths(written: Written, home: str | None) -> Written:

@@ -39,6 +39,7 @@ _MOST_PASSES = 5
 # one for ever; one such page alone can also be the doing of a hundred new personas.
 _FRUITLESS_PAGES = 3
 
+_LATER = "nothing was copied; the next run tries again"
 _INSTEAD = "list the ids in personas.ids or personas.ids_file instead"
 _ADDRESS = "check api.base_url and what stands between"
 
@@ -129,7 +130,7 @@ async def read_page(client: PersonaClient, number: int, per_page: int = PER_PAGE
     except (NoAnswerError, BodyTooBigError) as error:
         # Whatever it is for one persona: for the list it is the end.
         unavailable = ListUnavailableError(
-            error.what, next_step=error.next_step or _INSTEAD, http_status=error.http_status
+            error.what, next_step=error.next_step or _LATER, http_status=error.http_status
         )
         raise _about(unavailable, path, error) from error
     if answer.status == HTTPStatus.FORBIDDEN:

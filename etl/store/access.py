@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from etl.store.engine import translated
+from etl.store.migration import run_script
 from etl.tables import (
     document_versions,
     documents,
@@ -38,8 +39,8 @@ _SERVER = sa.text("""
 
 _SCHEMA = sa.text("""
     SELECT n.oid IS NOT NULL AS exists,
-           EXISTS (SELECT FROM pg_class AS c
-                    WHERE c.relnamespace = n.oid AND c.relname = ANY(:names)) AS has_tables,
+           EXISTS (SELECT FROM pg_class AS c WHERE c.relnamespace = n.oid
+                                               AND c.relname = 'persona_sync_state') AS has_tables,
            coalesce(has_schema_privilege(n.oid, 'USAGE'), false) AS may_use,
            coalesce(has_schema_privilege(n.oid, 'CREATE'),
                     has_database_privilege(current_database(), 'CREATE'))
@@ -102,6 +103,12 @@ def look_at_schema(engine: Engine, schema: str) -> Access:
         row = connection.execute(_SCHEMA, asked).mappings().one()
         lacking = connection.execute(_LACKING, asked)
         return Access(**row, lacking=[(privilege, name) for privilege, name in lacking])
+
+
+def views_there(engine: Engine, query: str) -> set[str]:
+    """The names that a query gives, which asks for our views."""
+    with translated(), engine.connect() as connection:
+        return set(run_script(connection, query).scalars())
 
 
 def needed_privileges(table: Table) -> list[str]:

@@ -183,6 +183,15 @@ def live_personas(connection: Connection, persona_ids: Sequence[UUID]) -> dict[U
     return {row.persona_id: row.live for row in found}
 
 
+def last_attempts(connection: Connection, persona_ids: Sequence[UUID]) -> dict[UUID, datetime]:
+    """When these personas were last asked for; those never asked for are absent."""
+    state = persona_sync_state.c
+    found = connection.execute(
+        select(state.persona_id, state.last_attempt_at).where(_among(persona_ids, state.persona_id))
+    )
+    return {row.persona_id: row.last_attempt_at for row in found}
+
+
 def all_live_personas(connection: Connection) -> list[UUID]:
     """All personas that are not removed, in key order."""
     statement = select(personas.c.persona_id).where(personas.c.removed_at.is_(None))

@@ -25,6 +25,7 @@ import etl
 from etl.errors import DatabaseError, LockedError, UsageError
 from etl.store.engine import quote_identifier, translated
 from etl.store.lock import lock_key
+from etl.tables import metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,12 +45,19 @@ BEGIN
     END IF;
     IF NOT has_database_privilege(current_database(), 'CREATE') THEN
         RAISE insufficient_privilege USING MESSAGE = format(
-            'permission denied for database %I to create schema %I, which %I may own',
-            current_database(), {literal}, current_user);
+            'role %1$I may not create schema %2$I; as one that may, run'
+            || ' CREATE SCHEMA %2$I AUTHORIZATION %1$I', current_user, {literal});
     END IF;
     CREATE SCHEMA {name};
 END
 $schema$;"""
+
+_STRANGERS = sa.text("""
+    SELECT c.relname
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+     WHERE n.nspname = :schema AND c.relname = ANY (:names)
+     ORDER BY c.relname
+""")
 
 _CHECK = """DO $check$
 DECLARE
@@ -76,6 +84,18 @@ def alembic_config() -> Config:
         if (folder / "alembic.ini").exists() and (folder / "migrations").exists():
             return Config(folder / "alembic.ini")
     raise DatabaseError(f"no migrations in {package} or beside it; install persona-etl again")
+
+
+def refuse_strangers(connection: sa.Connection, schema: str) -> None:
+    """Raises when a schema that no revision has made has relations of the names of ours."""
+    if _current(connection) is not None:
+        return
+    names = connection.execute(_STRANGERS, {"schema": schema, "names": list(metadata.tables)})
+    if found := ", ".join(names.scalars()):
+        raise DatabaseError(
+            f"schema {schema} has {found} already, and no revision of persona-etl in it;"
+            " name another in database.schema"
+        )
 
 
 def upgrade(connection: sa.Connection, schema: str) -> None:
@@ -193,6 +213,8 @@ def require_head(engine: sa.Engine, schema: str) -> None:
     if current == head:
         return
     if current is None:
+        with translated(), engine.connect() as connection:
+            refuse_strangers(connection, schema)
         raise DatabaseError(f"schema {schema} has no tables yet; run `persona-etl migrate`")
     refuse_unknown(current, schema)
     raise DatabaseError(
@@ -202,15 +224,15 @@ def require_head(engine: sa.Engine, schema: str) -> None:
 
 
 def refuse_unknown(current: str | None, schema: str) -> None:
-    """Raises when a newer release has migrated the schema: its revisions are not ours to judge."""
+    """Raises when a newer release, or another program, has migrated the schema."""
     if current is None:
         return
     try:
         ScriptDirectory.from_config(alembic_config()).get_revision(current)
     except CommandError as exc:
         raise DatabaseError(
-            f"schema {schema} is at revision {current}, which is newer than this program;"
-            " install the persona-etl that migrated it, or a later one"
+            f"schema {schema} is at revision {current}, which this program does not know;"
+            " install the persona-etl that made it, or name another in database.schema"
         ) from exc
 
 

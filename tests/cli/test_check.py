@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from etl.cli.main import cli
 from etl.jobs.check import SUBJECTS, exit_code, ok, server_line, unknown, wrong
+from etl.jobs.grants import writer_grants
 from etl.sandbox import Fault, running_sandbox
 from etl.store.access import Server
 from tests.db.pooler import transaction_pooler
@@ -136,7 +137,7 @@ def test_a_single_mistake_is_one_line(environment):
         ("1", "0", "1 persona"),
         ("2", "1", "2 personas and all that the API lists"),
         ("0", "1", "all that the API lists"),
-        ("0", "0", "no personas: sync needs ids, --ids-from or --all"),
+        ("0", "0", "no personas: set ids or discover, or tell sync"),
     ],
 )
 def test_whose_personas_are_copied_is_told(environment, sandbox, tmp_path, *, ids, discover, told):
@@ -287,7 +288,7 @@ def test_a_schema_of_a_newer_program_is_told(environment, database_url):
         owner.execute("UPDATE anam.alembic_version SET version_num = 'ffff'")
     code, found = checked()
     assert (code, wrongs(found)) == (6, ["schema"])
-    assert "newer than this program" in found["schema"][1]
+    assert "does not know" in found["schema"][1]
 
 
 def test_a_read_only_database_is_wrong_and_nothing_is_written_to_find_out(
@@ -307,17 +308,20 @@ def test_privileges_that_are_missing_are_named_with_the_grant(environment, plain
     environment.setenv("PERSONA_ETL_DATABASE__URL", url)
     code, found = checked()
     assert (code, wrongs(found)) == (6, ["privileges"])
-    grant = f'GRANT USAGE ON SCHEMA "anam" TO "{sa.make_url(url).username}"'
+    role = str(sa.make_url(url).username)
+    grant = f"as its owner run `persona-etl migrate --grant-writer {role}`"
     assert found["privileges"][1].endswith(grant)
     assert found["schema"][0] == "-"
-    execute(grant)
+    execute("GRANT USAGE ON SCHEMA anam TO {role}")
     execute("GRANT SELECT ON ALL TABLES IN SCHEMA anam TO {role}")
     code, found = checked()
     assert (code, wrongs(found)) == (6, ["privileges"])
-    told, grant = found["privileges"][1].split("; ")
+    told, advice = found["privileges"][1].split("; ")
     assert told.count("no INSERT on ") >= 1
     assert told.endswith(" more")
-    execute(grant)
+    assert advice == grant
+    for statement in writer_grants("anam", role):
+        execute(statement)
     code, found = checked()
     assert (code, wrongs(found)) == (0, [])
     assert "may not migrate: a DBA can run" in found["privileges"][1]
@@ -343,3 +347,29 @@ def test_a_server_newer_than_those_tried_will_do():
 def test_the_worst_counts(codes, worst):
     lines = [ok("api", "x"), unknown("key", "x"), *(wrong("api", "x", code) for code in codes)]
     assert exit_code(lines) == worst
+
+
+def test_a_reporting_view_that_is_gone_is_missed(environment, database_url):
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        owner.execute("DROP VIEW anam_reporting.freshness")
+    code, found = checked()
+    assert (code, wrongs(found)) == (6, ["schema"])
+    assert "no view freshness in anam_reporting; run `persona-etl migrate`" in found["schema"][1]
+
+
+def test_tables_of_somebody_else_are_not_taken_for_ours(environment, empty_database_url):
+    with psycopg.connect(empty_database_url, autocommit=True) as owner:
+        owner.execute("CREATE TABLE public.runs ()")
+    environment.setenv("PERSONA_ETL_DATABASE__URL", empty_database_url)
+    environment.setenv("PERSONA_ETL_DATABASE__SCHEMA", "public")
+    code, found = checked()
+    assert (code, wrongs(found)) == (6, ["schema"])
+    assert "schema public has runs already" in found["schema"][1]
+
+
+def test_a_working_folder_that_was_removed_is_none(environment, tmp_path):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    environment.chdir(gone)
+    gone.rmdir()
+    assert checked()[0] == 0

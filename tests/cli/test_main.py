@@ -239,3 +239,9 @@ def test_settings_are_read_when_a_command_asks_for_them(
     monkeypatch.setenv("PERSONA_ETL_API__CONCURRENCY", "3")
     settings = Invocation(config=tmp_path / "x.toml").settings()
     assert (settings.database.schema_, settings.api.concurrency) == ("other", 3)
+
+
+def test_a_global_option_behind_the_command_is_told_where_it_goes():
+    result = CliRunner().invoke(cli, ["sync", "-q"])
+    assert result.exit_code == 2
+    assert "It goes before the command: persona-etl -q" in result.stderr

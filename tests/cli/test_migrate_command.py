@@ -63,9 +63,10 @@ def run_as_a_script(url: str, script: str) -> None:
 def test_migrate_tells_where_the_schema_was_and_is(empty_database_url):
     first = run(empty_database_url, "migrate")
     assert (first.exit_code, first.stderr) == (0, "")
-    assert first.stdout == f"schema anam had no tables, is at {head_revision()} now\n"
+    made = "its views are made anew\n"
+    assert first.stdout == f"schema anam had no tables, is at {head_revision()} now; {made}"
     again = run(empty_database_url, "migrate")
-    assert again.stdout == f"schema anam is at revision {head_revision()} already\n"
+    assert again.stdout == f"schema anam is at revision {head_revision()} already; {made}"
     quiet = run(empty_database_url, "-q", "migrate")
     assert (quiet.exit_code, quiet.output) == (0, "")
     with psycopg.connect(empty_database_url) as connection:
@@ -154,7 +155,7 @@ def test_no_script_for_a_schema_that_a_newer_release_migrated(database_url):
     change(make_engine(database_url, "anam"), "UPDATE alembic_version SET version_num = 'newer'")
     refused = run(database_url, "migrate", "--sql")
     assert (refused.exit_code, refused.stdout) == (6, "")
-    assert "newer than this program" in refused.stderr
+    assert "does not know" in refused.stderr
 
 
 def test_a_reader_reads_the_views_and_nothing_else(roles, empty_database_url):
@@ -266,7 +267,7 @@ def test_an_owner_without_the_second_schema_is_told_what_is_missing(roles, empty
     change(make_engine(empty_database_url, "anam"), "DROP SCHEMA anam_reporting")
     refused = run(of_owner, "migrate")
     assert refused.exit_code == 6
-    assert "to create schema anam_reporting" in refused.stderr
+    assert "CREATE SCHEMA anam_reporting AUTHORIZATION" in refused.stderr
     assert {row[1] for row in catalog(make_engine(empty_database_url, "anam"))} == {
         "anam",
         "public",

@@ -34,7 +34,7 @@ _PIECE = re.compile(
 _VOLATILE = (
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)"), "<time>"),
     (re.compile(r"\bin \d+(\.\d)? m?s\b"), "in <duration>"),
-    (re.compile(r'(run |"run_id": ?"|run_id )[0-9a-f-]{36}'), r"\1<run>"),
+    (re.compile(r"""(run |run_id = '|"run_id": ?")[0-9a-f-]{36}"""), r"\1<run>"),
     (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:8787"),
     (re.compile(r"Postgres \d+(\.\d+)?, database \S+ as \S+"), "Postgres"),
 )

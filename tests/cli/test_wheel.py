@@ -41,7 +41,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def unpacked_sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sdist")
     with tarfile.open(built("sdist", CHECKOUT, folder)) as archive:
-        archive.extractall(folder, filter="data")
+        # Python 3.11 has filters from 3.11.4 on.
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
+        archive.extractall(folder)
     (unpacked,) = (entry for entry in folder.iterdir() if entry.is_dir())
     return unpacked
 

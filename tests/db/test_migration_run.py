@@ -51,7 +51,7 @@ def test_a_schema_that_is_behind_is_told(engine, copied_checkout):
 def test_a_schema_that_a_newer_release_migrated_is_left_alone(engine):
     change(engine, "UPDATE alembic_version SET version_num = 'fedcba987654'")
     for refuse in (require_head, migrate):
-        with pytest.raises(DatabaseError, match="newer than this program; install"):
+        with pytest.raises(DatabaseError, match="which this program does not know; install"):
             refuse(engine, "anam")
 
 
@@ -145,7 +145,7 @@ def test_an_owner_of_the_schema_needs_no_right_on_the_database(role, empty_datab
 
 
 def test_who_may_not_create_the_schema_is_told(role, empty_database_url):
-    with pytest.raises(DatabaseError, match=r"permission denied for database .*; grant"):
+    with pytest.raises(DatabaseError, match="may not create schema anam; as one that may, run"):
         migrate(as_role(empty_database_url, role), "anam")
 
 
@@ -234,3 +234,23 @@ def test_an_installation_without_its_revisions_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr(etl, "__file__", str(tmp_path / "etl" / "__init__.py"))
     with pytest.raises(DatabaseError, match="install persona-etl again"):
         alembic_config()
+
+
+def test_a_schema_of_somebody_else_is_left_alone(empty_database_url):
+    admin = make_engine(empty_database_url, "public")
+    change(admin, "CREATE TABLE runs (id integer)")
+    with pytest.raises(DatabaseError, match=r"schema public has runs already.*database\.schema"):
+        migrate(admin, "public")
+    with pytest.raises(DatabaseError, match="schema public has runs already"):
+        require_head(admin, "public")
+
+
+def test_a_schema_whose_views_would_be_in_the_place_of_tables_is_refused_at_once(
+    empty_database_url,
+):
+    migrate(make_engine(empty_database_url, "b_reporting"), "b_reporting")
+    engine = make_engine(empty_database_url, "b")
+    with pytest.raises(DatabaseError, match=r"b_reporting.personas.*rename it, or name another"):
+        migrate(engine, "b")
+    with pytest.raises(DatabaseError, match="schema b has no tables yet"):
+        require_head(engine, "b")

@@ -193,16 +193,35 @@ def test_401_stops_early(copying):
         assert (summary.status, summary.exit_code) == ("failed", 4)
         assert isinstance(summary.error, KeyRefusedError)
         assert summary.counts["failed"] == 1
-        assert summary.counts["unchanged"] == 3
-        # What came before stays; nothing was asked for after.
+        # What came before stays; nothing was asked for after. The known ones come last.
         assert summary.counts["created"] == 2
-        assert summary.counts["not_attempted"] == 54
-        assert summary.http_requests == 6
+        assert summary.counts["not_attempted"] == 57
+        assert summary.http_requests == 3
         assert [row for row in target.rows("personas") if row in before["personas"]] == (
             before["personas"]
         )
         item = target.row("run_items", run_id=summary.run_id, outcome="failed")
         assert (item["http_status"], str(item["persona_id"])) == (401, target.world.persona_ids[5])
+
+
+def test_runs_that_are_cut_short_get_to_everybody_in_turn(copying):
+    with copying(count=9) as target:
+        ids = target.world.persona_ids
+        for _ in range(3):
+            asked = target.sandbox.requests.total
+            # The fourth request is told to come back much later.
+            late = Fault(status=429, retry_after=9999, target="personas", after=3)
+            target.sandbox.order(late)
+            assert target.sync(API__CONCURRENCY="1").status == "deferred"
+            assert target.sandbox.requests.total == asked + 4
+            target.sandbox.clear_faults()
+        states = target.rows("persona_sync_state")
+        assert sorted(str(state["persona_id"]) for state in states) == sorted(ids)
+        waited_longest = min(states, key=lambda state: state["last_attempt_at"])
+        target.sandbox.requests.clear()
+        target.sync(API__CONCURRENCY="1")
+        (first, *_) = target.sandbox.requests.recent
+        assert str(waited_longest["persona_id"]) in first.path
 
 
 def test_401_for_the_only_one_is_the_keys_fault_too(target):

@@ -162,7 +162,7 @@ def test_what_stands_in_the_place_of_a_view_is_left_alone(engine, kind):
     change(engine, "DROP VIEW anam_reporting.freshness")
     change(engine, "CREATE " + kind.format("anam_reporting.freshness"))
     before = catalog(engine)
-    with pytest.raises(DatabaseError, match="freshness is in the place of a view"):
+    with pytest.raises(DatabaseError, match="freshness: in the place of a view"):
         migrate(engine, "anam")
     assert catalog(engine) == before
 

@@ -379,8 +379,13 @@ def test_pages_of_unusable_items_do_not_hide_those_behind_them():
             "403, the key may not list personas; use one that may, or",
         ),
         (reply(404), SourceDownError, 5, "404, there is no list; check api.base_url"),
-        (reply(400, {"message": "odd"}), SourceDownError, 5, '400 ("odd"); list the ids in'),
-        (reply(503), SourceDownError, 5, "503 after 4 attempts; list the ids in personas.ids"),
+        (
+            reply(400, {"message": "odd"}),
+            SourceDownError,
+            5,
+            '400 ("odd"); nothing was copied',
+        ),
+        (reply(503), SourceDownError, 5, "503 after 4 attempts; nothing was copied; the next run"),
         (reply(429, retry_after="9999"), DeferredError, 5, "asks for 9999 s"),
         (reply(302, location="https://x"), SourceDownError, 5, "a redirect to x"),
         (
