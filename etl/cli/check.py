@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from etl.cli.invocation import Invocation, pass_invocation
+from etl.cli.logs import on_one_line
 from etl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def command(invocation: Invocation, *, as_json: bool) -> int:
     for line in _look(invocation):
         lines.append(line)
         if not as_json and (line.exit_code or not invocation.quiet):
-            click.echo(f"{line.verdict:<7}{line.subject:<12}{line.told}")
+            click.echo(f"{line.verdict:<7}{line.subject:<12}{on_one_line(line.told)}")
     code = exit_code(lines)
     if as_json:
         told = [{"subject": x.subject, "verdict": x.verdict, "message": x.told} for x in lines]

@@ -95,7 +95,9 @@ class EtlGroup(click.Group):
         try:
             code = super().main(*args, **{**options, "standalone_mode": False})
         except Exception as exc:  # noqa: BLE001
-            code = ended_by(Invocation(), exc)
+            # The options could not be read: of them only this one matters now.
+            given = " ".join(sys.argv[1:]).replace("=", " ")
+            code = ended_by(Invocation(json_logs="--log-format json" in given), exc)
         sys.exit(code)
 
 

@@ -107,7 +107,7 @@ def _print_sql(
 def _present_revision(settings: Settings) -> tuple[str, str | None]:
     """Where the database is, or `base` and why that is a guess."""
     from etl.errors import DatabaseError  # noqa: PLC0415
-    from etl.store.embedded import served  # noqa: PLC0415
+    from etl.store.embedded import require_cluster, served  # noqa: PLC0415
     from etl.store.engine import make_engine  # noqa: PLC0415
     from etl.store.migration import current_and_head, refuse_unknown  # noqa: PLC0415
 
@@ -115,6 +115,7 @@ def _present_revision(settings: Settings) -> tuple[str, str | None]:
         return "base", "SQL from the beginning, as no database is configured"
     schema = settings.database.schema_
     try:
+        require_cluster(settings.database.url.get_secret_value(), os.environ)
         with served(settings.database.url.get_secret_value(), os.environ) as url:
             current, _ = current_and_head(make_engine(url, schema), schema)
     except DatabaseError as exc:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
+    import msgspec
+
     from etl.jobs.summary import Summary, Tally
     from etl.report.foreseen import Foreseen
     from etl.settings import Settings
@@ -65,9 +67,11 @@ def command(
     settings, also those that the API lists and all live ones that were copied before.
     """
     # Here, so that `sync --help` does not wait for Postgres and HTTP libraries.
+    import msgspec  # noqa: PLC0415
+
     from etl.jobs.dry_run import dry_run as rehearse  # noqa: PLC0415
     from etl.jobs.sync import sync  # noqa: PLC0415
-    from etl.store.embedded import served  # noqa: PLC0415
+    from etl.store.embedded import require_cluster, served  # noqa: PLC0415
     from etl.tables import FAILURES  # noqa: PLC0415
 
     settings = invocation.settings()
@@ -75,7 +79,10 @@ def command(
     settings.require_key()
     wanted, discover = _wanted(ids, ids_from, settings, every=every)
     ended: list[Summary] = []
-    foreseen: list[Foreseen] = []
+    foreseen: list[str | msgspec.Raw] = []
+    encode = msgspec.json.Encoder(decimal_format="number").encode
+    if dry_run:
+        require_cluster(url, os.environ)
     try:
         with served(url, os.environ) as served_url, progress(invocation) as line:
 
@@ -83,7 +90,14 @@ def command(
                 line.total(tally.requested)
                 line.update(tally.done, {name: tally.outcomes[name] for name in FAILURES})
 
-            run = partial(rehearse, tell=foreseen.append) if dry_run else sync
+            def foresee(change: Foreseen) -> None:
+                # Rendered at once: with its documents each would be held to the end.
+                if as_json:
+                    foreseen.append(msgspec.Raw(encode(change.as_object())))
+                elif not invocation.quiet:
+                    foreseen.extend(change.as_lines())
+
+            run = partial(rehearse, tell=foresee) if dry_run else sync
             run(
                 settings,
                 wanted,
@@ -103,25 +117,23 @@ def command(
 def tell(
     invocation: Invocation,
     summary: Summary,
-    foreseen: Sequence[Foreseen] | None = None,
+    foreseen: Sequence[str | msgspec.Raw] | None,
     *,
     as_json: bool,
 ) -> None:
     """Print how a run ended: the result to stdout, an error to stderr.
 
-    Of a dry run, what it foresees comes first.
+    `foreseen` are the lines of a dry run, which come first, or its changes in JSON.
     """
-    import msgspec  # noqa: PLC0415  not for `sync --help`
+    import msgspec  # noqa: PLC0415
 
     try:
         if as_json:
-            told = as_object(summary)
-            if foreseen is not None:
-                told["changes"] = [change.as_object() for change in foreseen]
-            click.echo(msgspec.json.Encoder(decimal_format="number").encode(told))
+            changes = {} if foreseen is None else {"changes": foreseen}
+            click.echo(msgspec.json.encode(as_object(summary) | changes))
         elif not invocation.quiet:
-            for change in foreseen or ():
-                click.echo("\n".join(change.as_lines()))
+            for line in foreseen or ():
+                click.echo(line)
             click.echo(as_text(summary))
     finally:
         # Also where the result can't be printed.

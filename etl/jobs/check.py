@@ -26,8 +26,8 @@ from etl.source.answer import ListForbiddenError, ToldToWaitError
 from etl.source.client import PersonaClient
 from etl.source.listing import read_page
 from etl.store.access import Access, Server, look_at_schema, look_at_server, views_there
-from etl.store.embedded import data_folder, has_cluster, served
-from etl.store.engine import make_engine
+from etl.store.embedded import require_cluster, served
+from etl.store.engine import LOOKS_FOR_SECONDS, make_engine
 from etl.store.migration import head_revision, require_head
 
 if TYPE_CHECKING:
@@ -155,11 +155,11 @@ def _check_database(settings: Settings, environ: Mapping[str, str]) -> list[Line
     schema = settings.database.schema_
     try:
         url = settings.require_database().get_secret_value()
-        _refuse_to_make_a_server(url, environ)
+        require_cluster(url, environ)
         with served(url, environ) as served_url:
-            engine = make_engine(served_url, schema)
+            engine = make_engine(served_url, schema, lock_timeout_seconds=LOOKS_FOR_SECONDS)
             server = look_at_server(engine)
-            access = look_at_schema(engine, schema)
+            access = look_at_schema(engine, schema, reporting_schema(schema))
             return [
                 server_line(server),
                 _privileges_line(access, schema, server.role),
@@ -171,15 +171,6 @@ def _check_database(settings: Settings, environ: Mapping[str, str]) -> list[Line
             unknown("privileges", "not checked: no database"),
             unknown("schema", "not checked: no database"),
         ]
-
-
-def _refuse_to_make_a_server(url: str, environ: Mapping[str, str]) -> None:
-    """Serving an embedded database that is not there would make it, and a check makes nothing."""
-    folder = data_folder(url, environ)
-    if folder is not None and not has_cluster(folder):
-        raise DatabaseError(
-            f"embedded Postgres: there is none in {folder} yet; run `persona-etl migrate`"
-        )
 
 
 def server_line(server: Server) -> Line:

@@ -27,7 +27,7 @@ from etl.payload.decode import loads
 from etl.payload.differences import differences
 from etl.report.foreseen import Foreseen
 from etl.store.ahead import Ahead
-from etl.store.engine import make_engine, translated
+from etl.store.engine import LOOKS_FOR_SECONDS, make_engine, translated
 from etl.store.ledger import persona_names
 from etl.store.migration import require_head
 from etl.tables import FAILURES
@@ -67,13 +67,36 @@ def dry_run(
         UsageError: the API's address or the key can't be used.
     """
     asking = Asking(settings, ids, discover=discover)
-    engine = make_engine(url, settings.database.schema_, json_deserializer=loads, read_only=True)
-    require_head(engine, settings.database.schema_)
+    schema = settings.database.schema_
+    engine = make_engine(
+        url,
+        schema,
+        lock_timeout_seconds=LOOKS_FOR_SECONDS,
+        json_deserializer=loads,
+        read_only=True,
+    )
+    require_head(engine, schema)
     with translated(), engine.connect() as connection:
         clock = DatabaseClock.read(connection)
         connection.rollback()
         rehearsal = _Rehearsal(connection, Tally(len(ids)), tell, watch, drift_level(settings))
         started_at = clock.at(time.monotonic())
+
+        def ended(status: str, error: EtlError | None) -> Summary:
+            tally = rehearsal.tally
+            return Summary(
+                run_id=None,
+                command="sync",
+                status=status,
+                started_at=started_at,
+                finished_at=clock.at(time.monotonic()),
+                counts=tally.counts(),
+                value_issues=tally.value_issues,
+                new_drift_paths=len(tally.new_drift_paths),
+                http_requests=asking.http_requests,
+                error=error,
+            )
+
         error: EtlError | None
         try:
             with translated():
@@ -84,21 +107,11 @@ def dry_run(
             error = verdict(rehearsal.tally, stopped, settings.safety, strict=strict, run_id=None)
         except RunError as exc:
             error = exc
-    tally = rehearsal.tally
-    report(
-        Summary(
-            run_id=None,
-            command="sync",
-            status=status_of(error),
-            started_at=started_at,
-            finished_at=clock.at(time.monotonic()),
-            counts=tally.counts(),
-            value_issues=tally.value_issues,
-            new_drift_paths=len(tally.new_drift_paths),
-            http_requests=asking.http_requests,
-            error=error,
-        )
-    )
+        except (KeyboardInterrupt, SystemExit):
+            # The second signal.
+            report(ended("interrupted", None))
+            raise
+    report(ended(status_of(error), error))
 
 
 class _Rehearsal:
@@ -140,7 +153,9 @@ class _Rehearsal:
     def remove(self, ids: Sequence[UUID], *, max_percent: float | None) -> None:
         """Tells which of the missing would be removed."""
         with self.connection.begin():
-            gone = gone_personas(self.connection, self.tally.missing, ids, max_percent=max_percent)
+            gone = gone_personas(
+                self.connection, self.tally.missing, ids, new=0, max_percent=max_percent
+            )
             names = persona_names(self.connection, gone)
         for persona_id in gone:
             self._tell(Foreseen("persona", persona_id, names[persona_id], "removed"))
@@ -187,6 +202,13 @@ def _remember(reckoned: Reckoned, ahead: Ahead) -> None:
     for kind, contents in folded.newest.items():
         ahead.newest.setdefault(kind, {}).update(contents)
     for key, group in folded.new.items():
-        if key[0] != "persona":
-            ahead.observations.setdefault(key, []).extend(group)
-            ahead.heads[key] = folded.head(key)
+        if key[0] == "persona":
+            continue
+        ahead.observations.setdefault(key, []).extend([*folded.confirmed.get(key, ()), *group])
+        ahead.heads[key] = folded.head(key)
+        # Of a chain that was made anew the fold kept no such thing.
+        newest = ahead.newest.setdefault(key[0], {})
+        for seen in group:
+            if seen.content_hash is not None and seen.source_updated_at is not None:
+                known = newest.get(seen.content_hash, seen.source_updated_at)
+                newest[seen.content_hash] = max(known, seen.source_updated_at)

@@ -31,7 +31,9 @@ def remove_missing(loader: Loader, ids: Sequence[UUID], *, max_percent: float | 
     """
     missing, connection = loader.tally.missing, loader.connection
     with connection.begin():
-        gone = gone_personas(connection, missing, ids, max_percent=max_percent)
+        gone = gone_personas(
+            connection, missing, ids, new=loader.tally.brought_to_life, max_percent=max_percent
+        )
     for start in range(0, len(gone), REMOVALS_AT_ONCE):
         loader.keep_lock()
         part = [(gone_id, missing[gone_id]) for gone_id in gone[start:][:REMOVALS_AT_ONCE]]
@@ -44,11 +46,13 @@ def gone_personas(
     missing: Collection[UUID],
     ids: Sequence[UUID],
     *,
+    new: int,
     max_percent: float | None,
 ) -> list[UUID]:
     """The live ones among the missing, in order. Names those never seen on the log.
 
-    `max_percent` is of the live personas among `ids`; None: any number may go.
+    `max_percent` is of the live personas among `ids`, but for the `new` ones that this very run has
+    written: they would hide that all others are gone. None: any number may go.
 
     Raises:
         SafetyStopError: they are too many.
@@ -62,9 +66,10 @@ def gone_personas(
         )
     live = {persona_id for persona_id, is_live in seen.items() if is_live}
     gone = sorted(live.intersection(missing))
-    if max_percent is not None and is_mass_removal(len(gone), len(live), max_percent):
+    known = len(live) - new
+    if max_percent is not None and is_mass_removal(len(gone), known, max_percent):
         raise SafetyStopError(
-            f"{len(gone)} of {len(live)} live personas are missing; none was removed."
+            f"{len(gone)} of {known} live personas are missing; none was removed."
             " Check that the key is of the right organisation; if they are really gone,"
             " run again with --allow-mass-removal"
         )

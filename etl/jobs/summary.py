@@ -88,6 +88,11 @@ class Tally:
         """How many have an outcome."""
         return self.outcomes.total()
 
+    @property
+    def brought_to_life(self) -> int:
+        """How many were not live before this run."""
+        return self.outcomes["created"] + self.outcomes["restored"]
+
     def counts(self) -> dict[str, int]:
         """By outcome, with `requested` as their sum."""
         counts = {outcome: self.outcomes[outcome] for outcome in OUTCOMES}

@@ -19,6 +19,8 @@ from etl.payload.secret_urls import BLANK, clean_text, mask_urls
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    from etl.payload.decode import JsonObject
+
 __all__ = ["BLANK", "clean", "mask_urls"]
 
 
@@ -62,6 +64,9 @@ _VALUE_KEYS = frozenset({"Value", "val", "value", "values"})
 _DEFAULT_KEYS = frozenset({"default", "defaultValue"})
 
 _HASHED = re.compile(r"sha256:[0-9a-f]{64}")
+# A word that can be a token: long enough not to be one of a language.
+_TOKEN = re.compile(r"[A-Za-z0-9_\-]{12,}+")
+_FEW_TOKENS = 50
 
 # Keys come from payloads: longer ones are looked at each time rather than kept in memory.
 _CACHED_LENGTH = 64
@@ -72,7 +77,39 @@ def clean(payload: Json) -> Json:
 
     Booleans and nulls are never blanked: they can't hold a secret, and tell whether one is set.
     """
-    return _clean(payload, _Place.PLAIN)
+    cleaned = _clean(payload, _Place.PLAIN)
+    tokens = _share_tokens(payload) if isinstance(payload, dict) else frozenset()
+    return _without_tokens(cleaned, tokens) if tokens else cleaned
+
+
+def _share_tokens(payload: JsonObject) -> frozenset[str]:
+    """The tokens of the share links: they may be repeated elsewhere, in a URL's path, in a text."""
+    links: list[Json] = []
+    for key, value in payload.items():
+        if len(key) <= _CACHED_LENGTH and words(key) in _SHARE_LINKS:
+            links += value if isinstance(value, list) else [value]
+    tokens = (link.get("token") for link in links if isinstance(link, dict))
+    return frozenset(
+        token
+        for token in tokens
+        if isinstance(token, str) and _TOKEN.fullmatch(token) and not _HASHED.fullmatch(token)
+    )
+
+
+def _without_tokens(value: Json, tokens: frozenset[str]) -> Json:
+    if isinstance(value, str):
+        # Most texts hold none, and few tokens are looked for faster than words are taken out.
+        if len(tokens) <= _FEW_TOKENS and not any(token in value for token in tokens):
+            return value
+        return _TOKEN.sub(lambda found: BLANK if found[0] in tokens else found[0], value)
+    if isinstance(value, dict):
+        return {
+            key: item if key == "id" else _without_tokens(item, tokens)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_without_tokens(item, tokens) for item in value]
+    return value
 
 
 def _clean(value: Json, place: _Place) -> Json:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from psycopg.sql import Identifier, Literal
 
 from etl.report.views import all_views
+from etl.settings import BODY_TAG
 
 MARK = "Made by persona-etl: `migrate` makes it anew."
 """Ends the comment of each view of ours."""
@@ -33,7 +34,7 @@ _STANDS_ON_IT = """
 # DROP names what stands in the way in a DETAIL, which not every program shows.
 _DROP = """
 CREATE PROCEDURE {schema}.persona_etl_drop_view(view regclass)
-LANGUAGE plpgsql AS $procedure$
+LANGUAGE plpgsql AS {tag}
 DECLARE
     dependents text;
 BEGIN
@@ -45,12 +46,12 @@ EXCEPTION WHEN dependent_objects_still_exist THEN
     USING ERRCODE = 'dependent_objects_still_exist',
           HINT = 'Drop what depends on it, run this again, then make it again.';
 END
-$procedure$;
+{tag};
 """
 
 _REPLACE = """
 CREATE PROCEDURE {schema}.persona_etl_replace_view(view_name text, declared text[], query text)
-LANGUAGE plpgsql AS $procedure$
+LANGUAGE plpgsql AS {tag}
 DECLARE
     target CONSTANT text := format('%I.%I', {reporting}, view_name);
     present CONSTANT oid := to_regclass(target);
@@ -102,7 +103,7 @@ BEGIN
     SELECT string_agg(quote_ident(column_name), ', ' ORDER BY place)
     FROM unnest(declared) WITH ORDINALITY AS _ (column_name, place) INTO ordered;
     EXECUTE format('CREATE VIEW %s AS SELECT %s FROM (%s) AS shown', target, ordered, query);
-    IF owner <> current_user::regrole THEN
+    IF owner <> quote_ident(current_user)::regrole THEN
         EXECUTE format('ALTER VIEW %s OWNER TO %s', target, owner);
     END IF;
     FOR statement IN
@@ -117,11 +118,11 @@ BEGIN
         EXECUTE statement;
     END LOOP;
 END
-$procedure$;
+{tag};
 """
 
 _DROP_RETIRED = """
-DO $retired$
+DO {tag}
 DECLARE
     retired regclass;
 BEGIN
@@ -132,7 +133,7 @@ BEGIN
         CALL {schema}.persona_etl_drop_view(retired);
     END LOOP;
 END
-$retired$;
+{tag};
 """
 
 _DROP_PROCEDURES = """
@@ -146,7 +147,7 @@ DROP PROCEDURE {schema}.persona_etl_drop_view(regclass);
 # A paused view reads no table, so no revision meets it; it keeps its columns, its grants and its
 # name. The cast fails when the view is read, and quotes the text.
 _PAUSE = """
-DO $pause$
+DO {tag}
 DECLARE
     paused record;
 BEGIN
@@ -164,11 +165,11 @@ BEGIN
             paused.name, paused.columns, {told});
     END LOOP;
 END
-$pause$;
+{tag};
 """
 
 _DROP_ALL = """
-DO $drop$
+DO {tag}
 DECLARE
     dropped regclass;
 BEGIN
@@ -176,7 +177,7 @@ BEGIN
         EXECUTE format('DROP VIEW %s', dropped);
     END LOOP;
 END
-$drop$;
+{tag};
 """
 
 
@@ -269,6 +270,7 @@ def _filled(template: str, schema: str) -> str:
     literals = {"reporting": _text(reporting), "mark": _text(MARK), "told": _text(PAUSED)}
     return template.strip().format(
         **literals,
+        tag=BODY_TAG,
         schema=_name(reporting),
         views_of_ours=_VIEWS_OF_OURS.format(**literals),
         stands_on_it=_STANDS_ON_IT,

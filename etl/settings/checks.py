@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 # `<schema>_reporting` and the longest index names on it must fit Postgres' 63 bytes.
 _SCHEMA_BYTES = 40
+# Quotes the body of a DO block. No schema's name can end it: it is longer than any.
+BODY_TAG = f"$persona_etl_{'_' * _SCHEMA_BYTES}$"
 
 
 def check_base_url(text: str) -> str:

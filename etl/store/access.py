@@ -44,20 +44,23 @@ _SCHEMA = sa.text("""
            coalesce(has_schema_privilege(n.oid, 'USAGE'), false) AS may_use,
            coalesce(has_schema_privilege(n.oid, 'CREATE'),
                     has_database_privilege(current_database(), 'CREATE'))
-           AND NOT EXISTS (SELECT FROM pg_class AS c
-                            WHERE c.relnamespace = n.oid AND NOT pg_has_role(c.relowner, 'USAGE'))
+           AND coalesce(has_schema_privilege(r.oid, 'CREATE'),
+                        has_database_privilege(current_database(), 'CREATE'))
+           AND NOT EXISTS (SELECT FROM pg_class AS c WHERE c.relnamespace IN (n.oid, r.oid)
+                                                       AND NOT pg_has_role(c.relowner, 'USAGE'))
            AS may_migrate
-      FROM (VALUES (:schema)) AS wanted(name)
+      FROM (VALUES (:schema, :reporting)) AS wanted(name, reporting)
       LEFT JOIN pg_namespace AS n ON n.nspname = wanted.name
+      LEFT JOIN pg_namespace AS r ON r.nspname = wanted.reporting
 """)
 
 _LACKING = sa.text("""
     SELECT needed.privilege, needed.name
       FROM unnest(CAST(:names AS text[]), CAST(:privileges AS text[]))
            WITH ORDINALITY AS needed(name, privilege, position)
-      JOIN pg_class AS c ON c.relname = needed.name
-      JOIN pg_namespace AS n ON n.oid = c.relnamespace AND n.nspname = :schema
-     WHERE NOT has_table_privilege(c.oid, needed.privilege)
+      LEFT JOIN (pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace)
+        ON c.relname = needed.name AND n.nspname = :schema
+     WHERE c.oid IS NULL OR NOT has_table_privilege(c.oid, needed.privilege)
      ORDER BY needed.position
 """)
 
@@ -90,8 +93,11 @@ def look_at_server(engine: Engine) -> Server:
         return Server(**connection.execute(_SERVER).mappings().one())
 
 
-def look_at_schema(engine: Engine, schema: str) -> Access:
-    """What the role may do with `schema`, which need not be there. Raises DatabaseError."""
+def look_at_schema(engine: Engine, schema: str, reporting: str) -> Access:
+    """What the role may do with `schema`, which need not be there, nor the one of its views.
+
+    Raises DatabaseError.
+    """
     needed = [
         (table.name, privilege)
         for table in metadata.sorted_tables
@@ -99,7 +105,8 @@ def look_at_schema(engine: Engine, schema: str) -> Access:
     ]
     names, privileges = zip(*needed, strict=True)
     with translated(), engine.connect() as connection:
-        asked = {"schema": schema, "names": [*names], "privileges": [*privileges]}
+        asked: dict[str, object] = {"schema": schema, "reporting": reporting}
+        asked |= {"names": [*names], "privileges": [*privileges]}
         row = connection.execute(_SCHEMA, asked).mappings().one()
         lacking = connection.execute(_LACKING, asked)
         return Access(**row, lacking=[(privilege, name) for privilege, name in lacking])

@@ -97,6 +97,15 @@ def has_cluster(folder: Path) -> bool:
     return os.path.isdir(folder / _CLUSTER)  # noqa: PTH112
 
 
+def require_cluster(url: str, environ: Mapping[str, str]) -> None:
+    """Raise unless serving `url` would make nothing: an embedded server has been made already."""
+    folder = data_folder(url, environ)
+    if folder is not None and not has_cluster(folder):
+        raise DatabaseError(
+            f"embedded Postgres: there is none in {folder} yet; run `persona-etl migrate`"
+        )
+
+
 @contextmanager
 def embedded_server(folder: Path, *, durable: bool = True) -> Iterator[str]:
     """The URL of a server whose data is kept in `folder`, running until the `with` ends.

@@ -45,12 +45,16 @@ _NEXT_STEPS = {
 }
 
 
+# How long what only looks waits for a table that somebody has locked.
+LOOKS_FOR_SECONDS = 10
+
+
 def make_engine(
     url: str,
     schema: str,
     *,
     application_name: str = "persona-etl",
-    statement_timeout_seconds: float | None = None,
+    lock_timeout_seconds: float | None = None,
     json_deserializer: Callable[[str | bytes], Any] | None = None,
     read_only: bool = False,
 ) -> sa.Engine:
@@ -62,8 +66,8 @@ def make_engine(
     settings = {"search_path": quote_identifier(schema)}
     if read_only:
         settings["default_transaction_read_only"] = "on"
-    if statement_timeout_seconds is not None:
-        settings["statement_timeout"] = str(round(statement_timeout_seconds * 1000))
+    if lock_timeout_seconds is not None:
+        settings["lock_timeout"] = str(round(lock_timeout_seconds * 1000))
     arguments = connection_arguments(url, application_name)
 
     # The password stays out of the engine's own URL, hence of its repr.

@@ -94,7 +94,8 @@ class Folded:
         before = self.known[key]
         chain = self.rebuilt.get(key) or self.chains.get(key) or []
         contents = [before.last_content, *(version.content_hash for version in chain)]
-        times = [before.latest, *(o.observed_at for o in self.new[key])]
+        seen = [*self.confirmed.get(key, ()), *self.new[key]]
+        times = [before.latest, *(observation.observed_at for observation in seen)]
         return Head(
             chain[-1] if chain else before.version,
             next((content for content in reversed(contents) if content is not None), None),

@@ -23,6 +23,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_fixe
 
 import etl
 from etl.errors import DatabaseError, LockedError, UsageError
+from etl.settings import BODY_TAG
 from etl.store.engine import quote_identifier, translated
 from etl.store.lock import lock_key
 from etl.tables import metadata
@@ -38,7 +39,7 @@ _TABLE_LOCK_TIMEOUT = "5s"
 _ATTEMPTS = 5
 _PAUSE_SECONDS = 2
 
-_CREATE_SCHEMA = """DO $schema$
+_CREATE_SCHEMA = """DO {tag}
 BEGIN
     IF EXISTS (SELECT FROM pg_namespace WHERE nspname = {literal}) THEN
         RETURN;
@@ -50,7 +51,7 @@ BEGIN
     END IF;
     CREATE SCHEMA {name};
 END
-$schema$;"""
+{tag};"""
 
 _STRANGERS = sa.text("""
     SELECT c.relname
@@ -59,7 +60,7 @@ _STRANGERS = sa.text("""
      ORDER BY c.relname
 """)
 
-_CHECK = """DO $check$
+_CHECK = """DO {tag}
 DECLARE
     present text;
 BEGIN
@@ -74,7 +75,7 @@ BEGIN
             coalesce(present, 'base'), {since};
     END IF;
 END
-$check$;"""
+{tag};"""
 
 
 def alembic_config() -> Config:
@@ -135,7 +136,7 @@ def session_sql(schema: str, since: str) -> list[str]:
         *_session_settings(),
         create_schema_sql(schema),
         f"SET search_path = {quote_identifier(schema)};",
-        _CHECK.format(key=lock_key(schema, "migrate"), since=quote_literal(since)),
+        _CHECK.format(tag=BODY_TAG, key=lock_key(schema, "migrate"), since=quote_literal(since)),
     ]
 
 
@@ -147,7 +148,9 @@ def session_end_sql(schema: str) -> str:
 
 def create_schema_sql(schema: str) -> str:
     """Makes a schema unless it is there. IF NOT EXISTS always needs a right on the database."""
-    return _CREATE_SCHEMA.format(literal=quote_literal(schema), name=quote_identifier(schema))
+    return _CREATE_SCHEMA.format(
+        tag=BODY_TAG, literal=quote_literal(schema), name=quote_identifier(schema)
+    )
 
 
 def quote_literal(text: str) -> str:
@@ -264,7 +267,12 @@ def _lock(connection: sa.Connection, schema: str) -> None:
 
 
 def _current(connection: sa.Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+    try:
+        return MigrationContext.configure(connection).get_current_revision()
+    except CommandError as exc:
+        raise DatabaseError(
+            "alembic_version has more than one row; restore the one revision that was run last"
+        ) from exc
 
 
 def _is_lock_timeout(exc: BaseException) -> bool:

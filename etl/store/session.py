@@ -84,7 +84,7 @@ def connection_arguments(url: str, application_name: str) -> dict[str, Any]:
         raise UsageError(f"database.url: {told}") from None
     # A raw slash in the password makes libpq read `user:pass/word@host` as a host, a port and a
     # database, and a failing connection would then print the pieces.
-    misread = not at and "@" in rest.partition("?")[0]
+    misread = "@" in rest.partition("?")[0]
     if misread or not re.fullmatch(r"[\d,]*", str(arguments.get("port") or "")):
         raise UsageError(f"database.url: not a Postgres URL; {_ADVICE}")
 

@@ -373,3 +373,37 @@ def test_a_working_folder_that_was_removed_is_none(environment, tmp_path):
     environment.chdir(gone)
     gone.rmdir()
     assert checked()[0] == 0
+
+
+def test_a_table_that_is_gone_is_missed(environment, database_url):
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        owner.execute("DROP TABLE anam.run_items CASCADE")
+    code, found = checked()
+    assert (code, wrongs(found)) == (6, ["privileges"])
+    assert "on run_items" in found["privileges"][1]
+
+
+def test_who_may_not_make_the_views_may_not_migrate(environment, plain_role):
+    url, execute = plain_role
+    execute("CREATE SCHEMA half AUTHORIZATION {role}")
+    environment.setenv("PERSONA_ETL_DATABASE__URL", url)
+    environment.setenv("PERSONA_ETL_DATABASE__SCHEMA", "half")
+    assert "may not migrate" in checked()[1]["privileges"][1]
+
+
+def test_a_lock_that_is_held_does_not_hold_up_a_check(environment, database_url, monkeypatch):
+    monkeypatch.setattr("etl.jobs.check.LOOKS_FOR_SECONDS", 0.1)
+    with psycopg.connect(database_url) as somebody:
+        somebody.execute("LOCK TABLE anam.alembic_version IN ACCESS EXCLUSIVE MODE")
+        code, found = checked()
+    assert (code, wrongs(found)) == (6, ["schema"])
+    assert "another session holds a lock" in found["schema"][1]
+
+
+def test_no_control_character_reaches_the_terminal(environment, sandbox):
+    sandbox.order(Fault(status=302, headers={"Location": "http://x\x9b31m/"}, target="list"))
+    result = CliRunner().invoke(cli, ["--config", "\x1b]0;pwn\a", "check"])
+    assert result.exit_code == 2
+    assert not set(result.output) & {"\x1b", "\x9b", "\a"}
+    result = CliRunner().invoke(cli, ["check"])
+    assert not set(result.output) & {"\x1b", "\x9b", "\a"}

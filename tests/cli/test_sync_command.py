@@ -457,3 +457,13 @@ def test_sigterm_while_the_list_is_read_ends_the_run_cleanly(environment, sandbo
     assert (process.returncode, told["status"]) == (143, "interrupted")
     assert told["counts"]["requested"] == told["counts"]["not_attempted"]
     assert "Traceback" not in stderr
+
+
+def test_a_dry_run_makes_no_embedded_database(environment, tmp_path, monkeypatch):
+    monkeypatch.setenv("PERSONA_ETL_DATABASE__URL", f"embedded:{tmp_path}/new")
+    result = run("sync", "--dry-run")
+    assert result.exit_code == 6
+    assert "run `persona-etl migrate`" in result.stderr
+    assert not (tmp_path / "new").exists()
+    assert run("migrate", "--sql").exit_code == 0
+    assert not (tmp_path / "new").exists()

@@ -48,20 +48,20 @@ def test_a_read_only_database_is_told(database_url):
 
 
 def test_the_owner_of_all_may_do_all(database_url):
-    access = look_at_schema(make_engine(database_url, "anam"), "anam")
+    access = look_at_schema(make_engine(database_url, "anam"), "anam", "anam_reporting")
     assert (access.exists, access.has_tables, access.may_use) == (True, True, True)
     assert (access.may_migrate, access.lacking) == (True, [])
 
 
 def test_a_schema_that_is_not_there_can_be_made_or_not(run, database_url, role_url):
-    access = look_at_schema(make_engine(database_url, "other"), "other")
+    access = look_at_schema(make_engine(database_url, "other"), "other", "other_reporting")
     assert (access.exists, access.has_tables, access.may_migrate) == (False, False, True)
-    access = look_at_schema(make_engine(role_url, "other"), "other")
+    access = look_at_schema(make_engine(role_url, "other"), "other", "other_reporting")
     assert (access.exists, access.has_tables, access.may_migrate) == (False, False, False)
 
 
 def test_a_role_without_any_right_lacks_all_that_is_needed(role_url):
-    access = look_at_schema(make_engine(role_url, "anam"), "anam")
+    access = look_at_schema(make_engine(role_url, "anam"), "anam", "anam_reporting")
     assert (access.exists, access.has_tables) == (True, True)
     assert (access.may_use, access.may_migrate) == (False, False)
     assert sorted(access.lacking) == sorted(EVERYTHING_NEEDED)
@@ -69,7 +69,7 @@ def test_a_role_without_any_right_lacks_all_that_is_needed(role_url):
 
 def test_to_make_tables_is_not_enough_to_migrate_those_of_another(run, role_url):
     run("GRANT ALL ON SCHEMA anam TO {role}")
-    access = look_at_schema(make_engine(role_url, "anam"), "anam")
+    access = look_at_schema(make_engine(role_url, "anam"), "anam", "anam_reporting")
     assert (access.may_use, access.may_migrate) == (True, False)
 
 
@@ -78,7 +78,7 @@ def test_what_is_called_needed_is_enough_for_sync(copying, run, role_url):
     run("GRANT SELECT ON anam.alembic_version TO {role}")
     for privilege, table in EVERYTHING_NEEDED:
         run(f"GRANT {privilege} ON anam.{table} TO {{role}}")
-    assert look_at_schema(make_engine(role_url, "anam"), "anam").lacking == []
+    assert look_at_schema(make_engine(role_url, "anam"), "anam", "anam_reporting").lacking == []
     with copying(count=6, moving=True) as target:
         target.url = role_url
         gone, edited, bare, odd, *others = target.world.persona_ids
@@ -102,4 +102,6 @@ def test_a_privilege_that_is_taken_away_is_named(run, role_url, privilege, table
     run("GRANT USAGE ON SCHEMA anam TO {role}")
     run("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA anam TO {role}")
     run(f"REVOKE {privilege} ON anam.{table} FROM {{role}}")
-    assert look_at_schema(make_engine(role_url, "anam"), "anam").lacking == [(privilege, table)]
+    assert look_at_schema(make_engine(role_url, "anam"), "anam", "anam_reporting").lacking == [
+        (privilege, table)
+    ]

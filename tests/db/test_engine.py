@@ -36,10 +36,10 @@ def test_any_way_to_write_the_scheme_is_taken(scheme):
 
 
 def test_a_session_sees_its_schema_alone_in_utc(database_url):
-    engine = make_engine(database_url, 'odd "name" %s:x', statement_timeout_seconds=2.5)
+    engine = make_engine(database_url, 'odd "name" %s:x', lock_timeout_seconds=2.5)
     assert one(engine, "SHOW search_path") == '"odd ""name"" %s:x"'
     assert one(engine, "SHOW timezone") == "UTC"
-    assert one(engine, "SHOW statement_timeout") == "2500ms"
+    assert one(engine, "SHOW lock_timeout") == "2500ms"
     assert one(engine, "SHOW application_name") == "persona-etl"
 
 

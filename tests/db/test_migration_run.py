@@ -14,7 +14,7 @@ from alembic import command
 
 import etl
 from etl.errors import DatabaseError, LockedError
-from etl.jobs.migrate import migrate
+from etl.jobs.migrate import migrate, migrate_sql
 from etl.store import migration
 from etl.store.engine import make_engine
 from etl.store.migration import (
@@ -254,3 +254,23 @@ def test_a_schema_whose_views_would_be_in_the_place_of_tables_is_refused_at_once
         migrate(engine, "b")
     with pytest.raises(DatabaseError, match="schema b has no tables yet"):
         require_head(engine, "b")
+
+
+@pytest.mark.parametrize(
+    "schema",
+    ["$schema$", "a$procedure$b", "$$", "$check$", "a$body$;CREATE TABLE public.pwn();--", "{tag}"],
+)
+def test_no_name_of_a_schema_ends_a_block(empty_database_url, schema):
+    engine = make_engine(empty_database_url, schema)
+    script = migrate_sql(schema, since="base")
+    with psycopg.connect(empty_database_url, autocommit=True) as dba:
+        dba.execute(script.encode())
+        assert dba.execute("SELECT to_regclass('public.pwn')").fetchone() == (None,)
+    require_head(engine, schema)
+    migrate(engine, schema)
+
+
+def test_a_history_with_two_ends_is_no_bug_of_ours(engine):
+    change(engine, "INSERT INTO alembic_version VALUES ('0000')")
+    with pytest.raises(DatabaseError, match="more than one row"):
+        require_head(engine, "anam")

@@ -76,6 +76,7 @@ def test_a_dead_network_is_noticed_within_a_minute():
         "postgresql://u:pass@h:hunter2/db",
         "postgresql://u:pass@h/%zzhunter2",
         "postgresql://h/db?password=%zzhunter2",
+        "postgresql://etl:Xy@hunter2/9@db.example.invalid/personas",
         "postgresql://h/db?nonsense=hunter2",
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from msgspec.structs import replace
@@ -234,3 +234,28 @@ def test_one_persona_removed_while_another_changes(target):
     counts = target.sync([gone, edited, *others]).counts
     assert (counts["missing"], counts["updated"], counts["unchanged"]) == (1, 1, 4)
     assert (target.changes(gone)[-1], target.changes(edited)[-1]) == ("removed", "updated")
+
+
+def test_a_key_of_another_organisation_removes_nobody(target):
+    """All that it lists is new, and would hide that all that was known is gone."""
+    ours = target.world.persona_ids
+    for persona_id in ours:
+        target.world.delete(persona_id)
+    for _ in range(40):
+        target.world.add({"id": str(uuid4())})
+    said, _ = target.dry_run([], discover=True)
+    summary = target.sync([], discover=True)
+    assert (summary.exit_code, summary.counts["created"], summary.counts["missing"]) == (7, 40, 6)
+    assert (said.exit_code, str(said.error)) == (7, str(summary.error))
+    assert [target.persona(persona_id)["removed_at"] for persona_id in ours] == [None] * 6
+
+
+def test_personas_that_came_back_do_not_count_as_known(target):
+    *gone, back = target.world.persona_ids
+    target.world.delete(back)
+    target.sync([back])
+    target.world.restore(back)
+    for persona_id in gone:
+        target.world.delete(persona_id)
+    summary = target.sync([*gone, back])
+    assert (summary.exit_code, summary.counts["restored"]) == (7, 1)

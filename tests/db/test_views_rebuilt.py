@@ -346,3 +346,15 @@ def test_the_views_of_two_schemas_are_each_their_own(engine, database_url):
     with alembic(other, "other") as config:
         command.downgrade(config, "base")
     assert catalog(engine, "anam_reporting") == before
+
+
+def test_the_owner_may_have_any_name(new_role, empty_database_url):
+    owner = new_role("My Owner's")
+    admin = make_engine(empty_database_url, "anam")
+    for schema in ("anam", "anam_reporting"):
+        change(admin, f'CREATE SCHEMA {schema} AUTHORIZATION "{owner}"')
+    engine = as_role(empty_database_url, owner)
+    migrate(engine, "anam")
+    change(engine, OTHER_COLUMNS)
+    migrate(engine, "anam")
+    assert "duration_seconds" in columns(engine)

@@ -511,3 +511,28 @@ def test_very_many_keys_that_clean_alike_stay_apart_without_a_search():
     assert isinstance(cleaned["widgetConfig"], dict)
     assert list(cleaned["widgetConfig"].values()) == list(range(20_000))
     assert clean(cleaned) == cleaned
+
+
+def test_a_share_links_token_is_taken_out_wherever_the_payload_repeats_it():
+    token = "tok_4f9a-77c1e0d2"
+    payload: JsonObject = {
+        "id": "11111111-2222-4333-8444-555555555555",
+        "shareLinks": [{"id": token, "token": token, "shareUrl": f"https://lab/share/{token}"}],
+        "embedCode": [f'<iframe src="https://x/{token}?a=1">'],
+        "description": f"a{token} stays",
+    }
+    cleaned = clean(payload)
+    assert isinstance(cleaned, dict)
+    told = json.dumps({**cleaned, "shareLinks": [{**cleaned["shareLinks"][0], "id": ""}]})  # type: ignore[index, dict-item]
+    assert f"share/{token}" not in told
+    assert f"x/{token}" not in told
+    assert BLANK in told
+    assert clean(cleaned) == cleaned
+
+
+def test_many_tokens_and_much_text_come_to_an_end():
+    links: list[Any] = [{"token": f"token-of-link-{n:08}"} for n in range(20_000)]
+    payload: JsonObject = {"shareLinks": links, "text": "word-that-is-none " * 100_000}
+    cleaned = clean(payload)
+    assert isinstance(cleaned, dict)
+    assert cleaned["text"] == payload["text"]
