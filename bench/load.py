@@ -30,6 +30,7 @@ from sqlalchemy.schema import DropSchema
 
 from bench.static_server import serving, write_bodies
 from etl.jobs.migrate import migrate
+from etl.jobs.sync import sync
 from etl.report.views_sql import reporting_schema
 from etl.sandbox.generate import generate
 from etl.settings import Settings
@@ -158,9 +159,6 @@ def fetch_only(base_url: str, concurrency: int, ids_file: Path) -> Measured:
 
 def run_sync(base_url: str, concurrency: int, ids_file: Path, url: str, schema: str) -> Measured:
     """The job as the command runs it. Its imports are not counted, as fetching has next to none."""
-    # Here, so that the process that only fetches is not charged for it.
-    from etl.jobs.sync import sync  # noqa: PLC0415
-
     settings = Settings.model_validate(
         {
             "api": {"base_url": base_url, "concurrency": concurrency, "key": KEY},

@@ -3,6 +3,9 @@
 Flattening, what counts as *observed*, which arrays are sets, and the migrations are all read off
 this module. A new field of the API is one line here and one Alembic revision. No queries here.
 
+It is as long as the API and our history are: besides the columns there are only the words to write
+them with, above, and what readers of the map ask it, at the end.
+
 A path is the API's own camelCase, relative to the object that a row is made from. Where that
 object stands is the table's `origin`: `""` is the document itself, `brain` a part of it,
 `shareLinks[]` one row an element, `tools[]` with `references` one row a reference.

@@ -45,7 +45,7 @@ def command(invocation: Invocation) -> None:
     already there is left alone.
     """
     # Here, so that `init --help` does not wait for pydantic.
-    from etl.settings import CONFIG_NAME, CONFIG_VARIABLE  # noqa: PLC0415
+    from etl.settings import CONFIG_NAME, CONFIG_VARIABLE  # noqa: PLC0415  spares --help
 
     file = invocation.config or Path(os.environ.get(CONFIG_VARIABLE) or CONFIG_NAME)
     _write_new(file, commented_file())
@@ -55,7 +55,7 @@ def command(invocation: Invocation) -> None:
 
 def commented_file() -> str:
     """Render every section and key, all keys commented out."""
-    from etl.settings import known_keys, section_models  # noqa: PLC0415
+    from etl.settings import known_keys, section_models  # noqa: PLC0415  spares --help
 
     lines = [_HEAD]
     for section, model in section_models().items():

@@ -30,7 +30,7 @@ class Invocation:
             UsageError: everything that is wrong with them.
         """
         # Here, as `--help` passes through this module and must not wait for pydantic.
-        from etl.settings import load_settings  # noqa: PLC0415
+        from etl.settings import load_settings  # noqa: PLC0415  spares --help
 
         return load_settings(os.environ, self.config)
 

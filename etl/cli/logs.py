@@ -74,8 +74,8 @@ class _LazyFormatter(logging.Formatter):
 
     @cached_property
     def _structlog(self) -> structlog.stdlib.ProcessorFormatter:
-        from structlog.processors import JSONRenderer, format_exc_info  # noqa: PLC0415
-        from structlog.stdlib import ExtraAdder, ProcessorFormatter  # noqa: PLC0415
+        from structlog.processors import JSONRenderer, format_exc_info  # noqa: PLC0415  only for a line
+        from structlog.stdlib import ExtraAdder, ProcessorFormatter  # noqa: PLC0415  only for a line
 
         return ProcessorFormatter(
             foreign_pre_chain=[ExtraAdder()],

@@ -58,10 +58,10 @@ def command(
     With --sql the script starts after the revision that the database is at.
     """
     # Here, so that `migrate --help` does not wait for Postgres and HTTP libraries.
-    from etl.jobs.migrate import migrate  # noqa: PLC0415
-    from etl.store.embedded import served  # noqa: PLC0415
-    from etl.store.engine import make_engine  # noqa: PLC0415
-    from etl.store.migration import current_and_head  # noqa: PLC0415
+    from etl.jobs.migrate import migrate  # noqa: PLC0415  spares --help
+    from etl.store.embedded import served  # noqa: PLC0415  spares --help
+    from etl.store.engine import make_engine  # noqa: PLC0415  spares --help
+    from etl.store.migration import current_and_head  # noqa: PLC0415  spares --help
 
     if since is not None and not sql:
         raise click.UsageError("--from goes with --sql.")
@@ -92,7 +92,7 @@ def _print_sql(
     *,
     quiet: bool,
 ) -> None:
-    from etl.jobs.migrate import migrate_sql  # noqa: PLC0415
+    from etl.jobs.migrate import migrate_sql  # noqa: PLC0415  spares --help
 
     note = None
     if since is None:
@@ -106,10 +106,10 @@ def _print_sql(
 
 def _present_revision(settings: Settings) -> tuple[str, str | None]:
     """Where the database is, or `base` and why that is a guess."""
-    from etl.errors import DatabaseError  # noqa: PLC0415
-    from etl.store.embedded import require_cluster, served  # noqa: PLC0415
-    from etl.store.engine import make_engine  # noqa: PLC0415
-    from etl.store.migration import current_and_head, refuse_unknown  # noqa: PLC0415
+    from etl.errors import DatabaseError  # noqa: PLC0415  spares --help
+    from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
+    from etl.store.engine import make_engine  # noqa: PLC0415  spares --help
+    from etl.store.migration import current_and_head, refuse_unknown  # noqa: PLC0415  spares --help
 
     if settings.database.url is None:
         return "base", "SQL from the beginning, as no database is configured"

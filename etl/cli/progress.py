@@ -49,8 +49,8 @@ def progress(invocation: Invocation) -> Iterator[Progress]:
         yield _Silence()
         return
 
-    from tqdm import tqdm  # noqa: PLC0415
-    from tqdm.contrib.logging import logging_redirect_tqdm  # noqa: PLC0415
+    from tqdm import tqdm  # noqa: PLC0415  only for a terminal
+    from tqdm.contrib.logging import logging_redirect_tqdm  # noqa: PLC0415  only for a terminal
 
     # Its own lock is one between processes: a semaphore, and a helper process from Python 3.14 on.
     tqdm.set_lock(threading.RLock())

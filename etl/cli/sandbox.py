@@ -121,8 +121,8 @@ def command(
     GET /_sandbox/ lists the calls.
     """
     # Here, as `sandbox --help` need not wait for them.
-    from etl.sandbox import generate, running_sandbox  # noqa: PLC0415
-    from etl.sandbox.spelling import read_fault, read_rate_limit  # noqa: PLC0415
+    from etl.sandbox import generate, running_sandbox  # noqa: PLC0415  spares --help
+    from etl.sandbox.spelling import read_fault, read_rate_limit  # noqa: PLC0415  spares --help
 
     stop = threading.Event()
     previous = {
@@ -165,7 +165,7 @@ def _read(option: str, text: str, read: Callable[[str], T]) -> T:
 
 
 def _add_payloads(world: World, path: Path) -> None:
-    from etl.sandbox.payloads import read_payloads  # noqa: PLC0415
+    from etl.sandbox.payloads import read_payloads  # noqa: PLC0415  spares --help
 
     try:
         for persona in read_payloads(path.read_text(encoding="utf-8-sig")):

@@ -67,12 +67,12 @@ def command(
     settings, also those that the API lists and all live ones that were copied before.
     """
     # Here, so that `sync --help` does not wait for Postgres and HTTP libraries.
-    import msgspec  # noqa: PLC0415
+    import msgspec  # noqa: PLC0415  spares --help
 
-    from etl.jobs.dry_run import dry_run as rehearse  # noqa: PLC0415
-    from etl.jobs.sync import sync  # noqa: PLC0415
-    from etl.store.embedded import require_cluster, served  # noqa: PLC0415
-    from etl.tables import FAILURES  # noqa: PLC0415
+    from etl.jobs.dry_run import dry_run as rehearse  # noqa: PLC0415  spares --help
+    from etl.jobs.sync import sync  # noqa: PLC0415  spares --help
+    from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
+    from etl.tables import FAILURES  # noqa: PLC0415  spares --help
 
     settings = invocation.settings()
     url = settings.require_database().get_secret_value()
@@ -125,7 +125,7 @@ def tell(
 
     `foreseen` are the lines of a dry run, which come first, or its changes in JSON.
     """
-    import msgspec  # noqa: PLC0415
+    import msgspec  # noqa: PLC0415  spares --help
 
     try:
         if as_json:
@@ -180,7 +180,7 @@ def _wanted(
 
     Also whether those that the API lists are wanted.
     """
-    from etl.settings import parse_ids  # noqa: PLC0415
+    from etl.settings import parse_ids  # noqa: PLC0415  spares --help
 
     found: list[UUID] = []
     if ids:

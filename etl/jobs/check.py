@@ -1,4 +1,4 @@
-"""Says what is right and wrong with key, API, database, privileges and schema, a line each.
+"""Says what is right and wrong with settings, API, database and schema, a line each.
 
 It asks the API for one page of one persona and reads Postgres' catalog; it writes nothing.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from etl.errors import (
@@ -22,6 +24,7 @@ from etl.errors import (
 )
 from etl.report.views import all_views
 from etl.report.views_sql import present_views, reporting_schema
+from etl.settings import API_KEY_VARIABLE, load_settings, settings_file
 from etl.source.answer import ListForbiddenError, ToldToWaitError
 from etl.source.client import PersonaClient
 from etl.source.listing import read_page
@@ -83,13 +86,43 @@ def exit_code(lines: Iterable[Line]) -> int:
     return min((line.exit_code for line in lines), key=_WORST_FIRST.index, default=0)
 
 
-def check(settings: Settings, environ: Mapping[str, str], *, key_from: str) -> Iterator[Line]:
-    """Looks at all but the settings. A line comes when it is known: the API may be slow.
+def check(environ: Mapping[str, str], config: Path | None) -> Iterator[Line]:
+    """Looks at everything. A line comes when it is known: the API may be slow.
 
-    `environ` tells where an embedded server keeps its data, `key_from` where the key was found.
+    `config` is the settings file that was named, if one was.
     """
+    try:
+        settings = load_settings(environ, config)
+    except UsageError as exc:
+        # One mistake is a line; of several the first line counts them.
+        first, *others = str(exc).split("\n")
+        for mistake in others or [first]:
+            yield wrong("settings", mistake.strip(), exc.exit_code)
+        for subject in SUBJECTS[1:]:
+            yield unknown(subject, "not checked: the settings have to be right first")
+        return
+    yield ok("settings", f"{_file(settings_file(environ, config))}, {_whom(settings)}")
+    is_set = environ.get(API_KEY_VARIABLE, "").strip()
+    key_from = f"from {API_KEY_VARIABLE if is_set else settings.api.api_key_file}"
     yield from _check_api(settings, key_from)
     yield from _check_database(settings, environ)
+
+
+def _file(file: Path | None) -> str:
+    if file is None:
+        return "no file, the environment alone"
+    # In this folder or below; elsewhere, or where this folder was removed, the path says it all.
+    with suppress(ValueError, FileNotFoundError):
+        return f"./{file.relative_to(Path.cwd())}"
+    return str(file)
+
+
+def _whom(settings: Settings) -> str:
+    count = len(settings.personas.ids)
+    told = f"{count} persona{'' if count == 1 else 's'}"
+    if settings.personas.discover:
+        return f"{told} and all that the API lists" if count else "all that the API lists"
+    return told if count else "no personas: set ids or discover, or tell sync"
 
 
 def _check_api(settings: Settings, key_from: str) -> list[Line]:

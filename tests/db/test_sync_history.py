@@ -6,6 +6,8 @@ from uuid import UUID
 
 import pytest
 
+from etl.sandbox import Fault
+
 
 @pytest.fixture
 def one(copying):
@@ -218,8 +220,6 @@ def test_a_stretch_of_one_observation_ends_without_another(one):
 
 
 def test_a_failed_attempt_confirms_nothing(one):
-    from etl.sandbox import Fault  # noqa: PLC0415
-
     (persona_id,) = one.world.persona_ids
     one.sync()
     confirmed = one.state(persona_id)["last_success_at"]

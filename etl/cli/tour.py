@@ -1,0 +1,143 @@
+"""What `demo` shows: everything once, against the sandbox and an embedded Postgres of its own."""
+
+from __future__ import annotations
+
+import difflib
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from etl.cli.sync import as_text
+from etl.errors import InterruptedRunError
+from etl.jobs.migrate import migrate
+from etl.jobs.sync import sync
+from etl.report.text import as_line, as_table
+from etl.sandbox import running_sandbox
+from etl.settings import load_settings
+from etl.store.embedded import embedded_server
+from etl.store.engine import make_engine
+from etl.store.migration import head_revision
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterator, Sequence
+
+    from sqlalchemy import Engine
+
+    from etl.jobs.summary import Summary
+    from etl.sandbox import Sandbox
+    from etl.settings import Settings
+
+TABLES = """
+SELECT name, avatar_name AS avatar, voice_name AS voice, voice_provider AS provider, system_prompt
+  FROM anam_reporting.personas
+ ORDER BY name
+ LIMIT 5
+"""
+
+CHANGES = """
+SELECT d.kind, coalesce(p.name, a.display_name) AS name, d.change,
+       array_to_string(d.changed_paths, ', ') AS changed
+  FROM document_versions d
+  LEFT JOIN personas p ON d.kind = 'persona' AND p.persona_id = d.entity_id
+  LEFT JOIN avatars a ON d.kind = 'avatar' AND a.avatar_id = d.entity_id
+ WHERE d.version > 1
+ ORDER BY d.change DESC, d.kind, name
+"""
+
+PROMPTS = """
+SELECT v.version, v.valid_from, v.valid_to, d.document -> 'brain' ->> 'systemPrompt' AS prompt
+  FROM document_versions v
+  JOIN documents d USING (kind, content_hash)
+ WHERE v.kind = 'persona' AND v.entity_id = %(persona_id)s
+ ORDER BY v.version
+"""
+
+COUNTS = """
+SELECT (SELECT count(*) FROM personas) AS personas, (SELECT count(*) FROM avatars) AS avatars,
+       (SELECT count(*) FROM voices) AS voices, (SELECT count(*) FROM tools) AS tools,
+       (SELECT count(*) FROM share_links) AS share_links,
+       (SELECT count(*) FROM observations) AS observations,
+       (SELECT count(*) FROM document_versions) AS versions
+"""
+
+
+def tour(personas: int) -> Generator[str, None, None]:
+    """All of it, told piece by piece; at its end nothing is left."""
+    yield "Starting a stand-in for the API and a Postgres of its own: some seconds …"
+    with ExitStack() as running:
+        sandbox = running.enter_context(running_sandbox(count=personas))
+        folder = running.enter_context(tempfile.TemporaryDirectory(prefix="persona-etl-demo-"))
+        url = running.enter_context(embedded_server(Path(folder), durable=False))
+        settings = load_settings(
+            {"ANAM_API_URL": sandbox.url, "ANAM_API_KEY": sandbox.key}, cwd=Path(folder)
+        )
+        engine = make_engine(url, settings.database.schema_)
+        migrate(engine, settings.database.schema_)
+        yield (
+            f"The stand-in serves {personas} personas at {sandbox.url};\n"
+            f"the Postgres is migrated to revision {head_revision()}."
+        )
+        yield from _synced_twice(settings, url, engine, sandbox)
+
+
+def _synced_twice(settings: Settings, url: str, engine: Engine, sandbox: Sandbox) -> Iterator[str]:
+    """Two syncs with changes in between, and what the tables then say."""
+    ids = [UUID(persona_id) for persona_id in sandbox.persona_ids]
+    yield _synced(settings, ids, url, "The first sync:")
+    yield _found(engine, "What is in the tables now:", COUNTS)
+    yield _found(engine, "Some of it, as reports see it (anam_reporting.personas):", TABLES, 18)
+    edited = _change(sandbox)
+    yield _synced(settings, ids, url, "Some things changed at the API. The second sync:")
+    yield _found(engine, "What changed (document_versions):", CHANGES)
+    names, versions = _rows(engine, PROMPTS, persona_id=edited)
+    times = as_table(names[:-1], [times for *times, _prompt in versions])
+    yield f"\nWhich prompt was live when:\n{times}"
+    yield "\n".join(["\nWhat changed in it:", *_differences(*(row[-1] for row in versions))])
+
+
+def _change(sandbox: Sandbox) -> str:
+    """What a week of work may look like. Returns the id of the persona with the new prompt."""
+    world = sandbox.world
+    prompted, renamed, gone, *_ = world.persona_ids
+    *kept, _last = (world.payload(prompted)["brain"]["systemPrompt"] or "").splitlines() or [""]
+    prompt = "\n".join([*kept, "You answer in one sentence."])
+    world.edit(prompted, {"brain": {"systemPrompt": prompt}})
+    world.edit(renamed, {"name": "Renamed", "skipGreeting": True})
+    world.delete(gone)
+    world.edit(world.shared_ids("avatars")[0], {"activeVersion": "cara-5"}, "avatars")
+    return prompted
+
+
+def _differences(*prompts: object) -> list[str]:
+    """The lines that differ between two prompts, with one around them, fit for a terminal."""
+    before, after = [str(prompt or "").splitlines() for prompt in prompts]
+    # Past the file names and the line numbers that a patch would need.
+    told = list(difflib.unified_diff(before, after, n=1, lineterm=""))[3:]
+    return [f"{line[0]} {as_line(line[1:], 78)}".rstrip() for line in told]
+
+
+def _synced(settings: Settings, ids: list[UUID], url: str, heading: str) -> str:
+    ended: list[Summary] = []
+    sync(settings, ids, url=url, report=ended.append)
+    error = ended[0].error
+    if isinstance(error, InterruptedRunError):
+        # Its words are about what stays, and of the demo nothing does.
+        raise SystemExit(error.exit_code)
+    if error is not None:
+        raise error
+    return f"\n{heading}\n{as_text(ended[0])}"
+
+
+def _found(engine: Engine, heading: str, sql: str, widest: int = 28) -> str:
+    names, rows = _rows(engine, sql)
+    return f"\n{heading}\n{as_table(names, rows, widest=widest)}"
+
+
+def _rows(
+    engine: Engine, sql: str, **parameters: str
+) -> tuple[list[str], Sequence[Sequence[object]]]:
+    with engine.connect() as connection:
+        found = connection.exec_driver_sql(sql, parameters)
+        return list(found.keys()), [tuple(row) for row in found]
