@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from etl.source.answer import Answer, SourceError
+    from etl.store.ledger import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,10 @@ class Arrival:
     error: SourceError | None = None
     refused: str | None = None
     """Why Postgres did not take what it brings."""
+
+    def is_late(self, state: State) -> bool:
+        """Whether what came later than this is known already."""
+        return self.observed_at <= state.last_attempt_at
 
     @property
     def size(self) -> int:

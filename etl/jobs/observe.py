@@ -38,12 +38,10 @@ class News:
     """What changed payloads bring that is new, and the versions that follow. Not yet written."""
 
     documents: list[Part]
+    """Those that are not stored yet."""
+    contents: dict[ContentKey, JsonObject]
+    """Each document that is news to some persona, as it is stored, or will be."""
     folded: Folded
-
-    @property
-    def contents(self) -> dict[ContentKey, JsonObject]:
-        """The documents by their hashes."""
-        return {(part.kind, part.content_hash): part.document for part in self.documents}
 
 
 def news_of(
@@ -57,20 +55,22 @@ def news_of(
         for reading in changed
         for part in reading.parts
     }
-    last = last_brought(connection, brings)
+    arrived = {reading.arrival.persona_id: reading.arrival.observed_at for reading in changed}
+    last = last_brought(connection, {b: arrived[b.persona_id] for b in brings})
     held = _held(connection, last)
     let_go = [b for group in held.values() for b in group if b not in brings]
-    last |= last_brought(connection, let_go) if let_go else {}
+    last |= last_brought(connection, {b: arrived[b.persona_id] for b in let_go}) if let_go else {}
+    stretches = _stretches(connection, last, changed)
     new: Observations = {}
     confirmed: Observations = {}
-    news: list[Part] = []
+    first: dict[ContentKey, Part] = {}
     for bringing, (reading, part) in brings.items():
         was = last.get(bringing)
         if was is not None and was.content_hash != part.content_hash:
             holds = bringing.kind == "persona" or bringing in held.get(bringing.persona_id, ())
-            _end_stretch(bringing, was if holds else None, reading.state, confirmed)
+            _end_stretch(bringing, was if holds else None, stretches.get(bringing), confirmed)
         if _is_news(part, was):
-            news.append(part)
+            first.setdefault((part.kind, part.content_hash), part)
             new.setdefault((part.kind, part.entity_id), []).append(
                 Observation(
                     observed_at=reading.arrival.observed_at,
@@ -80,20 +80,22 @@ def news_of(
                     run_id=run_id,
                 )
             )
-    state_of = {reading.arrival.persona_id: reading.state for reading in changed}
     for bringing in let_go:
-        _end_stretch(bringing, last.get(bringing), state_of[bringing.persona_id], confirmed)
-    at_hand = {(part.kind, part.content_hash): part.document for part in news}
-    return News(news, fold_in(connection, new, confirmed, last, at_hand=at_hand, ahead=ahead))
+        _end_stretch(bringing, last.get(bringing), stretches.get(bringing), confirmed)
+    stored = {key: ahead.documents[key] for key in first if key in ahead.documents}
+    stored |= stored_documents(connection, first) if first else {}
+    contents = {key: part.document for key, part in first.items()} | stored
+    folded = fold_in(connection, new, confirmed, last, at_hand=contents, ahead=ahead)
+    return News([part for key, part in first.items() if key not in stored], contents, folded)
 
 
 def remove(connection: Connection, missing: Sequence[tuple[UUID, datetime]], run_id: UUID) -> None:
     """Closes the versions of live personas that the API said, at that time, are gone."""
     known = states(connection, [persona_id for persona_id, _ in missing])
-    own = {Bringing(p, "persona", p) for p, _ in missing}
+    own: dict[Bringing, datetime | None] = {Bringing(p, "persona", p): None for p, _ in missing}
     last = last_brought(connection, own)
     held = _held(connection, last)
-    last |= last_brought(connection, [b for group in held.values() for b in group])
+    last |= last_brought(connection, {b: None for group in held.values() for b in group})
     new: Observations = {}
     confirmed: Observations = {}
     for persona_id, observed_at in missing:
@@ -118,6 +120,21 @@ def _is_news(part: Part, was: Observation | None) -> bool:
     if was is None or was.content_hash != part.content_hash:
         return True
     return part.kind != "persona" and was.source_updated_at != part.source_updated_at
+
+
+def _stretches(
+    connection: Connection, last: dict[Bringing, Observation], changed: Sequence[Reading]
+) -> dict[Bringing, State]:
+    """Where each persona stands of which `last` is still the last, also for one that came late."""
+    state_of = {r.arrival.persona_id: r.state for r in changed if r.state is not None}
+    late = {reading.arrival.persona_id for reading in changed if reading.is_late}
+    asked: dict[Bringing, datetime | None] = {b: None for b in last if b.persona_id in late}
+    latest = last_brought(connection, asked) if asked else {}
+    return {
+        bringing: state_of[bringing.persona_id]
+        for bringing, was in last.items()
+        if bringing.persona_id in state_of and latest.get(bringing, was) == was
+    }
 
 
 def _held(connection: Connection, last: dict[Bringing, Observation]) -> dict[UUID, list[Bringing]]:

@@ -61,6 +61,8 @@ def state_after(
     run_id: UUID,
 ) -> State:
     """Where a persona stands after this attempt; `before`: where it stood."""
+    if before is not None and arrival.is_late(before):
+        return _state_after_late(arrival, outcome, before)
     now = State(
         persona_id=arrival.persona_id,
         last_attempt_at=arrival.observed_at,
@@ -86,4 +88,14 @@ def state_after(
         last_outcome=outcome,
         consecutive_failures=before.consecutive_failures + 1 if outcome in FAILURES else 0,
         last_run_id=run_id,
+    )
+
+
+def _state_after_late(arrival: Arrival, outcome: str, before: State) -> State:
+    """What came later stands, but for the time of the last success; the hashes are of that one."""
+    known = before.last_success_at
+    if outcome not in SUCCESSES or (known is not None and arrival.observed_at <= known):
+        return before
+    return replace(
+        before, last_success_at=arrival.observed_at, body_sha256=None, content_sha256=None
     )

@@ -49,14 +49,20 @@ class Reading:
     def is_changed(self) -> bool:
         """Whether it brings documents other than this persona's last payload."""
         return self.apart is not None and (
-            self.state is None or self.state.content_sha256 != self.content_sha256
+            self.state is None or self.is_late or self.state.content_sha256 != self.content_sha256
         )
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it is not later than the last attempt: it has to find its place in the past."""
+        return self.state is not None and self.arrival.is_late(self.state)
 
 
 def read(arrival: Arrival, answer: Answer, body: bytes, state: State | None) -> Reading:
     """Reads a body as far as is needed to tell what it brings."""
     masked = hashlib.sha256(mask_urls(body)).digest()
-    if state is not None and state.body_sha256 == masked:
+    is_late = state is not None and arrival.is_late(state)
+    if state is not None and state.body_sha256 == masked and not is_late:
         return Reading(arrival, state, masked, state.content_sha256)
     if arrival.refused is not None:
         # Not even its cleaned body: that may be what Postgres does not take.

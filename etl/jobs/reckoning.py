@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from etl.jobs.arrival import Arrival
     from etl.jobs.observe import News
     from etl.jobs.reading import Reading
+    from etl.payload.decode import JsonObject
     from etl.payload.documents import Part
     from etl.store.ahead import Ahead
     from etl.store.folding import Moved
@@ -83,7 +84,8 @@ def reckon(connection: Connection, batch: Batch, run_id: UUID, ahead: Ahead) -> 
     news = news_of(connection, [r for r in readings if r.is_changed], run_id, ahead)
     moved = news.folded.moved() if news is not None else {}
     latest, by_content = _brought(readings)
-    projected, stored, found = _project(connection, moved, by_content, _mended(readings), ahead)
+    contents = ahead.documents | (news.contents if news is not None else {})
+    projected, stored, found = _project(connection, moved, by_content, contents, _mended(readings))
     observed: list[Flat] = []
     for (kind, entity_id), (at, part) in latest.items():
         if (kind, entity_id) not in moved and part.observed:
@@ -123,28 +125,27 @@ def _project(
     connection: Connection,
     moved: Mapping[EntityKey, Moved],
     by_content: Mapping[ContentKey, Brought],
+    contents: Mapping[ContentKey, JsonObject],
     mended: Mapping[ContentKey, list[ValueIssue]],
-    ahead: Ahead,
 ) -> tuple[list[Projected], list[Projected], list[Found]]:
-    """The documents in force that moved: those brought just now, the others; what did not fit."""
-    in_force = {
+    """What the tables must show now: brought just now, and not; and what did not fit in it."""
+    shown = {
         key: (found, content)
         for key, found in moved.items()
-        if (content := found.version.content_hash) is not None
+        if (content := found.content) is not None
     }
-    unseen = {(key[0], content) for key, (_, content) in in_force.items()} - by_content.keys()
-    unseen -= ahead.documents.keys()
-    documents = stored_documents(connection, unseen) if unseen else {}
-    documents |= ahead.documents
+    unseen = {(key[0], content) for key, (_, content) in shown.items()} - contents.keys()
+    documents = {**contents, **(stored_documents(connection, unseen) if unseen else {})}
     projected: list[Projected] = []
     stored: list[Projected] = []
     found: list[Found] = []
-    for (kind, entity_id), (head, content) in in_force.items():
+    for (kind, entity_id), (head, content) in shown.items():
         at, part = by_content.get((kind, content), (head.version.last_observed_at, None))
+        document = documents[kind, content]
         if part is not None:
-            flat = flatten(kind, entity_id, part.whole(), "all")
+            flat = flatten(kind, entity_id, part.whole_as(document), "all")
         else:
-            flat = flatten(kind, entity_id, documents[kind, content], "stored")
+            flat = flatten(kind, entity_id, document, "stored")
         (stored if part is None else projected).append(
             Projected(
                 kind,
@@ -152,6 +153,7 @@ def _project(
                 flat,
                 head.first_seen_at,
                 head.version.valid_from,
+                removed_at=head.version.valid_from if head.version.content_hash is None else None,
                 is_new=head.is_first,
             )
         )
@@ -176,11 +178,13 @@ def _brought(
 ) -> tuple[dict[EntityKey, Brought], dict[ContentKey, Brought]]:
     """The latest copy of each entity and of each content, with its time.
 
-    An older copy, by the `updatedAt` of a shared document, is not the latest.
+    An older copy, by the `updatedAt` of a shared document, is not the latest; nor is what comes too
+    late to say anything about the present.
     """
     latest: dict[EntityKey, Brought] = {}
     by_content: dict[ContentKey, Brought] = {}
-    for reading in sorted(readings, key=lambda reading: reading.arrival.observed_at):
+    on_time = [reading for reading in readings if not reading.is_late]
+    for reading in sorted(on_time, key=lambda reading: reading.arrival.observed_at):
         for part in reading.parts:
             seen = (reading.arrival.observed_at, part)
             if not _is_older(part, by_content.get((part.kind, part.content_hash))):

@@ -14,7 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from etl.errors import PayloadRejectedError
-from etl.payload.canonical import canonical, content_hash
+from etl.payload.canonical import canonical, content_hash, with_sorted_sets
 from etl.payload.paths import usable_uuid
 from etl.payload.times import parse_time
 from etl.tables import SHARED, observed_paths
@@ -50,6 +50,13 @@ class Part:
     def whole(self) -> JsonObject:
         """The document with its observed fields."""
         return overlay(self.document, self.observed)
+
+    def whole_as(self, document: JsonObject) -> JsonObject:
+        """Another copy of the same content, its sets in another order, with these observed fields.
+
+        What is stored of a content is the copy that came first; the tables follow that one.
+        """
+        return overlay(document, _moved(self, document))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +155,35 @@ def overlay(document: JsonObject, observed: dict[Location, Json]) -> JsonObject:
             container = copies[at]
         container[location[-1]] = value
     return whole
+
+
+def _moved(part: Part, document: JsonObject) -> dict[Location, Json]:
+    """Where the observed fields of a part stand in another copy of its content."""
+    places: dict[str, list[int]] = {}
+    moved: dict[Location, Json] = {}
+    for location, value in part.observed.items():
+        name, *rest = location
+        if isinstance(name, str) and rest and isinstance(index := rest[0], int):
+            if name not in places:
+                places[name] = _places(part.kind, name, part.document[name], document[name])
+            moved[name, places[name][index], *rest[1:]] = value
+        else:
+            moved[location] = value
+    return moved
+
+
+def _places(kind: Kind, name: str, here: Json, there: Json) -> list[int]:
+    """For each element of a set where its equal stands in another copy of the set."""
+    if here == there or not isinstance(here, list) or not isinstance(there, list):
+        return list(range(len(here))) if isinstance(here, list) else []
+    found: dict[bytes, list[int]] = {}
+    for index in reversed(range(len(there))):
+        found.setdefault(_element(kind, name, there[index]), []).append(index)
+    return [found[_element(kind, name, item)].pop() for item in here]
+
+
+def _element(kind: Kind, name: str, item: Json) -> bytes:
+    return canonical(with_sorted_sets(kind, {name: [item]}))
 
 
 def _embedded(payload: JsonObject) -> Iterator[Part]:

@@ -28,10 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """An entity whose version in force is another one now."""
+    """An entity of which the tables must say something else now."""
 
     version: Version
+    """The one in force."""
     change: Change
+    content: bytes | None
+    """What the tables show: of a removed one the last content."""
     first_seen_at: datetime
     is_opened: bool
     """False when only its past was put right."""
@@ -68,7 +71,7 @@ class Folded:
     """Of the contents that replace another, and of those replaced."""
 
     def moved(self) -> dict[EntityKey, Moved]:
-        """The entities with another version in force than before."""
+        """The entities with another version in force than before, or another past."""
         changes = {(step.key, step.version.version): step.change for step in self.steps}
         moved: dict[EntityKey, Moved] = {}
         for key, chain in {**self.chains, **self.rebuilt}.items():
@@ -79,10 +82,12 @@ class Folded:
             if first_seen_at is None or key in self.rebuilt:
                 first_seen_at = chain[0].valid_from
             is_opened = _is_opened(chain[-1], head.version)
-            if is_opened or first_seen_at != head.first_seen_at:
+            content = _last_content(chain, head)
+            if is_opened or (content, first_seen_at) != (head.last_content, head.first_seen_at):
                 moved[key] = Moved(
                     chain[-1],
                     changes[key, chain[-1].version],
+                    content,
                     first_seen_at,
                     is_opened=is_opened,
                     is_first=head.version is None,
@@ -93,12 +98,11 @@ class Folded:
         """Where an entity stands then."""
         before = self.known[key]
         chain = self.rebuilt.get(key) or self.chains.get(key) or []
-        contents = [before.last_content, *(version.content_hash for version in chain)]
         seen = [*self.confirmed.get(key, ()), *self.new[key]]
         times = [before.latest, *(observation.observed_at for observation in seen)]
         return Head(
             chain[-1] if chain else before.version,
-            next((content for content in reversed(contents) if content is not None), None),
+            _last_content(chain, before),
             chain[0].valid_from if before.first_seen_at is None and chain else before.first_seen_at,
             max(time for time in times if time is not None),
         )
@@ -157,6 +161,11 @@ def fold_in(
         connection, opened, {key: known[key] for key in chains}, {**ahead.documents, **at_hand}
     )
     return Folded(new, confirmed, known, newest, chains, rebuilt, steps, documents)
+
+
+def _last_content(chain: list[Version], before: Head) -> bytes | None:
+    contents = [before.last_content, *(version.content_hash for version in chain)]
+    return next((content for content in reversed(contents) if content is not None), None)
 
 
 def _is_opened(now: Version, before: Version | None) -> bool:

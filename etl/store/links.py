@@ -1,7 +1,9 @@
 """To whom a share link belongs: of the personas that show it, to the one whose version is younger.
 
-A link's claimants are found through an index on the documents, by its id in lower case, as the API
-writes ids. In other letters it goes to the youngest persona of the batch that shows it.
+Removed personas keep their rows, so they have a claim too, by their last document, behind all that
+are live. A link's claimants are found through an index on the documents, by its id in lower case,
+as the API writes ids, or in upper case. In mixed letters it goes to the youngest persona of the
+batch that shows it.
 """
 
 from __future__ import annotations
@@ -31,36 +33,49 @@ Owners = dict["UUID", tuple["UUID", bytes]]
 
 _TABLES = (share_links, share_link_allowed_origins)
 
+# `v` is in force, or the last before the removal `gone` that is in force.
+_CLAIMING = """
+      LEFT JOIN document_versions AS gone
+        ON gone.kind = v.kind AND gone.entity_id = v.entity_id AND gone.valid_from = v.valid_to
+       AND gone.valid_to IS NULL AND gone.content_hash IS NULL
+     WHERE v.kind = 'persona' AND (v.valid_to IS NULL OR gone.version IS NOT NULL)
+""".strip("\n")
+
 # Each link is looked up through the index, and compared with all links of each document found …
-_CLAIMS_OF_FEW = text("""
+_CLAIMS_OF_FEW = text(f"""
     SELECT DISTINCT ON (k.share_link_id) k.share_link_id, v.entity_id, v.content_hash
       FROM json_to_recordset(CAST(:rows AS json)) AS k(share_link_id uuid)
+     CROSS JOIN LATERAL (VALUES (CAST(k.share_link_id AS text)),
+                                (upper(CAST(k.share_link_id AS text)))) AS spelled(id)
       JOIN documents AS d
         ON d.kind = 'persona'
-       AND d.document -> 'shareLinks'
-           @> jsonb_build_array(jsonb_build_object('id', CAST(k.share_link_id AS text)))
+       AND d.document -> 'shareLinks' @> jsonb_build_array(jsonb_build_object('id', spelled.id))
       JOIN document_versions AS v
-        ON v.kind = d.kind AND v.content_hash = d.content_hash AND v.valid_to IS NULL
-     ORDER BY k.share_link_id, v.valid_from DESC, v.entity_id DESC
-""")
+        ON v.kind = d.kind AND v.content_hash = d.content_hash
+{_CLAIMING}
+     ORDER BY k.share_link_id, gone.version IS NOT NULL,
+              coalesce(gone.valid_from, v.valid_from) DESC, v.entity_id DESC
+""")  # noqa: S608  a constant
 
 # … which is quadratic for a persona with very many: then the documents in force are read once.
-_CLAIMS_OF_MANY = text("""
+_CLAIMS_OF_MANY = text(f"""
     WITH shown AS MATERIALIZED (
-           SELECT link ->> 'id' AS id, v.entity_id, v.content_hash, v.valid_from
+           SELECT lower(link ->> 'id') AS id, v.entity_id, v.content_hash,
+                  gone.version IS NOT NULL AS is_gone,
+                  coalesce(gone.valid_from, v.valid_from) AS since
              FROM document_versions AS v
              JOIN documents AS d USING (kind, content_hash)
             CROSS JOIN LATERAL jsonb_array_elements(
                   CASE jsonb_typeof(d.document -> 'shareLinks')
                        WHEN 'array' THEN d.document -> 'shareLinks' ELSE '[]' END) AS link
-            WHERE v.kind = 'persona' AND v.valid_to IS NULL),
+{_CLAIMING}),
          wanted AS MATERIALIZED (
            SELECT CAST(share_link_id AS text) AS id, share_link_id
              FROM json_to_recordset(CAST(:rows AS json)) AS k(share_link_id uuid))
     SELECT DISTINCT ON (share_link_id) share_link_id, entity_id, content_hash
       FROM wanted JOIN shown USING (id)
-     ORDER BY share_link_id, valid_from DESC, entity_id DESC
-""")
+     ORDER BY share_link_id, is_gone, since DESC, entity_id DESC
+""")  # noqa: S608  a constant
 _FEW = 50
 
 

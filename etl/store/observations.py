@@ -12,6 +12,7 @@ from etl.tables import documents, observations
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from datetime import datetime
     from uuid import UUID
 
     from sqlalchemy import Connection
@@ -36,11 +37,13 @@ class Bringing(NamedTuple):
 _LAST_BROUGHT = text("""
     SELECT k.persona_id, k.kind, k.entity_id,
            o.observed_at, o.content_hash, o.source_updated_at, o.run_id
-      FROM json_to_recordset(CAST(:rows AS json)) AS k(persona_id uuid, kind text, entity_id uuid)
+      FROM json_to_recordset(CAST(:rows AS json))
+           AS k(persona_id uuid, kind text, entity_id uuid, before timestamptz)
      CROSS JOIN LATERAL (
            SELECT observed_at, content_hash, source_updated_at, run_id
              FROM observations
             WHERE persona_id = k.persona_id AND kind = k.kind AND entity_id = k.entity_id
+              AND (k.before IS NULL OR observed_at < k.before)
             ORDER BY observed_at DESC
             LIMIT 1) AS o
 """)
@@ -53,9 +56,14 @@ _ALL_OF_ENTITIES = text("""
 """)
 
 
-def last_brought(connection: Connection, keys: Iterable[Bringing]) -> dict[Bringing, Observation]:
-    """The last observation of each entity by each persona; those never brought are absent."""
-    rows = encode_rows(key._asdict() for key in keys)
+def last_brought(
+    connection: Connection, keys: Mapping[Bringing, datetime | None]
+) -> dict[Bringing, Observation]:
+    """The last observation of each entity by each persona before a time; None: the last of all.
+
+    Those never brought before are absent.
+    """
+    rows = encode_rows({**key._asdict(), "before": before} for key, before in keys.items())
     return {
         Bringing(row.persona_id, row.kind, row.entity_id): Observation(
             observed_at=row.observed_at,
@@ -97,19 +105,7 @@ def stored_documents(
 
 
 def add_documents(connection: Connection, parts: Iterable[Part]) -> None:
-    """Stores the documents that are not there yet; only those are sent."""
-    by_key = {(part.kind, part.content_hash): part for part in parts}
-    incoming = recordset([documents.c.kind, documents.c.content_hash])
-    known = connection.execute(
-        select(documents.c.kind, documents.c.content_hash).join(
-            incoming,
-            (incoming.c.kind == documents.c.kind)
-            & (incoming.c.content_hash == documents.c.content_hash),
-        ),
-        {"rows": encode_rows({"kind": kind, "content_hash": d} for kind, d in by_key)},
-    )
-    for kind, digest in known:
-        del by_key[kind, digest]
+    """Stores documents; one that is there already stays as it is."""
     rows = [
         {
             "kind": part.kind,
@@ -117,7 +113,7 @@ def add_documents(connection: Connection, parts: Iterable[Part]) -> None:
             "entity_id": part.entity_id,
             "document": part.document,
         }
-        for part in by_key.values()
+        for part in parts
     ]
     insert_new(connection, documents, rows)
 

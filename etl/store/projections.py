@@ -44,13 +44,15 @@ RowsByTable = dict[str, list["Row"]]
 
 @dataclass(frozen=True, slots=True)
 class Projected:
-    """A document in force, on its way into the tables."""
+    """The document that the tables show of an entity, on its way into them."""
 
     kind: Kind
     entity_id: UUID
     flat: Flat
     first_seen_at: datetime
     last_changed_at: datetime
+    removed_at: datetime | None
+    """Of a removed persona, whose last document this is."""
     is_new: bool
     """There are no rows of it yet, hence none to take away."""
 
@@ -85,7 +87,10 @@ def project(connection: Connection, documents: Sequence[Projected]) -> None:
 
 
 def mark_removed(connection: Connection, removed: Sequence[Removed]) -> None:
-    """Dates the removal of personas; their share links go to another that shows them, if any."""
+    """Dates the removal of personas; their share links go to another that shows them, if any.
+
+    Their versions are written already.
+    """
     rows = [
         {
             "persona_id": gone.persona_id,
@@ -97,7 +102,7 @@ def mark_removed(connection: Connection, removed: Sequence[Removed]) -> None:
     update(connection, personas, rows, on=("persona_id",))
     ids = [gone.persona_id for gone in removed]
     owners = owners_of(connection, links_of(connection, ids))
-    regained = rows_of_owners(connection, owners, without=ids)
+    regained = rows_of_owners(connection, owners, without=())
     origins = regained.get(share_link_allowed_origins.name, [])
     _take_away(connection, share_link_allowed_origins, [], origins, owners.keys())
     for table in projections("persona"):
@@ -136,7 +141,7 @@ def _rows(documents: Sequence[Projected]) -> RowsByTable:
         row["first_seen_at"] = document.first_seen_at
         row["last_changed_at"] = document.last_changed_at
         if entity is personas:
-            row["removed_at"] = None
+            row["removed_at"] = document.removed_at
     return rows
 
 

@@ -207,6 +207,29 @@ def test_a_removed_owner_whose_link_another_takes_up_loses_it(sharing):
     assert (owner(sharing), origins(sharing)) == (SECOND, {})
 
 
+def test_it_goes_back_to_a_removed_persona_when_nobody_else_shows_it(sharing):
+    show(sharing, FIRST, link(origins=("https://a",)))
+    copy(sharing, FIRST)
+    sharing.world.delete(FIRST)
+    copy(sharing, FIRST)
+    show(sharing, SECOND, link())
+    copy(sharing, SECOND)
+    show(sharing, SECOND)
+    copy(sharing, SECOND)
+    assert (owner(sharing), origins(sharing)) == (FIRST, {"https://a": 0})
+
+
+@pytest.mark.parametrize("order", [(FIRST, SECOND), (SECOND, FIRST)])
+def test_of_two_removed_ones_the_last_to_go_keeps_it(sharing, order):
+    for persona_id in (FIRST, SECOND):
+        show(sharing, persona_id, link(origins=(f"https://{persona_id}",)))
+    copy(sharing, FIRST, SECOND)
+    for persona_id in order:
+        sharing.world.delete(persona_id)
+        copy(sharing, persona_id)
+    assert (owner(sharing), origins(sharing)) == (order[1], {f"https://{order[1]}": 0})
+
+
 def test_counters_are_taken_from_the_owner_alone(sharing):
     for persona_id, count in ((FIRST, 5), (SECOND, 7)):
         show(sharing, persona_id, link(usageCount=count))

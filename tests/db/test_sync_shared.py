@@ -282,3 +282,28 @@ def test_tools_keep_the_order_of_the_payload_as_first_seen(copying):
         assert again(target, [FIRST]).counts["updated"] == 1
         places = {str(r["tool_id"]): r["position"] for r in target.rows("persona_tools")}
         assert places == {ids[1]: 0, ids[2]: 1}
+
+
+def test_content_that_comes_back_in_another_order_is_shown_as_it_is_stored(copying):
+    links = [{"id": f"00000000-0000-4000-8000-0000000000e{n}", "usageCount": n} for n in range(3)]
+    world = World(avatars=[thing(AVATAR, availableVersions=["v1", "v2", "v3"])])
+    world.add({"id": FIRST, "avatar": AVATAR, "shareLinks": links})
+    with copying(world) as target:
+        again(target, [FIRST])
+        before = target.rows("avatar_available_versions")
+        world.edit(AVATAR, {"availableVersions": []}, "avatars")
+        world.edit(FIRST, {"name": "Edited"})
+        again(target, [FIRST])
+        assert target.rows("avatar_available_versions") == []
+        world.edit(AVATAR, {"availableVersions": ["v3", "v2", "v1"]}, "avatars")
+        counted = [link | {"usageCount": 10 + n} for n, link in enumerate(links)]
+        world.set_payload(
+            FIRST, {**world.payload(FIRST), "name": None, "shareLinks": counted[::-1]}
+        )
+        again(target, [FIRST])
+        assert target.rows("avatar_available_versions") == before
+        assert [row["usage_count"] for row in target.rows("share_links")] == [10, 11, 12]
+        # The first document had no name at all, so the set is what came back in a new document.
+        world.set_payload(FIRST, {**world.payload(FIRST), "shareLinks": links})
+        assert again(target, [FIRST]).counts["unchanged"] == 1
+        assert [row["usage_count"] for row in target.rows("share_links")] == [0, 1, 2]

@@ -1,0 +1,199 @@
+"""An answer that is older than what is known finds its place in the past.
+
+None comes late from the API, whose answers are dated in order; two writers forced past the lock,
+or a history that is put in from elsewhere, can bring one.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+
+from etl.jobs.arrival import Arrival
+from etl.jobs.load import load
+from etl.jobs.observe import remove
+from etl.jobs.reckoning import read_batch
+from etl.payload.decode import loads
+from etl.source.answer import Answer
+from etl.store.engine import make_engine
+from etl.store.ledger import Run, open_run
+
+NOON = datetime(2026, 4, 20, 12, tzinfo=UTC)
+PERSONA = UUID("00000000-0000-4000-8000-000000000001")
+OTHER = UUID("00000000-0000-4000-8000-000000000002")
+AVATAR = UUID("00000000-0000-4000-8000-0000000000a1")
+
+
+class History:
+    """Brings dated payloads of personas into a database."""
+
+    def __init__(self, target, connection):
+        self.target = target
+        self.connection = connection
+
+    def bring(self, minute: int, persona_id: UUID = PERSONA, **members: object) -> None:
+        """One answer; it came so many minutes past noon."""
+        body = json.dumps({"id": str(persona_id), **members}).encode()
+        answer = Answer(persona_id, 200, body, "application/json", 0.0, 1, 1)
+        arrival = Arrival(persona_id, at(minute), answer)
+        with self.connection.begin():
+            load(self.connection, read_batch(self.connection, [arrival]), self._run())
+
+    def removed(self, minute: int, persona_id: UUID = PERSONA) -> None:
+        with self.connection.begin():
+            remove(self.connection, [(persona_id, at(minute))], self._run())
+
+    def _run(self) -> UUID:
+        run = Run(uuid4(), "test", "here", 1, "0")
+        open_run(self.connection, run, status="succeeded", requested=1)
+        return run.run_id
+
+    def story(self, entity_id: UUID = PERSONA, name: str = "name") -> list[tuple[object, ...]]:
+        """What was in force from which minute on, and until when it was seen."""
+        documents = {
+            row["content_hash"]: row["document"].get(name) for row in self.target.rows("documents")
+        }
+        return [
+            (
+                minute_of(row["valid_from"]),
+                documents.get(row["content_hash"]),
+                row["change"],
+                minute_of(row["last_observed_at"]),
+            )
+            for row in self.target.versions(entity_id)
+        ]
+
+
+def at(minute: int) -> datetime:
+    return NOON + timedelta(minutes=minute)
+
+
+def minute_of(moment: datetime) -> int:
+    return round((moment - NOON) / timedelta(minutes=1))
+
+
+@pytest.fixture
+def history(copying):
+    with copying(count=0) as target:
+        engine = make_engine(target.url, target.schema, json_deserializer=loads)
+        with engine.connect() as connection:
+            yield History(target, connection)
+
+
+def test_a_late_answer_makes_a_version_between_two(history):
+    history.bring(10, name="Ada")
+    history.bring(50, name="Cleo")
+    history.bring(30, name="Bea")
+    assert history.story() == [
+        (10, "Ada", "created", 10),
+        (30, "Bea", "updated", 30),
+        (50, "Cleo", "updated", 50),
+    ]
+    row = history.target.persona(str(PERSONA))
+    assert (row["name"], row["last_changed_at"]) == ("Cleo", at(50))
+
+
+def test_a_late_answer_before_all_others_dates_the_first_sighting(history):
+    history.bring(50, name="Ada")
+    history.bring(10, name="Bea")
+    assert [change for _, _, change, _ in history.story()] == ["created", "updated"]
+    row = history.target.persona(str(PERSONA))
+    assert (row["name"], row["first_seen_at"], row["last_changed_at"]) == ("Ada", at(10), at(50))
+
+
+def test_a_late_answer_splits_a_stretch_of_confirmations(history):
+    history.bring(10, name="Ada", avatar={"id": str(AVATAR), "displayName": "Liv"})
+    history.bring(50, name="Ada", avatar={"id": str(AVATAR), "displayName": "Liv"})
+    assert history.story() == [(10, "Ada", "created", 10)]
+    history.bring(30, name="Bea", avatar={"id": str(AVATAR), "displayName": "Leo"})
+    assert history.story() == [
+        (10, "Ada", "created", 10),
+        (30, "Bea", "updated", 30),
+        (50, "Ada", "updated", 50),
+    ]
+    assert history.story(AVATAR, "displayName") == [
+        (10, "Liv", "created", 10),
+        (30, "Leo", "updated", 30),
+        (50, "Liv", "updated", 50),
+    ]
+    assert history.target.persona(str(PERSONA))["name"] == "Ada"
+    assert history.target.row("avatars", avatar_id=AVATAR)["display_name"] == "Liv"
+
+
+def test_a_late_answer_in_an_older_stretch_leaves_the_present_one_open(history):
+    for minute, name in [(10, "Ada"), (30, "Ada"), (50, "Bea"), (90, "Bea")]:
+        history.bring(minute, name=name)
+    history.bring(20, name="Cleo")
+    assert history.story() == [
+        (10, "Ada", "created", 10),
+        (20, "Cleo", "updated", 20),
+        (30, "Ada", "updated", 30),
+        (50, "Bea", "updated", 50),
+    ]
+    assert len(history.target.rows("observations")) == 4
+
+
+def test_a_late_confirmation_is_no_news(history):
+    history.bring(10, name="Ada")
+    history.bring(50, name="Ada")
+    history.bring(30, name="Ada")
+    assert history.story() == [(10, "Ada", "created", 10)]
+    assert len(history.target.rows("observations")) == 1
+
+
+def test_where_the_persona_stands_does_not_go_back(history):
+    history.bring(10, name="Ada")
+    history.bring(50, name="Ada")
+    before = history.target.state(str(PERSONA))
+    history.bring(30, name="Bea")
+    assert history.target.state(str(PERSONA)) == before
+    history.bring(60, name="Ada")
+    assert len(history.story()) == 3
+
+
+def test_a_late_answer_lets_go_of_an_avatar_in_between(history):
+    liv = {"id": str(AVATAR), "displayName": "Liv"}
+    history.bring(10, name="Ada", avatar=liv)
+    history.bring(50, name="Ada", avatar=liv)
+    history.bring(30, name="Ada", avatar=None)
+    assert history.story(AVATAR, "displayName") == [(10, "Liv", "created", 50)]
+    assert [change for _, _, change, _ in history.story()] == ["created", "updated", "updated"]
+
+
+def test_a_late_answer_of_a_removed_persona_changes_what_is_kept_of_it(history):
+    history.bring(10, name="Ada")
+    history.removed(50)
+    history.bring(30, name="Bea")
+    assert history.story() == [
+        (10, "Ada", "created", 10),
+        (30, "Bea", "updated", 30),
+        (50, None, "removed", 50),
+    ]
+    row = history.target.persona(str(PERSONA))
+    assert (row["name"], row["removed_at"], row["last_changed_at"]) == ("Bea", at(50), at(50))
+    assert row["first_seen_at"] == at(10)
+
+
+def test_a_late_copy_of_a_shared_thing_finds_its_place(history):
+    history.bring(10, name="Ada", avatar={"id": str(AVATAR), "displayName": "Liv"})
+    history.bring(50, name="Ada", avatar={"id": str(AVATAR), "displayName": "Leo"})
+    history.bring(30, OTHER, name="Bea", avatar={"id": str(AVATAR), "displayName": "Lou"})
+    assert history.story(AVATAR, "displayName") == [
+        (10, "Liv", "created", 10),
+        (30, "Lou", "updated", 30),
+        (50, "Leo", "updated", 50),
+    ]
+
+
+def test_a_late_answer_says_nothing_about_the_present(history):
+    link = {"id": str(OTHER)}
+    history.bring(10, updatedAt="2026-04-20T10:00:00Z", shareLinks=[link | {"usageCount": 1}])
+    history.bring(50, updatedAt="2026-04-20T11:00:00Z", shareLinks=[link | {"usageCount": 2}])
+    before = {name: history.target.rows(name) for name in ("personas", "share_links")}
+    history.bring(5, updatedAt="2026-04-20T09:00:00Z", shareLinks=[link | {"usageCount": 0}])
+    before["personas"][0]["first_seen_at"] = at(5)
+    before["personas"][0]["last_changed_at"] = at(5)
+    assert {name: history.target.rows(name) for name in before} == before
