@@ -22,8 +22,9 @@ from etl.errors import (
     SourceDownError,
     UsageError,
 )
-from etl.report.views import all_views
-from etl.report.views_sql import present_views, reporting_schema
+from etl.report.catalogue import all_functions, all_views
+from etl.report.ours import reporting_schema
+from etl.report.views_sql import present_views
 from etl.settings import API_KEY_VARIABLE, load_settings, settings_file
 from etl.source.answer import ListForbiddenError, ToldToWaitError
 from etl.source.client import PersonaClient
@@ -249,11 +250,11 @@ def _schema_line(engine: Engine, schema: str, access: Access) -> Line:
         if not access.may_migrate:
             told = told.replace("run `persona-etl migrate`", _BY_DBA)
         return wrong("schema", told, exc.exit_code)
-    missing = {view.name for view in all_views()} - views_there(engine, present_views(schema))
-    if missing:
+    wanted = {view.name for view in all_views()} | {made.name for made in all_functions()}
+    if missing := wanted - views_there(engine, present_views(schema)):
         return wrong(
             "schema",
-            f"no view {', '.join(sorted(missing))} in {reporting_schema(schema)};"
+            f"no {', '.join(sorted(missing))} in {reporting_schema(schema)};"
             " run `persona-etl migrate`",
             DatabaseError.exit_code,
         )

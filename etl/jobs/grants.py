@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from etl.errors import UsageError
-from etl.report.views import all_views
-from etl.report.views_sql import reporting_schema
+from etl.report.catalogue import all_functions, all_views
+from etl.report.ours import reporting_schema
 from etl.store.engine import quote_identifier, translated
 from etl.tables import metadata
 
@@ -17,13 +17,20 @@ if TYPE_CHECKING:
 
 
 def reader_grants(schema: str, role: str) -> list[str]:
-    """The views, and those of later releases; nothing in `schema` itself."""
+    """The views and functions, and those of later releases; nothing in `schema` itself.
+
+    That everybody may call a function is only a default, which many databases take back.
+    """
     name, reporting = quote_identifier(role), quote_identifier(reporting_schema(schema))
     views = ", ".join(f"{reporting}.{quote_identifier(view.name)}" for view in all_views())
+    functions = ", ".join(f"{reporting}.{function.signature}" for function in all_functions())
+    later = f"ALTER DEFAULT PRIVILEGES IN SCHEMA {reporting} GRANT"
     return [
         f"GRANT USAGE ON SCHEMA {reporting} TO {name};",
         f"GRANT SELECT ON {views} TO {name};",
-        f"ALTER DEFAULT PRIVILEGES IN SCHEMA {reporting} GRANT SELECT ON TABLES TO {name};",
+        f"GRANT EXECUTE ON FUNCTION {functions} TO {name};",
+        f"{later} SELECT ON TABLES TO {name};",
+        f"{later} EXECUTE ON FUNCTIONS TO {name};",
     ]
 
 

@@ -14,11 +14,11 @@ import sqlalchemy as sa
 
 from etl.errors import DatabaseError
 from etl.jobs.grants import reader_grants, require_roles, writer_grants
+from etl.report.ours import reporting_schema
 from etl.report.views_sql import (
     build_views,
     in_place_of_views,
     pause_views,
-    reporting_schema,
     standing_on_views,
     views_as_they_are,
 )
@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 
+# What our own SQL says when somebody else's view or function has the name of one of ours.
+_IN_PLACE = psycopg.errors.DuplicateTable | psycopg.errors.DuplicateFunction
+
+
 def migrate(
     engine: sa.Engine, schema: str, *, readers: Sequence[str] = (), writers: Sequence[str] = ()
 ) -> None:
@@ -53,8 +57,8 @@ def migrate(
             in_place = run_script(connection, in_place_of_views(schema)).scalars().all()
         if in_place:
             raise DatabaseError(
-                f"{', '.join(in_place)}: in the place of a view of persona-etl, and not its own;"
-                " rename it, or name another schema in database.schema"
+                f"{', '.join(in_place)}: in the place of a view or function of persona-etl, and"
+                " not its own; rename it, or name another schema in database.schema"
             )
         # Before the revisions: who may not make it is told before there are any tables.
         with connection.begin():
@@ -161,7 +165,7 @@ def _build(connection: sa.Connection, statements: Sequence[str]) -> None:
             for statement in statements:
                 run_script(connection, statement)
     except sa.exc.DBAPIError as exc:
-        if not (_is_in_the_way(exc) or isinstance(exc.orig, psycopg.errors.DuplicateTable)):
+        if not (_is_in_the_way(exc) or isinstance(exc.orig, _IN_PLACE)):
             raise
         raise DatabaseError(_told(exc)) from exc
 

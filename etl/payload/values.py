@@ -1,4 +1,7 @@
-"""A JSON value → the Python value of a column's type, or why it does not fit."""
+"""A JSON value → the Python value of a column's type, or why it does not fit.
+
+The reporting views decide the same in SQL, from the stored value: `report/casts.py`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Boolean, DateTime, Double, Integer, Text
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
-from etl.payload.decode import dumps
 from etl.payload.paths import usable_uuid
 from etl.payload.times import parse_time
 
@@ -99,9 +101,13 @@ def _as_is(value: Json) -> Json:
 def _text(value: Json) -> str:
     if isinstance(value, str):
         return value
-    if value is None or isinstance(value, dict | list):
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    number = _number(value)
+    if number is None:
         raise MisfitError("not a text", "text")
-    return dumps(value).decode()
+    # All digits, as Postgres writes the number that it stored: 1e22 has 23 of them.
+    return format(number, "f")
 
 
 def _indexed_text(value: Json) -> str:
@@ -146,6 +152,8 @@ def _integer(value: Json) -> int:
     number = _number(value)
     if number is None:
         raise MisfitError("not a number", "bigint")
+    if not number:
+        return 0  # Spelled 0e999999 it would seem large.
     # The size is tested first: the integer of 1e1000000 would be a million digits.
     if number.adjusted() > 18 or number != number.to_integral_value() or not _is_bigint(number):  # noqa: PLR2004
         raise MisfitError("not a 64-bit integer", "bigint")
@@ -163,7 +171,7 @@ def _double(value: Json) -> float:
     rounded = float(number)
     if math.isinf(rounded):
         raise MisfitError("out of range", "double precision")
-    return rounded
+    return rounded + 0.0  # A negative zero is a zero.
 
 
 _CONVERTERS: dict[type[TypeEngine[Any]], Callable[[Json], Any]] = {

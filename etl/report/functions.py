@@ -15,10 +15,16 @@ class Function:
 
     name: str
     arguments: str
-    """As CREATE FUNCTION has them, e.g. `document jsonb, path text`."""
+    """As CREATE FUNCTION has them, e.g. `document jsonb, path text`; no type has a comma in it."""
     returns: str
     """E.g. `double precision`, or `TABLE (persona_id uuid, …)`."""
     comment: str
     body: str
     language: Literal["sql", "plpgsql"]
     volatility: Literal["IMMUTABLE", "STABLE"]
+
+    @property
+    def signature(self) -> str:
+        """What tells it from others of its name, e.g. `value_at(jsonb, text)`."""
+        types = (argument.split(maxsplit=1)[1:] for argument in self.arguments.split(","))
+        return f"{self.name}({', '.join(type_ for found in types for type_ in found)})"

@@ -1,8 +1,7 @@
-"""The reporting views: which there are, what each shows, and in which words.
+"""What a reporting view is, and the words that it takes over from the map.
 
-A new view is a function here and its line in `all_views`. Each reads tables alone, never another
-view of ours, so that any of them can be made anew without the others. Making them is
-`views_sql.py`.
+Views read tables and call functions, never another view of ours, so that any of them can be made
+anew without the others. Which there are is `catalogue.py`; making them is `views_sql.py`.
 """
 
 from __future__ import annotations
@@ -11,8 +10,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from psycopg.sql import Identifier
-
-from etl import tables
 
 if TYPE_CHECKING:
     from sqlalchemy import Column, Table
@@ -30,114 +27,12 @@ class View:
     """Gives exactly these columns, in any order. Tables stand without their schema."""
 
 
-def all_views() -> tuple[View, ...]:
-    """Every view of this release, in the order in which they are made."""
-    return (_personas(), _runs(), _freshness())
-
-
-# A persona is confirmed without a new observation: the later of the two is when it was last seen.
-_LAST_OBSERVED = "greatest(version.last_observed_at, state.last_success_at)"
-
-_VERSION_IN_FORCE = """
-  LEFT JOIN document_versions AS version
-    ON version.kind = 'persona' AND version.entity_id = {persona_id} AND version.valid_to IS NULL
-""".strip("\n")
-
-
-def _personas() -> View:
-    personas, brains, state = tables.personas, tables.brains, tables.persona_sync_state
-    avatars, voices = tables.avatars, tables.voices
-    columns = {
-        **_comments(*personas.c),
-        **_comments(brains.c.personality, brains.c.system_prompt),
-        **_comments(avatar_name=avatars.c.display_name),
-        **_comments(voice_name=voices.c.display_name, voice_provider=voices.c.provider),
-        "tool_count": "How many tools it can call.",
-        "knowledge_group_count": "How many knowledge groups it answers from.",
-        "share_link_count": "How many share links it has, whether they open or not.",
-        "last_observed_at": "When the API last showed it as it stands here, or as removed.",
-        **_comments(state.c.last_attempt_at, state.c.last_outcome),
-    }
-    # Counted a persona at a time: whoever asks for one must not wait for all tools to be counted.
-    query = f"""
-SELECT {_listed("persona", personas)},
-       brain.personality,
-       brain.system_prompt,
-       avatar.display_name AS avatar_name,
-       voice.display_name AS voice_name,
-       voice.provider AS voice_provider,
-       (SELECT count(*) FROM persona_tools AS tool
-         WHERE tool.persona_id = persona.persona_id) AS tool_count,
-       (SELECT count(*) FROM persona_knowledge_groups AS knowledge
-         WHERE knowledge.persona_id = persona.persona_id) AS knowledge_group_count,
-       (SELECT count(*) FROM share_links AS link
-         WHERE link.persona_id = persona.persona_id) AS share_link_count,
-       {_LAST_OBSERVED} AS last_observed_at,
-       state.last_attempt_at,
-       state.last_outcome
-  FROM personas AS persona
-  LEFT JOIN brains AS brain ON brain.persona_id = persona.persona_id
-  LEFT JOIN avatars AS avatar ON avatar.avatar_id = persona.avatar_id
-  LEFT JOIN voices AS voice ON voice.voice_id = persona.voice_id
-{_VERSION_IN_FORCE.format(persona_id="persona.persona_id")}
-  LEFT JOIN persona_sync_state AS state ON state.persona_id = persona.persona_id
-"""  # noqa: S608  (names of the map, nobody's input)
-    comment = "A wide row a persona: as last seen, with names, counts and how fresh that is."
-    return View("personas", comment, columns, query)
-
-
-def _runs() -> View:
-    runs = tables.runs
-    columns = {
-        **_comments(*runs.c),
-        "duration_seconds": "From start to end; NULL while it runs.",
-    }
-    query = f"""
-SELECT {_listed("run", runs)},
-       CASE WHEN isfinite(run.started_at) AND isfinite(run.finished_at)
-            THEN extract(epoch FROM run.finished_at - run.started_at)
-       END AS duration_seconds
-  FROM runs AS run
-"""  # noqa: S608
-    return View("runs", "The ledger: a row a run, with how long it took.", columns, query)
-
-
-def _freshness() -> View:
-    state = tables.persona_sync_state
-    columns = {
-        **_comments(state.c.persona_id, tables.personas.c.name),
-        "is_live": "Whether the API shows it; false too when it was never seen.",
-        **_comments(tables.personas.c.removed_at),
-        **_comments(state.c.last_attempt_at, state.c.last_success_at),
-        "last_observed_at": "When the API last showed it as it stands here, or as removed.",
-        **_comments(state.c.last_outcome, state.c.consecutive_failures),
-        "age": "How long ago the last success was; NULL: there was none yet.",
-    }
-    query = f"""
-SELECT state.persona_id,
-       persona.name,
-       persona.persona_id IS NOT NULL AND persona.removed_at IS NULL AS is_live,
-       persona.removed_at,
-       state.last_attempt_at,
-       state.last_success_at,
-       {_LAST_OBSERVED} AS last_observed_at,
-       state.last_outcome,
-       state.consecutive_failures,
-       CASE WHEN isfinite(state.last_success_at) THEN now() - state.last_success_at END AS age
-  FROM persona_sync_state AS state
-  LEFT JOIN personas AS persona ON persona.persona_id = state.persona_id
-{_VERSION_IN_FORCE.format(persona_id="state.persona_id")}
-"""  # noqa: S608
-    comment = "Is the data fresh? A row a persona that was ever asked for, seen or not."
-    return View("freshness", comment, columns, query)
-
-
-def _comments(*columns: Column[Any], **renamed: Column[Any]) -> dict[str, str]:
+def comments(*columns: Column[Any], **renamed: Column[Any]) -> dict[str, str]:
     """The comments that columns have in the map, by name, or by the name that a view gives them."""
     named = {column.name: column for column in columns} | renamed
     return {name: column.comment or "" for name, column in named.items()}
 
 
-def _listed(alias: str, table: Table) -> str:
+def listed(alias: str, table: Table) -> str:
     """All columns of a table, for a SELECT."""
     return ",\n       ".join(f"{alias}.{Identifier(c.name).as_string()}" for c in table.columns)

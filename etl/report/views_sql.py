@@ -1,28 +1,22 @@
-"""The SQL that makes the reporting views, sets them aside and drops them.
+"""The SQL that makes the reporting views anew, functions with them, sets them aside and drops them.
 
 The same text serves `migrate` and the script for a DBA, who may own the schemas and nothing else.
-Ours are the views whose comment says so: somebody's own views in the same schema are left alone.
-What the views show is `views.py`.
+What there is to make is `catalogue.py`; how a function is made, `functions_sql.py`.
 """
 
 from __future__ import annotations
 
-from psycopg.sql import Identifier, Literal
+from typing import TYPE_CHECKING
 
-from etl.report.views import all_views
-from etl.settings import BODY_TAG
+from etl.report import functions_sql
+from etl.report.catalogue import all_functions, all_views, called_by_views, reading_views
+from etl.report.ours import MARK, filled, in_schema, name, quoted, reporting_schema, text
 
-MARK = "Made by persona-etl: `migrate` makes it anew."
-"""Ends the comment of each view of ours."""
+if TYPE_CHECKING:
+    from etl.report.views import View
 
 PAUSED = "persona-etl: this view is about to be made anew; if that lasts, run `persona-etl migrate`"
 """What a paused view tells whoever reads it."""
-
-_VIEWS_OF_OURS = """
-        pg_class AS view JOIN pg_namespace AS schema ON schema.oid = view.relnamespace
-        WHERE schema.nspname = {reporting} AND view.relkind = 'v'
-          AND obj_description(view.oid, 'pg_class') LIKE '%' || {mark}
-""".strip()
 
 # In pg_depend a view is its rule. Our views don't stand on one another: what does is not ours.
 _STANDS_ON_IT = """
@@ -171,25 +165,34 @@ END
 _DROP_ALL = """
 DO {tag}
 DECLARE
-    dropped regclass;
+    dropped text;
 BEGIN
-    FOR dropped IN SELECT view.oid FROM {views_of_ours} LOOP
+    FOR dropped IN SELECT view.oid::regclass FROM {views_of_ours} LOOP
         EXECUTE format('DROP VIEW %s', dropped);
+    END LOOP;
+    FOR dropped IN SELECT function.oid::regprocedure FROM {functions_of_ours} LOOP
+        EXECUTE format('DROP FUNCTION %s', dropped);
     END LOOP;
 END
 {tag};
 """
-
 
 _IN_PLACE = """
 SELECT format('%I.%I', schema.nspname, other.relname)
 FROM pg_class AS other JOIN pg_namespace AS schema ON schema.oid = other.relnamespace
 WHERE schema.nspname = {reporting} AND other.relname IN ({kept})
   AND other.oid NOT IN (SELECT view.oid FROM {views_of_ours})
+UNION ALL
+SELECT format('%s', other.oid::regprocedure)
+FROM pg_proc AS other
+WHERE other.oid = ANY (ARRAY[{functions}]::oid[])
+  AND other.oid NOT IN (SELECT function.oid FROM {functions_of_ours})
 """
 
 _PRESENT = """
 SELECT view.relname FROM {views_of_ours}
+UNION ALL
+SELECT function.proname FROM {functions_of_ours}
 """
 
 _DEFINITIONS = """
@@ -201,41 +204,63 @@ SELECT DISTINCT format('%s stands on view %s',
     replace(pg_describe_object(stands.classid, stands.objid, 0), 'rule _RETURN on ', ''),
     view.oid::regclass)
 FROM pg_depend AS stands, {views_of_ours} AND {stands_on_it}
+UNION ALL
+SELECT DISTINCT format('%s stands on function %s',
+    replace(pg_describe_object(stands.classid, stands.objid, 0), 'rule _RETURN on ', ''),
+    function.oid::regprocedure)
+FROM pg_depend AS stands, {functions_of_ours}
+  AND stands.refclassid = 'pg_proc'::regclass AND stands.refobjid = function.oid
+  AND stands.deptype = 'n' AND stands.objid NOT IN (
+      SELECT rule.oid FROM pg_rewrite AS rule WHERE rule.ev_class IN (
+          SELECT view.oid FROM {views_of_ours}))
 """
 
 
-def reporting_schema(schema: str) -> str:
-    """Where the views of the tables in `schema` are."""
-    return f"{schema}_reporting"
-
-
 def build_views(schema: str) -> list[str]:
-    """What makes every view anew, for one transaction of a session whose search_path is `schema`.
+    """What makes every view and function anew, for one transaction with search_path `schema`.
 
-    A view of ours that is in no release any more is dropped. Grants stay as they are.
+    What is ours and in no release any more is dropped. Grants stay as they are.
     """
-    reporting = _name(reporting_schema(schema))
-    statements = [_filled(_DROP, schema), _filled(_REPLACE, schema)]
+    statements = [
+        *(_filled(procedure, schema) for procedure in (_DROP, _REPLACE)),
+        *functions_sql.procedures(schema),
+    ]
+    for function in called_by_views():
+        statements += functions_sql.build_function(function, schema)
     for view in all_views():
-        name = f"{reporting}.{_name(view.name)}"
-        columns = ", ".join(_text(column) for column in view.columns)
-        arguments = f"{_text(view.name)}, ARRAY[{columns}], $query${view.query}$query$"
-        statements += [
-            f"CALL {reporting}.persona_etl_replace_view({arguments});",
-            f"COMMENT ON VIEW {name} IS {_text(f'{view.comment} {MARK}')};",
-        ]
-        statements += [
-            f"COMMENT ON COLUMN {name}.{_name(column)} IS {_text(comment)};"
+        statements += _build_view(view, schema)
+    for function in reading_views():
+        statements += functions_sql.build_function(function, schema)
+    return [
+        *statements,
+        _filled(_DROP_RETIRED, schema),
+        functions_sql.drop_retired(schema, all_functions()),
+        _filled(_DROP_PROCEDURES, schema),
+        functions_sql.drop_procedures(schema),
+    ]
+
+
+def _build_view(view: View, schema: str) -> list[str]:
+    reporting = name(reporting_schema(schema))
+    named = f"{reporting}.{name(view.name)}"
+    columns = ", ".join(text(column) for column in view.columns)
+    query = quoted(in_schema(view.query, schema), "query")
+    return [
+        f"CALL {reporting}.persona_etl_replace_view({text(view.name)}, ARRAY[{columns}], {query});",
+        f"COMMENT ON VIEW {named} IS {text(f'{view.comment} {MARK}')};",
+        *(
+            f"COMMENT ON COLUMN {named}.{name(column)} IS {text(comment)};"
             for column, comment in view.columns.items()
-        ]
-    return [*statements, _filled(_DROP_RETIRED, schema), _filled(_DROP_PROCEDURES, schema)]
+        ),
+    ]
 
 
 def pause_views(schema: str) -> str:
     """What takes our views off the tables, so that a revision may do to a column what it has to.
 
     Not those that somebody's own view stands on: if they can't come back as they were, that view
-    would be broken. A revision that meets such a one fails, before anything has changed.
+    would be broken. A revision that meets such a one fails, before anything has changed. Functions
+    stand on no table.
     """
     return _filled(_PAUSE, schema)
 
@@ -246,41 +271,31 @@ def views_as_they_are(schema: str) -> str:
 
 
 def standing_on_views(schema: str) -> str:
-    """A query of what somebody has built upon views of ours, in words."""
+    """A query of what somebody has built upon views and functions of ours, in words."""
     return _filled(_STANDING, schema)
 
 
 def in_place_of_views(schema: str) -> str:
-    """A query of what is not ours and has the name of a view of ours."""
+    """A query of what is not ours and has the name of a view or function of ours."""
     return _filled(_IN_PLACE, schema)
 
 
 def present_views(schema: str) -> str:
-    """A query of the names of our views that are there."""
+    """A query of the names of our views and functions that are there."""
     return _filled(_PRESENT, schema)
 
 
 def drop_views(schema: str) -> str:
-    """What drops every view of ours."""
+    """What drops every view and function of ours."""
     return _filled(_DROP_ALL, schema)
 
 
 def _filled(template: str, schema: str) -> str:
-    reporting = reporting_schema(schema)
-    literals = {"reporting": _text(reporting), "mark": _text(MARK), "told": _text(PAUSED)}
-    return template.strip().format(
-        **literals,
-        tag=BODY_TAG,
-        schema=_name(reporting),
-        views_of_ours=_VIEWS_OF_OURS.format(**literals),
+    return filled(
+        template,
+        schema,
+        told=text(PAUSED),
         stands_on_it=_STANDS_ON_IT,
-        kept=", ".join(_text(view.name) for view in all_views()),
+        kept=", ".join(text(view.name) for view in all_views()),
+        functions=functions_sql.oids(schema, all_functions()),
     )
-
-
-def _name(name: str) -> str:
-    return Identifier(name).as_string()
-
-
-def _text(text: str) -> str:
-    return Literal(text).as_string()

@@ -354,7 +354,7 @@ def test_a_reporting_view_that_is_gone_is_missed(environment, database_url):
         owner.execute("DROP VIEW anam_reporting.freshness")
     code, found = checked()
     assert (code, wrongs(found)) == (6, ["schema"])
-    assert "no view freshness in anam_reporting; run `persona-etl migrate`" in found["schema"][1]
+    assert "no freshness in anam_reporting; run `persona-etl migrate`" in found["schema"][1]
 
 
 def test_tables_of_somebody_else_are_not_taken_for_ours(environment, empty_database_url):

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from etl.cli.main import cli
-from etl.report.views import all_views
+from etl.report.catalogue import all_views
 from etl.sandbox import running_sandbox
 from etl.store.engine import make_engine
 from etl.store.migration import head_revision, require_head

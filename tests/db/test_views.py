@@ -10,7 +10,7 @@ import pytest
 from psycopg.types.json import Json
 
 from etl import tables
-from etl.report.views import all_views
+from etl.report.catalogue import all_views
 from etl.sandbox import Fault
 
 if TYPE_CHECKING:
@@ -186,12 +186,14 @@ FILL = """
 """
 
 
-@pytest.mark.parametrize("view", all_views(), ids=lambda view: view.name)
-def test_one_row_of_a_view_is_found_by_indexes_alone(target, view):
+@pytest.mark.parametrize(
+    ("view", "key"),
+    [("personas", "persona_id"), ("freshness", "persona_id"), ("runs", "run_id")],
+)
+def test_one_row_of_a_view_is_found_by_indexes_alone(target, view, key):
     target.admin.execute(FILL)
-    key = next(iter(view.columns))
-    (wanted,) = target.query(f"SELECT {key} FROM anam_reporting.{view.name} LIMIT 1")
-    query = f"EXPLAIN (FORMAT JSON) SELECT * FROM anam_reporting.{view.name} WHERE {key} = %s"
+    (wanted,) = target.query(f"SELECT {key} FROM anam_reporting.{view} LIMIT 1")
+    query = f"EXPLAIN (FORMAT JSON) SELECT * FROM anam_reporting.{view} WHERE {key} = %s"
     (explained,) = target.query(query, [wanted[key]])
     ((plan,),) = [explained.values()]
     nodes = list(every_node(plan[0]["Plan"]))

@@ -1,0 +1,43 @@
+"""Everything that the reporting schema holds, in the order in which it is made.
+
+A new view or function has its line here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from etl.report.casts import CASTS
+from etl.report.history import persona_history, prompt_history, shared_histories
+from etl.report.present import freshness_view, personas_view, runs_view
+
+if TYPE_CHECKING:
+    from etl.report.functions import Function
+    from etl.report.views import View
+
+
+def called_by_views() -> tuple[Function, ...]:
+    """The functions that views call: made before those."""
+    return (*CASTS,)
+
+
+def all_views() -> tuple[View, ...]:
+    """Every view of this release."""
+    return (
+        personas_view(),
+        runs_view(),
+        freshness_view(),
+        persona_history(),
+        prompt_history(),
+        *shared_histories(),
+    )
+
+
+def reading_views() -> tuple[Function, ...]:
+    """The functions that read views: made after those."""
+    return ()
+
+
+def all_functions() -> tuple[Function, ...]:
+    """Every function of this release."""
+    return (*called_by_views(), *reading_views())

@@ -1,0 +1,239 @@
+"""The views of what was: a row a document version, in the columns that the map has for its kind.
+
+The values come out of the stored documents, so a column that the map learns today is filled for
+all of the past as well. What flattening makes of a document (`flatten.py`) is told again in SQL.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from etl import tables
+from etl.payload.plans import mapped_columns, plans
+from etl.report.casts import cast_to, uuid_of
+from etl.report.ours import name, text
+from etl.report.views import View, comments
+from etl.tables import EXTRA, entity_table, origin, projections
+
+if TYPE_CHECKING:
+    from sqlalchemy import Column, Table
+
+    from etl.payload.plans import Known
+    from etl.tables import Kind
+
+_DOCUMENT = "unpacked.document"
+
+# The document is unpacked once, below, and not at each mention: OFFSET keeps the planner from
+# putting its expression into the places where it is used.
+_FROM = """
+  FROM document_versions AS version
+  LEFT JOIN document_versions AS first
+    ON first.kind = version.kind AND first.entity_id = version.entity_id AND first.version = 1
+  LEFT JOIN documents AS stored
+    ON stored.kind = version.kind AND stored.content_hash = version.content_hash
+ CROSS JOIN LATERAL (SELECT stored.document || '{}' AS document OFFSET 0) AS unpacked
+""".strip("\n")
+
+_HISTORY_COMMENTS = {
+    **comments(tables.document_versions.c.version),
+    "valid_from": "When it was first seen so.",
+    "valid_to": "When it was first seen otherwise; NULL: it still is so.",
+    "last_observed_at": "When it was last seen so. It changed between this and valid_to.",
+    **comments(
+        tables.document_versions.c.change,
+        tables.document_versions.c.changed_paths,
+        tables.document_versions.c.source_updated_at,
+        tables.document_versions.c.run_id,
+    ),
+    "first_seen_at": "valid_from of the first version.",
+    "last_changed_at": "valid_from again, by the name that it has where things stand as they do.",
+}
+
+
+def persona_history() -> View:
+    """A row a version of a persona, with what it is told to be and how much belongs to it."""
+    brains = tables.brains
+    columns = {
+        "removed_at": "When the API said that it is gone: in the row of its removal.",
+        **comments(brains.c.personality, brains.c.system_prompt),
+        "tool_count": "How many tools it could call.",
+        "knowledge_group_count": "How many knowledge groups it answered from.",
+        "share_link_count": "How many share links it had, whether they opened or not.",
+    }
+    selected = {
+        "removed_at": "CASE WHEN version.content_hash IS NULL THEN version.valid_from END",
+        "personality": _value(brains.c.personality),
+        "system_prompt": _value(brains.c.system_prompt),
+        "tool_count": _count_of(tables.persona_tools),
+        "knowledge_group_count": _count_of(tables.persona_knowledge_groups),
+        "share_link_count": _count_of(tables.share_links),
+    }
+    comment = (
+        "What each persona was and when: a row a version. A removal is a row too, of which only"
+        " the times are known."
+    )
+    return _history("persona", comment, columns, selected)
+
+
+def shared_histories() -> tuple[View, ...]:
+    """A row a version of each thing that personas share, a view a kind."""
+    return tuple(
+        _history(kind, f"What each {kind.replace('_', ' ')} was and when: a row a version.")
+        for kind in tables.SHARED.values()
+    )
+
+
+def prompt_history() -> View:
+    """A row a stretch of time in which a persona was told the same."""
+    brains = tables.brains
+    columns = {
+        **comments(tables.personas.c.persona_id),
+        "name": "The persona's name when it was first told so.",
+        "prompt_version": "Rank in time, from 1; other changes of the persona don't count.",
+        "valid_from": "When it was first seen to be told so.",
+        "valid_to": "When it was first seen otherwise, or gone; NULL: it is still told so.",
+        "last_observed_at": "When it was last seen so. It changed between this and valid_to.",
+        **comments(brains.c.system_prompt, brains.c.personality),
+        "prompt_length": "Characters of the system prompt.",
+    }
+    # Each window is of one persona, and so is each group: who asks for one persona does not wait
+    # for the others.
+    query = f"""
+SELECT persona_id,
+       (array_agg(name ORDER BY version))[1] AS name,
+       prompt_version,
+       min(valid_from) AS valid_from,
+       nullif(max(coalesce(valid_to, 'infinity')), 'infinity') AS valid_to,
+       max(last_observed_at) AS last_observed_at,
+       min(system_prompt) AS system_prompt,
+       min(personality) AS personality,
+       length(min(system_prompt)) AS prompt_length
+  FROM (SELECT *, count(*) FILTER (WHERE is_new)
+                  OVER (PARTITION BY persona_id ORDER BY version) AS prompt_version
+          FROM (SELECT *, is_there
+                       AND (lag(is_there) OVER past IS NOT TRUE
+                            OR lag(system_prompt) OVER past IS DISTINCT FROM system_prompt
+                            OR lag(personality) OVER past IS DISTINCT FROM personality) AS is_new
+                  FROM (SELECT version.entity_id AS persona_id, version.version,
+                               version.valid_from, version.valid_to,
+                               {_last_observed("persona")} AS last_observed_at,
+                               version.content_hash IS NOT NULL AS is_there,
+                               {_value(tables.personas.c.name)} AS name,
+                               {_value(brains.c.system_prompt)} AS system_prompt,
+                               {_value(brains.c.personality)} AS personality
+{_FROM}
+                         WHERE version.kind = 'persona') AS told
+                WINDOW past AS (PARTITION BY persona_id ORDER BY version)) AS compared) AS counted
+ WHERE is_there
+ GROUP BY persona_id, prompt_version
+"""  # noqa: S608  (names of the map, nobody's input)
+    comment = (
+        "Which prompt was live when: a row for as long as a persona was told the same. A removal"
+        " ends it."
+    )
+    return View("prompt_history", comment, columns, query)
+
+
+def _history(
+    kind: Kind,
+    comment: str,
+    more_columns: dict[str, str] | None = None,
+    more_selected: dict[str, str] | None = None,
+) -> View:
+    entity = entity_table(kind)
+    (key,) = entity.primary_key.columns
+    stored = [entity.columns[c] for c in mapped_columns(entity, "stored") if c != key.name]
+    columns = {
+        **comments(key),
+        **_HISTORY_COMMENTS,
+        **comments(*stored),
+        **(more_columns or {}),
+    }
+    selected = {
+        key.name: "version.entity_id",
+        **{column: f"version.{column}" for column in _HISTORY_COMMENTS},
+        "last_observed_at": _last_observed(kind),
+        "first_seen_at": "first.valid_from",
+        "last_changed_at": "version.valid_from",
+        **{column.name: _value(column) for column in stored},
+        **(more_selected or {}),
+    }
+    listed = ",\n       ".join(f"{sql} AS {name(column)}" for column, sql in selected.items())
+    query = f"""
+SELECT {listed}
+{_FROM}
+ WHERE version.kind = {text(kind)}
+"""
+    return View(f"{kind}_history", comment, columns, query)
+
+
+def _value(column: Column[Any]) -> str:
+    """SQL of what flattening puts into a column of a table with one row a document."""
+    here = origin(column.table)
+    row = f"{_DOCUMENT} -> {text(here.path)}" if here.path else _DOCUMENT
+    plan = next(p for p in plans(here.kind, "stored") if p.table == column.table.name)
+    cell = next(cell for cell in plan.cells if cell.name == column.name)
+    if cell.path == EXTRA:
+        return _unknown(row, plan.known)
+    value = f"({' -> '.join([row, *(text(key) for key in cell.keys)])})"
+    cast = cast_to(column.type, value, indexed=bool(column.primary_key or column.index))
+    return f"regexp_replace({cast}, '^sha256:', '')" if cell.token else cast
+
+
+def _unknown(value: str, known: Known) -> str:
+    """SQL of the members that the map does not know, nested ones too; NULL when there are none."""
+    listed = ", ".join(text(key) for key in known)
+    parts = [f"{value} - ARRAY[{listed}]"]
+    for key, below in known.items():
+        if below:
+            rest = _unknown(f"({value} -> {text(key)})", below)
+            nested = f"jsonb_build_object({text(key)}, {rest})"
+            parts.append(f"CASE WHEN {rest} IS NOT NULL THEN {nested} ELSE '{{}}' END")
+    rest = f"nullif({' || '.join(parts)}, '{{}}')"
+    return f"CASE jsonb_typeof({value}) WHEN 'object' THEN {rest} END"
+
+
+def _count_of(table: Table) -> str:
+    """SQL of how many rows of this table a persona's document stands for; NULL for a removal."""
+    here = origin(table)
+    array = f"({_DOCUMENT} -> {text(here.path.removesuffix('[]'))})"
+    found = uuid_of("(item -> 'id')")
+    if here.shape == "references":
+        # Whatever holds more than an id was left where it stood, as it has none that is usable.
+        found = f"CASE item - 'id' WHEN '{{}}' THEN {found} END"
+    return f"""CASE WHEN version.content_hash IS NOT NULL THEN (
+           SELECT count(DISTINCT CASE jsonb_typeof(item) WHEN 'object' THEN {found} END)
+             FROM jsonb_array_elements(
+                  CASE jsonb_typeof({array}) WHEN 'array' THEN {array} ELSE '[]' END) AS item)
+       END"""  # noqa: S608
+
+
+def _last_observed(kind: Kind) -> str:
+    """SQL of when a version was last seen. While it is open, each success confirms it.
+
+    A shared document's is that of the personas that have it: most confirmations make no row.
+    """
+    if kind == "persona":
+        confirmed = """SELECT last_success_at FROM persona_sync_state AS state
+              WHERE state.persona_id = version.entity_id"""
+    else:
+        users, column = _users(kind)
+        confirmed = f"""SELECT max(state.last_success_at)
+               FROM {users.name} AS users
+               JOIN personas AS live ON live.persona_id = users.persona_id
+               JOIN persona_sync_state AS state ON state.persona_id = users.persona_id
+              WHERE users.{column.name} = version.entity_id AND live.removed_at IS NULL"""  # noqa: S608
+    return f"""greatest(version.last_observed_at, CASE WHEN version.valid_to IS NULL THEN (
+             {confirmed}) END)"""
+
+
+def _users(kind: Kind) -> tuple[Table, Column[Any]]:
+    """Where it stands which personas have a shared thing, and the column that refers to it."""
+    (key,) = entity_table(kind).primary_key.columns
+
+    return next(
+        (table, column)
+        for table in projections("persona")
+        for column in table.columns
+        if any(reference.column is key for reference in column.foreign_keys)
+    )

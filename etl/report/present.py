@@ -1,0 +1,105 @@
+"""The views of things as they stand: the personas, the runs, and how fresh all of it is."""
+
+from __future__ import annotations
+
+from etl import tables
+from etl.report.views import View, comments, listed
+
+# A persona is confirmed without a new observation: the later of the two is when it was last seen.
+_LAST_OBSERVED = "greatest(version.last_observed_at, state.last_success_at)"
+
+_VERSION_IN_FORCE = """
+  LEFT JOIN document_versions AS version
+    ON version.kind = 'persona' AND version.entity_id = {persona_id} AND version.valid_to IS NULL
+""".strip("\n")
+
+
+def personas_view() -> View:
+    """A row a persona, as wide as reports want it."""
+    personas, brains, state = tables.personas, tables.brains, tables.persona_sync_state
+    avatars, voices = tables.avatars, tables.voices
+    columns = {
+        **comments(*personas.c),
+        **comments(brains.c.personality, brains.c.system_prompt),
+        **comments(avatar_name=avatars.c.display_name),
+        **comments(voice_name=voices.c.display_name, voice_provider=voices.c.provider),
+        "tool_count": "How many tools it can call.",
+        "knowledge_group_count": "How many knowledge groups it answers from.",
+        "share_link_count": "How many share links it has, whether they open or not.",
+        "last_observed_at": "When the API last showed it as it stands here, or as removed.",
+        **comments(state.c.last_attempt_at, state.c.last_outcome),
+    }
+    # Counted a persona at a time: whoever asks for one must not wait for all tools to be counted.
+    query = f"""
+SELECT {listed("persona", personas)},
+       brain.personality,
+       brain.system_prompt,
+       avatar.display_name AS avatar_name,
+       voice.display_name AS voice_name,
+       voice.provider AS voice_provider,
+       (SELECT count(*) FROM persona_tools AS tool
+         WHERE tool.persona_id = persona.persona_id) AS tool_count,
+       (SELECT count(*) FROM persona_knowledge_groups AS knowledge
+         WHERE knowledge.persona_id = persona.persona_id) AS knowledge_group_count,
+       (SELECT count(*) FROM share_links AS link
+         WHERE link.persona_id = persona.persona_id) AS share_link_count,
+       {_LAST_OBSERVED} AS last_observed_at,
+       state.last_attempt_at,
+       state.last_outcome
+  FROM personas AS persona
+  LEFT JOIN brains AS brain ON brain.persona_id = persona.persona_id
+  LEFT JOIN avatars AS avatar ON avatar.avatar_id = persona.avatar_id
+  LEFT JOIN voices AS voice ON voice.voice_id = persona.voice_id
+{_VERSION_IN_FORCE.format(persona_id="persona.persona_id")}
+  LEFT JOIN persona_sync_state AS state ON state.persona_id = persona.persona_id
+"""  # noqa: S608  (names of the map, nobody's input)
+    comment = "A wide row a persona: as last seen, with names, counts and how fresh that is."
+    return View("personas", comment, columns, query)
+
+
+def runs_view() -> View:
+    """The ledger."""
+    runs = tables.runs
+    columns = {
+        **comments(*runs.c),
+        "duration_seconds": "From start to end; NULL while it runs.",
+    }
+    query = f"""
+SELECT {listed("run", runs)},
+       CASE WHEN isfinite(run.started_at) AND isfinite(run.finished_at)
+            THEN extract(epoch FROM run.finished_at - run.started_at)
+       END AS duration_seconds
+  FROM runs AS run
+"""  # noqa: S608
+    return View("runs", "The ledger: a row a run, with how long it took.", columns, query)
+
+
+def freshness_view() -> View:
+    """A row a persona that was ever asked for."""
+    state = tables.persona_sync_state
+    columns = {
+        **comments(state.c.persona_id, tables.personas.c.name),
+        "is_live": "Whether the API shows it; false too when it was never seen.",
+        **comments(tables.personas.c.removed_at),
+        **comments(state.c.last_attempt_at, state.c.last_success_at),
+        "last_observed_at": "When the API last showed it as it stands here, or as removed.",
+        **comments(state.c.last_outcome, state.c.consecutive_failures),
+        "age": "How long ago the last success was; NULL: there was none yet.",
+    }
+    query = f"""
+SELECT state.persona_id,
+       persona.name,
+       persona.persona_id IS NOT NULL AND persona.removed_at IS NULL AS is_live,
+       persona.removed_at,
+       state.last_attempt_at,
+       state.last_success_at,
+       {_LAST_OBSERVED} AS last_observed_at,
+       state.last_outcome,
+       state.consecutive_failures,
+       CASE WHEN isfinite(state.last_success_at) THEN now() - state.last_success_at END AS age
+  FROM persona_sync_state AS state
+  LEFT JOIN personas AS persona ON persona.persona_id = state.persona_id
+{_VERSION_IN_FORCE.format(persona_id="state.persona_id")}
+"""  # noqa: S608
+    comment = "Is the data fresh? A row a persona that was ever asked for, seen or not."
+    return View("freshness", comment, columns, query)
