@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from etl.report.as_of import personas_as_of
 from etl.report.casts import CASTS
 from etl.report.history import persona_history, prompt_history, shared_histories
 from etl.report.present import freshness_view, personas_view, runs_view
@@ -35,7 +36,7 @@ def all_views() -> tuple[View, ...]:
 
 def reading_views() -> tuple[Function, ...]:
     """The functions that read views: made after those."""
-    return ()
+    return (personas_as_of(),)
 
 
 def all_functions() -> tuple[Function, ...]:

@@ -161,8 +161,10 @@ def test_what_they_agree_on(session, value, column, expected):
 
 digits = st.text("0123456789", min_size=1, max_size=30) | st.sampled_from(["0" * 400, "9" * 400])
 exponents = st.sampled_from(["", "e", "E", "e+", "e-"]).flatmap(
-    lambda e: st.integers(0, 1_100_000).map(lambda n: f"{e}{n}" if e else "")
-    | st.integers(0, 400).map(lambda n: f"{e}{n}" if e else "")
+    lambda e: (
+        st.integers(0, 1_100_000).map(lambda n: f"{e}{n}" if e else "")
+        | st.integers(0, 400).map(lambda n: f"{e}{n}" if e else "")
+    )
 )
 spelled_numbers = st.builds(
     lambda sign, whole, fraction, exponent: f"{sign}{whole}{fraction}{exponent}",
@@ -172,9 +174,9 @@ spelled_numbers = st.builds(
     exponents,
 )
 json_numbers = st.builds(
-    lambda sign, whole, fraction, exponent: decode(
-        f"{sign}{whole.lstrip('0') or '0'}{fraction}{exponent}".encode()
-    ).value,
+    lambda sign, whole, fraction, exponent: (
+        decode(f"{sign}{whole.lstrip('0') or '0'}{fraction}{exponent}".encode()).value
+    ),
     st.sampled_from(["", "-"]),
     digits,
     st.just("") | digits.map(lambda fraction: f".{fraction}"),
@@ -187,8 +189,9 @@ near_doubles = st.builds(
 )
 two = st.integers(0, 70).map(lambda n: f"{n:02}")
 spelled_times = st.builds(
-    lambda year, *parts: f"{year:04}-{parts[0]}-{parts[1]}{parts[2]}{':'.join(parts[3:6])}{parts[6]}"
-    f"{parts[7]}",
+    lambda year, *parts: (
+        f"{year:04}-{parts[0]}-{parts[1]}{parts[2]}{':'.join(parts[3:6])}{parts[6]}{parts[7]}"
+    ),
     st.integers(0, 10_000),
     st.integers(0, 13).map(lambda n: f"{n:02}"),
     st.integers(0, 32).map(lambda n: f"{n:02}"),

@@ -1,0 +1,88 @@
+"""The personas as they stood at any moment: a function with the columns of the view of today's.
+
+It reads views alone, so that whoever may read those may ask it. Postgres puts its body into the
+query that calls it, and there a condition on `persona_id` meets the indexes.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger
+from sqlalchemy.dialects import postgresql
+
+from etl import tables
+from etl.report.functions import REPORTING, Function
+from etl.report.present import personas_view
+
+_MOMENT = "moment"
+
+# What the persona's version of that moment doesn't say itself, and what it is looked up by.
+_ELSEWHERE = {
+    "persona_id": "persona.persona_id",
+    "updated_at": "past.source_updated_at",
+    "removed_at": "NULL::timestamp with time zone",
+    "avatar_name": "avatar.display_name",
+    "voice_name": "voice.display_name",
+    "voice_provider": "voice.provider",
+    "last_attempt_at": "NULL::timestamp with time zone",
+    "last_outcome": "NULL::text",
+}
+
+
+def personas_as_of() -> Function:
+    """The function, whose columns follow the map."""
+    columns = _columns()
+    listed = ",\n       ".join(
+        f"{_ELSEWHERE.get(column, f'past.{column}')} AS {column}" for column in columns
+    )
+    body = f"""
+SELECT {listed},
+       least(past.last_observed_at, avatar.last_observed_at, voice.last_observed_at)
+           AS observed_until
+  FROM {REPORTING}.personas AS persona
+ CROSS JOIN LATERAL ({_version("persona", "persona.persona_id")}) AS past
+  LEFT JOIN LATERAL ({_version("avatar", "past.avatar_id")}) AS avatar ON true
+  LEFT JOIN LATERAL ({_version("voice", "past.voice_id")}) AS voice ON true
+ WHERE past.change <> 'removed'
+"""  # noqa: S608  (names of the map, nobody's input)
+    comment = (
+        "The personas as they stood at a moment, in the columns of the view personas: those that"
+        " had been seen by then and were not removed, each with the avatar and the voice of that"
+        " moment. updated_at is the version's source_updated_at. observed_until says until when"
+        " persona, avatar and voice all were seen to be so: what is asked beyond it is likely and"
+        " not known. last_attempt_at and last_outcome are not kept for the past, and NULL."
+    )
+    returned = ", ".join(f"{column} {type_}" for column, type_ in columns.items())
+    return Function(
+        "personas_as_of",
+        f"{_MOMENT} timestamp with time zone",
+        f"TABLE ({returned}, observed_until timestamp with time zone)",
+        comment,
+        body,
+        "sql",
+        "STABLE",
+    )
+
+
+def _columns() -> dict[str, str]:
+    """The columns of the view of today's personas, each with its type."""
+    brains, state = tables.brains, tables.persona_sync_state
+    known = [*tables.personas.c, *brains.c, *state.c]
+    types = {column.name: column.type for column in known} | {
+        "avatar_name": tables.avatars.c.display_name.type,
+        "voice_name": tables.voices.c.display_name.type,
+        "voice_provider": tables.voices.c.provider.type,
+        "tool_count": BigInteger(),
+        "knowledge_group_count": BigInteger(),
+        "share_link_count": BigInteger(),
+        "last_observed_at": tables.TIME,
+    }
+    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it so
+    return {name: types[name].compile(dialect) for name in personas_view().columns}
+
+
+def _version(kind: str, entity: str) -> str:
+    """The version of that moment: the last that began by then. There are no gaps."""
+    return f"""
+       SELECT * FROM {REPORTING}.{kind}_history AS version
+        WHERE version.{kind}_id = {entity} AND version.valid_from <= {_MOMENT}
+        ORDER BY version.valid_from DESC LIMIT 1"""  # noqa: S608
