@@ -31,7 +31,7 @@ from sqlalchemy.schema import DropSchema
 from bench.static_server import serving, write_bodies
 from etl.jobs.migrate import migrate
 from etl.jobs.sync import sync
-from etl.report.views_sql import reporting_schema
+from etl.report.ours import reporting_schema
 from etl.sandbox.generate import generate
 from etl.settings import Settings
 from etl.source.client import PersonaClient

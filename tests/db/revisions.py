@@ -47,8 +47,15 @@ CATALOG = """
     SELECT 'type', nspname, typname, typtype::text, NULL
     FROM pg_type JOIN pg_namespace n ON n.oid = typnamespace
     UNION ALL
-    SELECT 'function', nspname, proname, prosrc, NULL
-    FROM pg_proc JOIN pg_namespace n ON n.oid = pronamespace
+    SELECT 'function', nspname, p.oid::regprocedure::text,
+           concat_ws(' ', pg_get_function_arguments(p.oid), pg_get_function_result(p.oid),
+                     provolatile, proparallel, pg_get_userbyid(proowner),
+                     ARRAY(SELECT item::text COLLATE "C"
+                           FROM unnest(coalesce(proacl, acldefault('f', proowner))) AS item
+                           ORDER BY 1),
+                     prosrc),
+           obj_description(p.oid, 'pg_proc')
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
     UNION ALL
     SELECT 'trigger', nspname, tgname, relname, NULL
     FROM pg_trigger JOIN pg_class c ON c.oid = tgrelid JOIN pg_namespace n ON n.oid = relnamespace

@@ -47,7 +47,8 @@ COLUMNS = ", ".join(
     for name, (type_, indexed) in TYPES.items()
 )
 QUERY = f"""
-    SELECT {COLUMNS} FROM jsonb_array_elements(%s::jsonb) WITH ORDINALITY AS item ORDER BY ordinality
+    SELECT {COLUMNS} FROM jsonb_array_elements(%s::jsonb) WITH ORDINALITY AS item
+    ORDER BY ordinality
 """
 
 

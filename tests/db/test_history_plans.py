@@ -30,7 +30,8 @@ FILL = """
                    FROM generate_series(1, 10) AS line)),
                'avatar', jsonb_build_object('id', md5('avatar' || (n % 10 + 1))::uuid),
                'voice', jsonb_build_object('id', md5('voice' || (n % 10 + 1))::uuid),
-               'tools', jsonb_build_array(jsonb_build_object('id', md5('tool' || (n % 10 + 1))::uuid)))
+               'tools', jsonb_build_array(
+                   jsonb_build_object('id', md5('tool' || (n % 10 + 1))::uuid)))
            ELSE jsonb_build_object('displayName', kind || n || ' at ' || version)
            END AS document
       FROM (VALUES ('persona', {personas}, {versions}, interval '1 hour'),
