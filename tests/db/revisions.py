@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from alembic.script import ScriptDirectory
 
-from etl.store.engine import make_engine
+from etl.store.engine import make_engine, quote_identifier
 from etl.store.migration import alembic_config, migrating
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ CATALOG = """
     SELECT 'type', nspname, typname, typtype::text, NULL
     FROM pg_type JOIN pg_namespace n ON n.oid = typnamespace
     UNION ALL
-    SELECT 'function', nspname, p.oid::regprocedure::text,
+    SELECT 'function', nspname, proname,
            concat_ws(' ', pg_get_function_arguments(p.oid), pg_get_function_result(p.oid),
                      provolatile, proparallel, pg_get_userbyid(proowner),
                      ARRAY(SELECT item::text COLLATE "C"
@@ -76,7 +77,13 @@ def catalog(engine: sa.Engine, schema: str | None = None) -> Catalog:
     with engine.connect() as connection:
         rows = connection.execute(sa.text(CATALOG)).all()
     if schema is not None:
-        return {(row[0], *row[2:]) for row in rows if row[1] == schema}
+        # Its name also stands where a function is called.
+        named = re.compile(f"{re.escape(quote_identifier(schema))}\\.|\\b{re.escape(schema)}\\.")
+        return {
+            (row[0], *(part and named.sub("", part) for part in row[2:]))
+            for row in rows
+            if row[1] == schema
+        }
     own = ("pg_catalog", "pg_toast", "information_schema")
     return {tuple(row) for row in rows if row[1] not in own and not row[1].startswith("pg_temp")}
 
