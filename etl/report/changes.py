@@ -37,7 +37,7 @@ DECLARE
     reached jsonb := document;
     step text[] COLLATE "C";
 BEGIN
-    -- All of it is looked at first, so that the steps stand without gaps and no text is odd.
+    -- The steps are found wherever they stand: whether there is nothing else is asked first.
     IF path COLLATE "C" !~ $re${_PATH}$re$ THEN
         RETURN NULL;
     END IF;
@@ -61,21 +61,22 @@ BEGIN
 END
 """  # noqa: S608  (constants of this module, nobody's input)
 
-# `#> '{{}}'` is the document itself, read and unpacked once rather than for each of its paths.
-# EXCEPT ALL counts: a tag that stands twice and then once has gone once.
+# Values are looked up where they are shown, so that a query for one path looks up no others. Only
+# those of sets are looked up before, and OFFSET keeps that from being done for each condition.
+# EXCEPT ALL counts: a tag that stood twice and stands once has gone once.
 _QUERY = """
 SELECT version.kind,
        version.entity_id,
-       CASE WHEN jsonb_typeof(document.name) NOT IN ('object', 'array')
-            THEN document.name #>> '{{}}'
+       CASE WHEN jsonb_typeof(newer.document -> {name}) NOT IN ('object', 'array')
+            THEN newer.document ->> {name}
        END AS name,
        version.version,
        version.change,
        version.valid_from AS changed_at,
        before.last_observed_at AS not_before,
        changed.path,
-       CASE WHEN element.is_one THEN element.old_value ELSE field.old_value END AS old_value,
-       CASE WHEN element.is_one THEN element.new_value ELSE field.new_value END AS new_value,
+       CASE WHEN element.is_one THEN element.old_value ELSE {old_value} END AS old_value,
+       CASE WHEN element.is_one THEN element.new_value ELSE {new_value} END AS new_value,
        version.run_id
   FROM document_versions AS version
   JOIN document_versions AS before
@@ -85,23 +86,17 @@ SELECT version.kind,
     ON older.kind = before.kind AND older.content_hash = before.content_hash
   JOIN documents AS newer
     ON newer.kind = version.kind AND newer.content_hash = version.content_hash
- CROSS JOIN LATERAL (
-        SELECT older.document #> '{{}}' AS older,
-               newer.document #> '{{}}' AS newer,
-               newer.document -> CASE version.kind {names} END AS name
-        OFFSET 0) AS document
  CROSS JOIN LATERAL unnest(version.changed_paths) AS changed (path)
- CROSS JOIN LATERAL (
-        SELECT {value_at}(document.older, changed.path) AS old_value,
-               {value_at}(document.newer, changed.path) AS new_value
-        OFFSET 0) AS field
   LEFT JOIN LATERAL (
         SELECT field.old_value, field.new_value
-         WHERE (version.kind, regexp_replace(changed.path, '[[][0-9a-f-]{{36}}[]]', '[]', 'g'))
-               IN ({sets})
-           AND jsonb_typeof(field.old_value) = 'array' AND NOT field.old_value @? {nested}
+          FROM (SELECT {old_value} AS old_value, {new_value} AS new_value
+                 WHERE version.kind || ' '
+                       || regexp_replace(changed.path, '[[][0-9a-f-]{{36}}[]]', '[]', 'g')
+                    IN ({sets})
+                OFFSET 0) AS field
+         WHERE jsonb_typeof(field.old_value) = 'array' AND NOT field.old_value @? {nested}
            AND jsonb_typeof(field.new_value) = 'array' AND NOT field.new_value @? {nested}
-        OFFSET 0) AS list ON true
+       ) AS list ON true
   LEFT JOIN LATERAL (
         (SELECT true AS is_one, went AS old_value, CAST(NULL AS jsonb) AS new_value
            FROM jsonb_array_elements(list.old_value) AS elements (went)
@@ -133,10 +128,12 @@ def changes() -> View:
         "new_value": "What stands there now. SQL NULL: it is gone; JSON null is a value.",
         "run_id": "The run that saw it.",
     }
+    names = " ".join(f"WHEN {_text(kind)} THEN {_text(_name_path(kind))}" for kind in KINDS)
     query = _QUERY.format(
-        value_at=f"{REPORTING}.{_VALUE_AT}",
-        names=" ".join(f"WHEN {_text(kind)} THEN {_text(_name_path(kind))}" for kind in KINDS),
-        sets=", ".join(f"({_text(kind)}, {_text(path)})" for kind, path in _sets()),
+        name=f"CASE version.kind {names} END",
+        old_value=f"{REPORTING}.{_VALUE_AT}(older.document, changed.path)",
+        new_value=f"{REPORTING}.{_VALUE_AT}(newer.document, changed.path)",
+        sets=", ".join(_text(f"{kind} {path}") for kind, path in _sets()),
         nested=_NESTED,
     )
     comment = (

@@ -469,7 +469,8 @@ def read(text: str | None) -> bytes | None:
 
 FILL = """
     CREATE TEMPORARY TABLE filled AS
-    SELECT md5(p::text)::uuid AS id, v AS version, sha256(convert_to(p || ' ' || v, 'UTF8')) AS hash,
+    SELECT md5(p::text)::uuid AS id, v AS version,
+           sha256(convert_to(p || ' ' || v, 'UTF8')) AS hash,
            timestamptz '2026-01-01' + v * interval '1 day' + p * interval '1 second' AS at,
            jsonb_build_object('name', 'Persona ' || p, 'brain',
                jsonb_build_object('systemPrompt', repeat(md5(p || ' ' || v), 40))) AS document
