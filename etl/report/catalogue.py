@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from etl.report.as_of import personas_as_of
 from etl.report.casts import CASTS
+from etl.report.changes import changes, changes_functions
 from etl.report.history import persona_history, prompt_history, shared_histories
 from etl.report.present import freshness_view, personas_view, runs_view
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def called_by_views() -> tuple[Function, ...]:
     """The functions that views call: made before those."""
-    return (*CASTS,)
+    return (*CASTS, *changes_functions())
 
 
 def all_views() -> tuple[View, ...]:
@@ -31,6 +32,7 @@ def all_views() -> tuple[View, ...]:
         persona_history(),
         prompt_history(),
         *shared_histories(),
+        changes(),
     )
 
 

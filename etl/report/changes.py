@@ -101,12 +101,14 @@ SELECT version.kind,
         (SELECT true AS is_one, went AS old_value, CAST(NULL AS jsonb) AS new_value
            FROM jsonb_array_elements(list.old_value) AS elements (went)
          EXCEPT ALL
-         SELECT true, stays, NULL FROM jsonb_array_elements(list.new_value) AS elements (stays))
+         SELECT true, stays, CAST(NULL AS jsonb) AS new_value
+           FROM jsonb_array_elements(list.new_value) AS elements (stays))
         UNION ALL
-        (SELECT true, CAST(NULL AS jsonb), came
+        (SELECT true, CAST(NULL AS jsonb) AS old_value, came
            FROM jsonb_array_elements(list.new_value) AS elements (came)
          EXCEPT ALL
-         SELECT true, NULL, stays FROM jsonb_array_elements(list.old_value) AS elements (stays))
+         SELECT true, CAST(NULL AS jsonb) AS old_value, stays
+           FROM jsonb_array_elements(list.old_value) AS elements (stays))
        ) AS element ON true
 """
 

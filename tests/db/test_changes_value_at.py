@@ -14,7 +14,6 @@ from etl.payload.decode import dumps
 from etl.payload.differences import ABSENT, differences
 from etl.payload.paths import path_of, usable_uuid
 from tests.db.odd_documents import A, B, odd_documents, odd_texts, odd_values, pairs
-from tests.db.reporting import make_changes
 from tests.unit.strategies import decoded, documents
 
 if TYPE_CHECKING:
@@ -26,16 +25,15 @@ if TYPE_CHECKING:
 Expectation = tuple["Json", str, "Json | Absence"]
 
 UNLIKE = """
-    SELECT document, path, expected, anam.persona_etl_value_at(document, path) AS found
+    SELECT document, path, expected, anam_reporting.persona_etl_value_at(document, path) AS found
     FROM unnest(%s::jsonb[], %s::text[], %s::jsonb[]) AS _ (document, path, expected)
-    WHERE anam.persona_etl_value_at(document, path) IS DISTINCT FROM expected
+    WHERE anam_reporting.persona_etl_value_at(document, path) IS DISTINCT FROM expected
 """
 
 
 @pytest.fixture(scope="module")
 def connection(new_database, template) -> Iterator[psycopg.Connection[Any]]:
     with new_database(template) as url, psycopg.connect(url, autocommit=True) as opened:
-        make_changes(opened)
         yield opened
 
 
@@ -97,9 +95,10 @@ def test_each_place_in_a_document_is_found_by_its_path(connection, several):
 @many
 def test_no_text_is_a_path_that_fails(connection, several):
     documents_, paths = [written(decoded(d)) for d, _ in several], [decoded(p) for _, p in several]
-    asked = (
-        "SELECT anam.persona_etl_value_at(d, p) FROM unnest(%s::jsonb[], %s::text[]) AS _ (d, p)"
-    )
+    asked = """
+        SELECT anam_reporting.persona_etl_value_at(document, path)
+        FROM unnest(%s::jsonb[], %s::text[]) AS _ (document, path)
+    """
     assert len(connection.execute(asked, [documents_, paths]).fetchall()) == len(several)
 
 
@@ -196,7 +195,7 @@ def test_as_deep_as_documents_get(connection):
         )
         connection.execute("SET LOCAL max_stack_depth = '100kB'")
         found = connection.execute(
-            "SELECT anam.persona_etl_value_at(deep, %s) FROM deep", [f"[{A}].a" * 250]
+            "SELECT anam_reporting.persona_etl_value_at(deep, %s) FROM deep", [f"[{A}].a" * 250]
         ).fetchone()
     assert found == (7,)
 

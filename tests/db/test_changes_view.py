@@ -16,7 +16,6 @@ from etl.payload.decode import decode, dumps
 from etl.payload.differences import ABSENT, differences
 from etl.sandbox import World
 from tests.db.odd_documents import pairs
-from tests.db.reporting import make_changes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +48,7 @@ def link(link_id: str, **members: object) -> dict[str, object]:
 
 @pytest.fixture
 def made(copying):
-    """Two personas that share all they have, copied once; the view beside their tables."""
+    """Two personas that share all they have, copied once."""
     world = World(
         avatars=[
             thing(AVATAR, displayName="Liv", availableVersions=["v1", "v2"]),
@@ -78,7 +77,6 @@ def made(copying):
     world.edit(PERSONA, {"shareLinks": [link(LINK, allowedOrigins=["https://a", "https://b"])]})
     world.remember()
     with copying(world) as target:
-        make_changes(target.admin)
         target.sync()
         yield target
 
@@ -86,7 +84,8 @@ def made(copying):
 def seen(target: Target, entity_id: str = PERSONA, version: int | None = None) -> list[Row]:
     """An entity's rows by version and path; without a version all of them."""
     return target.query(
-        "SELECT * FROM changes WHERE entity_id = %s AND version = coalesce(%s, version)"
+        "SELECT * FROM anam_reporting.changes"
+        " WHERE entity_id = %s AND version = coalesce(%s, version)"
         " ORDER BY version, path, old_value, new_value",
         [UUID(entity_id), version],
     )
@@ -95,7 +94,7 @@ def seen(target: Target, entity_id: str = PERSONA, version: int | None = None) -
 def fields(target: Target, entity_id: str = PERSONA, version: int = 2) -> list[Field]:
     """What a version changed: path, old and new value as JSON. None: nothing stood there."""
     rows = target.query(
-        "SELECT path, old_value::text, new_value::text FROM changes"
+        "SELECT path, old_value::text, new_value::text FROM anam_reporting.changes"
         " WHERE entity_id = %s AND version = %s ORDER BY path, old_value, new_value",
         [UUID(entity_id), version],
     )
@@ -221,13 +220,13 @@ def test_a_row_says_whose_change_it_is_and_when(made):
 
 
 def test_what_is_seen_for_the_first_time_or_removed_has_no_row(made):
-    assert made.query("SELECT * FROM changes") == []
+    assert made.query("SELECT * FROM anam_reporting.changes") == []
     made.world.delete(PERSONA)
     made.sync([PERSONA, OTHER_PERSONA])
     made.world.restore(PERSONA)
     made.sync()
     assert made.changes(PERSONA) == ["created", "removed", "restored"]
-    assert made.query("SELECT * FROM changes") == []
+    assert made.query("SELECT * FROM anam_reporting.changes") == []
 
 
 def test_what_was_edited_while_it_was_removed_is_held_against_the_last_document(made):
@@ -416,7 +415,6 @@ STORE = """
 @pytest.fixture(scope="module")
 def connection(new_database, template) -> Iterator[psycopg.Connection[Any]]:
     with new_database(template) as url, psycopg.connect(url, autocommit=True) as opened:
-        make_changes(opened)
         yield opened
 
 
@@ -450,7 +448,9 @@ def test_the_rows_are_the_differences_of_two_documents(connection, pair):
     }
     with connection.transaction(force_rollback=True):
         connection.execute(STORE, stored)
-        rows = connection.execute("SELECT path, old_value::text, new_value::text FROM anam.changes")
+        rows = connection.execute(
+            "SELECT path, old_value::text, new_value::text FROM anam_reporting.changes"
+        )
         shown = [(path, *map(read, values)) for path, *values in rows]
     assert Counter(shown) == expected
 
@@ -491,7 +491,6 @@ FILL = """
 def filled(new_database, template) -> Iterator[psycopg.Connection[Any]]:
     """Twenty versions each of two thousand personas."""
     with new_database(template) as url, psycopg.connect(url, autocommit=True) as opened:
-        make_changes(opened)
         opened.execute(FILL)
         yield opened
 
@@ -507,7 +506,7 @@ def filled(new_database, template) -> Iterator[psycopg.Connection[Any]]:
     ],
 )
 def test_some_changes_are_found_by_indexes_alone(filled, where, rows):
-    asked = f"SELECT * FROM anam.changes WHERE {where}"
+    asked = f"SELECT * FROM anam_reporting.changes WHERE {where}"
     assert len(filled.execute(asked).fetchall()) == rows
     ((plan,),) = filled.execute(f"EXPLAIN (FORMAT JSON) {asked}").fetchone()
     nodes = list(every_node(plan["Plan"]))
