@@ -153,9 +153,7 @@ class _Rehearsal:
     def remove(self, ids: Sequence[UUID], *, max_percent: float | None) -> None:
         """Tells which of the missing would be removed."""
         with self.connection.begin():
-            gone = gone_personas(
-                self.connection, self.tally.missing, ids, new=0, max_percent=max_percent
-            )
+            gone = gone_personas(self.connection, self.tally, ids, new=0, max_percent=max_percent)
             names = persona_names(self.connection, gone)
         for persona_id in gone:
             self._tell(Foreseen("persona", persona_id, names[persona_id], "removed"))

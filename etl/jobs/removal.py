@@ -10,12 +10,13 @@ from etl.jobs.observe import remove
 from etl.store.ledger import live_personas
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
     from uuid import UUID
 
     from sqlalchemy import Connection
 
     from etl.jobs.batches import Loader
+    from etl.jobs.summary import Tally
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ def remove_missing(loader: Loader, ids: Sequence[UUID], *, max_percent: float | 
     missing, connection = loader.tally.missing, loader.connection
     with connection.begin():
         gone = gone_personas(
-            connection, missing, ids, new=loader.tally.brought_to_life, max_percent=max_percent
+            connection, loader.tally, ids, new=loader.tally.brought_to_life, max_percent=max_percent
         )
     for start in range(0, len(gone), REMOVALS_AT_ONCE):
         loader.keep_lock()
@@ -43,7 +44,7 @@ def remove_missing(loader: Loader, ids: Sequence[UUID], *, max_percent: float | 
 
 def gone_personas(
     connection: Connection,
-    missing: Collection[UUID],
+    tally: Tally,
     ids: Sequence[UUID],
     *,
     new: int,
@@ -57,6 +58,7 @@ def gone_personas(
     Raises:
         SafetyStopError: they are too many.
     """
+    missing = tally.missing
     if not missing:
         return []
     seen = live_personas(connection, ids)
@@ -67,18 +69,21 @@ def gone_personas(
     live = {persona_id for persona_id, is_live in seen.items() if is_live}
     gone = sorted(live.intersection(missing))
     known = len(live) - new
-    if max_percent is not None and is_mass_removal(len(gone), known, max_percent):
+    found = tally.found_alive
+    if max_percent is not None and is_mass_removal(len(gone), found, known, max_percent):
         raise SafetyStopError(
-            f"{len(gone)} of {known} live personas are missing; none was removed."
+            f"{len(gone)} of {known} live personas are missing"
+            f"{'' if found else ' and none was found'}; none was removed."
             " Check that the key is of the right organisation; if they are really gone,"
             " run again with --allow-mass-removal"
         )
     return gone
 
 
-def is_mass_removal(gone: int, live: int, percent: float) -> bool:
+def is_mass_removal(gone: int, found: int, live: int, percent: float) -> bool:
     """Whether so many are gone that it is more likely a mistake: of the key, or of the API.
 
-    More than both five and the limit, or all of two or more.
+    More than both five and the limit, or all of two or more: all that gave an answer to go by.
+    Those that failed don't vouch for a key that finds none of the `live` ones.
     """
-    return (gone > 5 and gone * 100 > live * percent) or gone == live >= 2  # noqa: PLR2004
+    return (gone > 5 and gone * 100 > live * percent) or (gone >= 2 and not found)  # noqa: PLR2004

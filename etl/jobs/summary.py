@@ -93,6 +93,11 @@ class Tally:
         """How many were not live before this run."""
         return self.outcomes["created"] + self.outcomes["restored"]
 
+    @property
+    def found_alive(self) -> int:
+        """How many were live before this run, and answered as such."""
+        return self.outcomes["updated"] + self.outcomes["reshaped"] + self.outcomes["unchanged"]
+
     def counts(self) -> dict[str, int]:
         """By outcome, with `requested` as their sum."""
         counts = {outcome: self.outcomes[outcome] for outcome in OUTCOMES}
