@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from etl.tables import Kind
 
 # What a person fills in freely: a member that comes or goes there is an edit.
-_FREE = re.compile(r"config|widgetConfig|voice\w*Options")
+_FREE = re.compile(r"config|widgetConfig|voice.*Options", re.DOTALL)
 
 
 class Absence(Enum):

@@ -54,6 +54,12 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str], bool]] = {
         ["voiceGenerationOptions.style"],
         CONTENT,
     ),
+    "below voice options of any name": (
+        {"voice-idle Options": {}},
+        {"voice-idle Options": {"a": 1}},
+        ['["voice-idle Options"].a'],
+        CONTENT,
+    ),
     "all voice options": ({"voiceGenerationOptions": {}}, {}, ["voiceGenerationOptions"], SHAPE),
     "below what only sounds like a config": (
         {"configs": {}},
