@@ -136,7 +136,7 @@ DOCUMENT: Any = {
         (f"links[{A}]", ABSENT),
         (f"a[{B}]", ABSENT),
         (f'["{A}"]', 10),
-        (A, 10 if A[0].isalpha() else ABSENT),
+        (A, 10),
         (f"[{A}]", ABSENT),
         (".a", ABSENT),
         ("a.", ABSENT),
