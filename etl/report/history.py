@@ -170,7 +170,7 @@ SELECT {listed}
 def _value(column: Column[Any]) -> str:
     """SQL of what flattening puts into a column of a table with one row a document."""
     here = origin(column.table)
-    row = f"{_DOCUMENT} -> {text(here.path)}" if here.path else _DOCUMENT
+    row = f"({_DOCUMENT} -> {text(here.path)})" if here.path else _DOCUMENT
     plan = next(p for p in plans(here.kind, "stored") if p.table == column.table.name)
     cell = next(cell for cell in plan.cells if cell.name == column.name)
     if cell.path == EXTRA:
@@ -195,12 +195,9 @@ def _unknown(value: str, known: Known) -> str:
 
 def _count_of(table: Table) -> str:
     """SQL of how many rows of this table a persona's document stands for; NULL for a removal."""
-    here = origin(table)
-    array = f"({_DOCUMENT} -> {text(here.path.removesuffix('[]'))})"
+    # What stayed inline of shared things has no usable id, or repeats one.
+    array = f"({_DOCUMENT} -> {text(origin(table).path.removesuffix('[]'))})"
     found = uuid_of("(item -> 'id')")
-    if here.shape == "references":
-        # Whatever holds more than an id was left where it stood, as it has none that is usable.
-        found = f"CASE item - 'id' WHEN '{{}}' THEN {found} END"
     return f"""CASE WHEN version.content_hash IS NOT NULL THEN (
            SELECT count(DISTINCT CASE jsonb_typeof(item) WHEN 'object' THEN {found} END)
              FROM jsonb_array_elements(

@@ -233,3 +233,13 @@ def test_they_run_in_parallel_workers_and_within_an_index(session):
         WHERE pronamespace = 'anam_reporting'::regnamespace AND proname = ANY (%s)
     """
     assert session.execute(query, [kept]).fetchall() == [("i", "s")] * len(kept)
+    forced = "debug_parallel_query" if server_version(session) >= 16 else "force_parallel_mode"
+    session.execute(f"SET {forced} TO on".encode())
+    compare(session, [*SPELLED, *TIMES])
+    explained = session.execute(b"EXPLAIN " + QUERY.encode(), ["[]"]).fetchall()
+    session.execute(f"SET {forced} TO off".encode())
+    assert "Gather" in str(explained)
+
+
+def server_version(session: psycopg.Connection[Any]) -> int:
+    return session.info.server_version // 10_000

@@ -270,9 +270,13 @@ def test_no_prompt_is_a_stretch_too(bare):
     serve(bare, name="Ada")
     serve(bare, name="Ada", brain={"systemPrompt": ""})
     serve(bare, name="Ada", brain={"systemPrompt": ["odd"]})
+    bare.world.set_payload(PERSONAS[0], None)
+    bare.sync([PERSONAS[0]])
+    serve(bare, name="Ada")
     rows = told(bare)
-    assert [row["system_prompt"] for row in rows] == [None, "", None]
-    assert [row["prompt_length"] for row in rows] == [None, 0, None]
+    assert [row["prompt_version"] for row in rows] == [1, 2, 3, 4]
+    assert [row["system_prompt"] for row in rows] == [None, "", None, None]
+    assert [row["prompt_length"] for row in rows] == [None, 0, None, None]
 
 
 def test_each_persona_has_stretches_of_its_own(bare):
