@@ -180,6 +180,24 @@ def test_those_that_are_new_do_not_vouch_for_404s(estate):
     assert removed(estate) == set()
 
 
+def test_those_that_are_new_or_back_do_not_dilute_the_share_of_the_missing(estate):
+    """Half of the known are gone: it takes no more than that, whatever else is listed."""
+    ids = estate.world.persona_ids
+    back, gone = ids[:2], ids[2:8]
+    for persona_id in back:
+        estate.world.delete(persona_id)
+    run(estate, ids)
+    for persona_id in gone:
+        estate.world.delete(persona_id)
+    for persona_id in back:
+        estate.world.restore(persona_id)
+    for number in range(20):
+        estate.world.add({"id": f"{STRANGERS[0][:-2]}{number + 40}"})
+    summary = run(estate, ids, discover=True)
+    assert (summary.exit_code, summary.counts["created"], summary.counts["restored"]) == (7, 20, 2)
+    assert removed(estate) == set()
+
+
 BODIES_OF_A_404 = {
     "the API's words": Fault(),
     "none": Fault(body=b""),
