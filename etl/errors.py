@@ -6,6 +6,7 @@
     │   ├── FetchFailedError       no whole body could be got
     │   ├── ForbiddenError         403 for this persona
     │   └── PayloadRejectedError   a body came, and it is no persona
+    ├── DiscrepancyError       8   what is there is not what should be
     ├── OutputError           74   standard output can't be written, 141 when its reader is gone
     └── RunError                   the run: stop, close the ledger
         ├── KeyRefusedError    4   401, or 403 on all of two or more
@@ -57,6 +58,12 @@ class ForbiddenError(PersonaError):
 
 class PayloadRejectedError(PersonaError):
     """A body came and is no persona: not JSON, too big, another's id."""
+
+
+class DiscrepancyError(EtlError):
+    """The answer is no: what is there is not what should be."""
+
+    exit_code = 8
 
 
 class OutputError(EtlError):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from etl.payload.differences import differences, is_reshaped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from uuid import UUID
 
     from etl.payload.decode import JsonObject
@@ -71,18 +71,33 @@ def fold(
         owned: Whether it is a persona's own document rather than a shared one.
         memory: The past to go on from. Its head comes first in the result, closed or confirmed.
     """
+    in_order = sorted(observations, key=attrgetter("observed_at"))
+    return list(fold_in_order(in_order, owned=owned, memory=memory))
+
+
+def fold_in_order(
+    observations: Iterable[Observation], *, owned: bool, memory: Memory | None = None
+) -> Iterator[Version]:
+    """The same of observations in the order of `observed_at`, version by version.
+
+    Each is given away when no later observation can alter it: however long the history, only one
+    moment's observations are held, and what `Memory` keeps.
+    """
     past = memory or Memory()
-    chain = [replace(past.head)] if past.head else []
-    in_order = sorted(observations, key=_order)
-    for observed_at, group in groupby(in_order, key=attrgetter("observed_at")):
-        same_time = list(group)
-        winner = _winner(same_time, chain[-1] if chain else None, past, owned=owned)
+    head = replace(past.head) if past.head else None
+    for observed_at, group in groupby(observations, key=attrgetter("observed_at")):
+        same_time = sorted(group, key=_order)
+        winner = _winner(same_time, head, past, owned=owned)
         if winner is not None:
-            _append(chain, winner, observed_at)
+            if head is not None:
+                head.valid_to = observed_at
+                yield head
+            head = _opened_by(winner, head)
         for observation in same_time:
-            if chain and observation.content_hash == chain[-1].content_hash:
-                _confirm(chain[-1], observation)
-    return chain
+            if head is not None and observation.content_hash == head.content_hash:
+                _confirm(head, observation)
+    if head is not None:
+        yield head
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,19 +160,15 @@ def _wins(observation: Observation, current: bytes, past: Memory) -> bool:
     return updated_at > newest and not is_known
 
 
-def _append(chain: list[Version], winner: Observation, observed_at: datetime) -> None:
-    if chain:
-        chain[-1].valid_to = observed_at
-    chain.append(
-        Version(
-            version=chain[-1].version + 1 if chain else 1,
-            valid_from=observed_at,
-            valid_to=None,
-            last_observed_at=observed_at,
-            content_hash=winner.content_hash,
-            source_updated_at=winner.source_updated_at,
-            run_id=winner.run_id,
-        )
+def _opened_by(winner: Observation, before: Version | None) -> Version:
+    return Version(
+        version=before.version + 1 if before else 1,
+        valid_from=winner.observed_at,
+        valid_to=None,
+        last_observed_at=winner.observed_at,
+        content_hash=winner.content_hash,
+        source_updated_at=winner.source_updated_at,
+        run_id=winner.run_id,
     )
 
 

@@ -7,23 +7,19 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
 
-from etl.errors import LockedError
 from etl.jobs.load import load
 from etl.jobs.reckoning import read_batch
 from etl.jobs.summary import log_new_drift, log_outcomes
 from etl.store.engine import is_data_error, is_retryable
-from etl.store.ledger import set_counts, written_since
+from etl.store.ledger import set_counts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from uuid import UUID
-
-    from sqlalchemy import Connection
 
     from etl.jobs.arrival import Arrival
+    from etl.jobs.opened_run import OpenedRun
     from etl.jobs.reckoning import Batch
     from etl.jobs.summary import Tally
-    from etl.store.lock import WriterLock
 
 # A deadlock or a serialization failure goes away by itself, unless something is badly wrong.
 ATTEMPTS_A_BATCH = 3
@@ -34,18 +30,16 @@ class Loader:
 
     def __init__(
         self,
-        connection: Connection,
-        lock: WriterLock,
-        run_id: UUID,
+        run: OpenedRun,
         tally: Tally,
         *,
         http_requests: Callable[[], int],
         drift_level: int,
         watch: Callable[[Tally], None],
     ) -> None:
-        self.connection = connection
-        self.lock = lock
-        self.run_id = run_id
+        self.run = run
+        self.connection = run.connection
+        self.run_id = run.run_id
         self.tally = tally
         self.http_requests = http_requests
         self.drift_level = drift_level
@@ -60,7 +54,7 @@ class Loader:
 
     def load(self, batch: Batch) -> None:
         """Loads a batch; one that fails for its data is split until the culprit is alone."""
-        self.keep_lock()
+        self.run.keep_lock()
         for attempt in range(1, ATTEMPTS_A_BATCH + 1):
             try:
                 with self.connection.begin():
@@ -79,16 +73,6 @@ class Loader:
                 log_new_drift(loaded.unknown.names, self.drift_level)
                 self.watch(tally)
             return
-
-    def keep_lock(self) -> None:
-        """Goes on after a lost lock only if nobody else has written since."""
-        if self.lock.is_alive():
-            return
-        if not self.lock.reacquire():
-            raise LockedError("the lock was lost and another run has taken it")
-        with self.connection.begin():
-            if written_since(self.connection, self.run_id):
-                raise LockedError("the lock was lost and another run has written since")
 
     def _split(self, arrivals: Sequence[Arrival], exc: Exception) -> None:
         middle = len(arrivals) // 2

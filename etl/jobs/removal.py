@@ -36,7 +36,7 @@ def remove_missing(loader: Loader, ids: Sequence[UUID], *, max_percent: float | 
             connection, loader.tally, ids, new=loader.tally.brought_to_life, max_percent=max_percent
         )
     for start in range(0, len(gone), REMOVALS_AT_ONCE):
-        loader.keep_lock()
+        loader.run.keep_lock()
         part = [(gone_id, missing[gone_id]) for gone_id in gone[start:][:REMOVALS_AT_ONCE]]
         with connection.begin():
             remove(connection, part, loader.run_id)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from etl.errors import (
     DeferredError,
+    DiscrepancyError,
     EtlError,
     InterruptedRunError,
     KeyRefusedError,
@@ -202,7 +203,7 @@ def status_of(error: EtlError | None) -> str:
     match error:
         case None:
             return "succeeded"
-        case PersonaError():
+        case PersonaError() | DiscrepancyError():
             return "partial"
         case InterruptedRunError():
             return "interrupted"

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from wcwidth import width
 
 from etl.payload.canonical import canonical
 from etl.payload.differences import ABSENT
-from etl.report.text import ELLIPSIS, cut, escaped
+from etl.report.text import ELLIPSIS, alike, cut, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -73,7 +72,7 @@ def _field(found: Difference) -> Iterator[str]:
         yield line
         return
     yield cut(f"  {path}:", WIDTH)
-    skipped = _alike(old, new) - _COMMON
+    skipped = alike(old, new) - _COMMON
     for sign, value in (("-", old), ("+", new)):
         shown = f"{ELLIPSIS}{value[skipped:]}" if skipped > 0 else value
         yield cut(f"    {sign} {shown}", WIDTH)
@@ -81,8 +80,3 @@ def _field(found: Difference) -> Iterator[str]:
 
 def _shown(value: Json | Absence) -> str:
     return "(absent)" if value is ABSENT else escaped(canonical(value).decode())
-
-
-def _alike(one: str, other: str) -> int:
-    """How many characters both begin with."""
-    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from wcwidth import clip, ljust, rjust, width
@@ -49,6 +50,11 @@ def cut(text: str, widest: int) -> str:
 def escaped(text: str) -> str:
     """The text with escapes in the place of what `as_line` would leave out."""
     return "".join(c if _is_harmless(c) else f"\\u{ord(c):04x}" for c in text)
+
+
+def alike(one: str, other: str) -> int:
+    """How many characters both begin with."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _is_harmless(character: str) -> bool:

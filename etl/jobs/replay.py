@@ -1,0 +1,361 @@
+"""Versions from the observations, tables from the versions: compares, and mends what differs.
+
+Both are pure functions, so the same code says what should be for `--check` and for a replay, batch
+by batch; the one only tells, the other writes what differs and nothing else.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from etl.errors import DatabaseError, DiscrepancyError, EtlError, InterruptedRunError
+from etl.jobs.batches import ATTEMPTS_A_BATCH
+from etl.jobs.chains import replay_chains
+from etl.jobs.findings import Findings
+from etl.jobs.opened_run import close, concluded, opened_run
+from etl.jobs.rows import next_batch, replay_rows
+from etl.payload.decode import loads
+from etl.store.chains import next_span
+from etl.store.engine import (
+    LOOKS_FOR_SECONDS,
+    database_now,
+    is_retryable,
+    make_engine,
+    translated,
+)
+from etl.store.migration import require_head
+from etl.store.rows import delete_unused
+from etl.tables import (
+    KINDS,
+    document_versions,
+    documents,
+    projections,
+    share_link_allowed_origins,
+    share_links,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from sqlalchemy import Connection, Table
+
+    from etl.jobs.opened_run import OpenedRun
+    from etl.settings import Settings
+    from etl.store.rows import Key, Standing
+    from etl.tables import Kind
+
+    Watch = Callable[[int, int], None]
+
+T = TypeVar("T")
+
+COMMAND = "backfill replay"
+_ENTITIES_AT_ONCE = 200
+_DELETED_AT_ONCE = 500
+
+
+@dataclass(slots=True)
+class Replayed:
+    """How a replay or a check ended, and what it found."""
+
+    run_id: UUID | None
+    """None for a check, which is not in the ledger."""
+    status: str
+    started_at: datetime
+    finished_at: datetime | None
+    findings: Findings
+    tables: Sequence[Table]
+    error: EtlError | None
+
+    @property
+    def exit_code(self) -> int:
+        """Of the command."""
+        return 0 if self.error is None else self.error.exit_code
+
+
+def replayed_tables(names: Collection[str] = ()) -> tuple[Table, ...]:
+    """These tables, and those that they refer to; no names: all that can be replayed.
+
+    Raises KeyError for a name of another table.
+    """
+    known = {table.name: table for table in (document_versions, *projections())}
+    wanted = {known[name] for name in names or known}
+    if share_links in wanted:
+        # A link can't go before its origins do.
+        wanted.add(share_link_allowed_origins)
+    for table in reversed(known.values()):
+        if table in wanted:
+            wanted |= {reference.column.table for reference in table.foreign_keys} - {documents}
+    return tuple(table for table in known.values() if table in wanted)
+
+
+def check(
+    settings: Settings,
+    *,
+    url: str,
+    tables: Sequence[Table],
+    watch: Watch = lambda _done, _total: None,
+) -> Replayed:
+    """Compares only: in one snapshot, read-only, without lock and ledger.
+
+    Raises DatabaseError when Postgres is unreachable or its schema not at head.
+    """
+    schema = settings.database.schema_
+    engine = make_engine(
+        url,
+        schema,
+        lock_timeout_seconds=LOOKS_FOR_SECONDS,
+        json_deserializer=loads,
+        read_only=True,
+    ).execution_options(isolation_level="REPEATABLE READ")
+    require_head(engine, schema)
+    with translated(), _signals_awaited() as pause, engine.begin() as connection:
+        started_at = database_now(connection)
+        replay_of = _Replay(connection, tables, None, watch=watch, pause=pause)
+        replay_of.go()
+        finished_at = database_now(connection)
+    found = replay_of.found
+    error = _differs(found) if found.differences else None
+    return Replayed(
+        None,
+        "failed" if error else "succeeded",
+        started_at,
+        finished_at,
+        found,
+        tables,
+        error,
+    )
+
+
+def replay(
+    settings: Settings,
+    *,
+    url: str,
+    tables: Sequence[Table],
+    report: Callable[[Replayed], None],
+    watch: Watch = lambda _done, _total: None,
+) -> None:
+    """Compares and writes what differs. Calls `report` once, on every way out.
+
+    Raises DatabaseError before the run exists: Postgres is unreachable or its schema not at head.
+    """
+    schema = settings.database.schema_
+    engine = make_engine(url, schema, json_deserializer=loads)
+    require_head(engine, schema)
+    with opened_run(engine, url, schema, command=COMMAND) as run:
+        if run.locked is not None:
+            nothing = Findings()
+            at = run.started_at
+            report(Replayed(run.run_id, "skipped", at, at, nothing, tables, run.locked))
+            return
+        with _signals_awaited() as pause:
+            under_way = _Replay(run.connection, tables, run, watch=watch, pause=pause)
+
+            def work() -> EtlError | None:
+                with translated():
+                    under_way.go()
+                return _left(under_way.found) if under_way.found.left else None
+
+            def end(status: str, told: str | None, error: EtlError | None) -> None:
+                ended = close(run, status, told, error)
+                finished_at = ended.row["finished_at"] if ended.row else None
+                found = under_way.found
+                report(
+                    Replayed(
+                        run.run_id,
+                        ended.status,
+                        run.started_at,
+                        finished_at,
+                        found,
+                        tables,
+                        ended.error,
+                    )
+                )
+
+            concluded(work, end)
+
+
+class _Replay:
+    """One pass over everything: first the versions of all, then the rows."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        tables: Sequence[Table],
+        run: OpenedRun | None,
+        *,
+        watch: Watch,
+        pause: Callable[[], None],
+    ) -> None:
+        """`run`: None for a check, of which everything is one transaction."""
+        self.connection = connection
+        self.tables = tables
+        self.run = run
+        self.watch = watch
+        self.pause = pause
+        self.found = Findings()
+        self.done = 0
+        self.total = 0
+        # Only for a check: once the versions are mended, they say so themselves.
+        self.mended: dict[Kind, dict[UUID, Standing | None]] = {}
+
+    def go(self) -> None:
+        """Goes through all. Raises InterruptedRunError, and LockedError when the lock is lost."""
+        kinds = [k for k in KINDS if not set(projections(k)).isdisjoint(self.tables)]
+        passes = kinds
+        if document_versions in self.tables:
+            passes = [*KINDS, *kinds]
+        self.total = self._in_batch(partial(self._expected, passes))
+        self.watch(0, self.total)
+        if document_versions in self.tables:
+            for kind in KINDS:
+                self._go_through(partial(self._chains, kind))
+        for kind in kinds:
+            self._go_through(partial(self._rows, kind))
+        if self.run is not None:
+            self._delete_surplus()
+
+    def _expected(self, passes: Sequence[Kind], _found: Findings) -> int:
+        v = document_versions.c
+        statement = select(v.kind, func.count()).where(v.valid_to.is_(None)).group_by(v.kind)
+        known: dict[str, int] = dict(self.connection.execute(statement).tuples())
+        return sum(known.get(kind, 0) for kind in passes)
+
+    def _go_through(self, work: Callable[[UUID | None, Findings], tuple[UUID | None, int]]) -> None:
+        """Does the work from the first entity to the last, batch by batch."""
+        after: UUID | None = None
+        while True:
+            after, entities = self._in_batch(partial(work, after))
+            self.done += entities
+            self.watch(self.done, self.total)
+            if after is None:
+                return
+
+    def _chains(self, kind: Kind, after: UUID | None, found: Findings) -> tuple[UUID | None, int]:
+        span = next_span(self.connection, kind, after, _ENTITIES_AT_ONCE)
+        mended = replay_chains(
+            self.connection, kind, span, found, write=self.run is not None, pause=self.pause
+        )
+        if self.run is None:
+            self.mended.setdefault(kind, {}).update(mended)
+        return span.until, found.checked["entities"]
+
+    def _rows(self, kind: Kind, after: UUID | None, found: Findings) -> tuple[UUID | None, int]:
+        batch = next_batch(self.connection, kind, after, self.mended.get(kind, {}))
+        run_id = self.run.run_id if self.run else None
+        replay_rows(self.connection, batch, self.tables, found, run_id=run_id)
+        if document_versions not in self.tables:
+            found.checked["entities"] += len(batch.standings)
+        return batch.span.until, len(batch.standings)
+
+    def _delete_surplus(self) -> None:
+        """Rows of entities that were never observed; what others still refer to is left."""
+        for table in reversed(projections()):
+            keys = self.found.surplus.get(table.name, [])
+            for start in range(0, len(keys), _DELETED_AT_ONCE):
+                self._in_batch(partial(self._delete, table, keys[start:][:_DELETED_AT_ONCE]))
+
+    def _delete(self, table: Table, keys: Sequence[Key], found: Findings) -> None:
+        gone = delete_unused(self.connection, table, keys)
+        found.left[table.name] += len(keys) - len(gone)
+
+    def _in_batch(self, work: Callable[[Findings], T]) -> T:
+        """Does a part of the work: in a replay in a transaction of its own, tried again if need be.
+
+        What it finds counts when it is committed.
+        """
+        for attempt in range(1, ATTEMPTS_A_BATCH + 1):
+            self.pause()
+            found = Findings()
+            try:
+                with self._transaction():
+                    result = work(found)
+                break
+            except DBAPIError as exc:
+                if not is_retryable(exc) or self.run is None or attempt == ATTEMPTS_A_BATCH:
+                    raise
+        self.found.include(found)
+        return result
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        if self.run is None:
+            yield
+            return
+        self.run.keep_lock()
+        try:
+            with self.connection.begin():
+                yield
+        except IntegrityError as exc:
+            broken = getattr(getattr(exc.orig, "diag", None), "constraint_name", None)
+            raise DatabaseError(
+                f"Postgres refuses what follows from the observations ({broken}): something that"
+                " is referred to was lost; restore observations and documents from a backup"
+            ) from exc
+
+
+def _differs(found: Findings) -> DiscrepancyError:
+    """What a check that found differences ends with."""
+    total = found.differences.total()
+    if total == found.left.total():
+        return _left(found)
+    return DiscrepancyError(
+        f"{counted(total, 'difference')}; `persona-etl {COMMAND}` mends"
+        f" {'it' if total == 1 else 'them'}, when no other run holds the lock"
+    )
+
+
+def _left(found: Findings) -> DiscrepancyError:
+    """What a replay that could not mend everything ends with."""
+    if found.left[documents.name]:
+        what = "a document is not what it was when it was observed; restore it from a backup"
+    else:
+        what = "rows that others refer to; run again without --table"
+    return DiscrepancyError(f"{counted(found.left.total(), 'difference')} can't be mended: {what}")
+
+
+def counted(number: int, thing: str) -> str:
+    """So many of a thing."""
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+@contextmanager
+def _signals_awaited() -> Iterator[Callable[[], None]]:
+    """Gives what is to be called between statements: it raises when a signal has come.
+
+    In the midst of a statement an exception would leave the driver's connection unusable, and the
+    run could not be closed. A second signal does not wait.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def wait(number: int, _frame: object) -> None:
+        came.append(number)
+        restore()
+
+    def pause() -> None:
+        if came:
+            raise InterruptedRunError(came[0])
+
+    for number in before:
+        signal.signal(number, wait)
+    try:
+        yield pause
+    finally:
+        restore()

@@ -1,0 +1,272 @@
+"""Rows as they follow from the versions in force, held against those of the normalized tables.
+
+The second half of a replay. Columns that the latest observation sets are no part of it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from etl.flatten import flatten
+from etl.jobs.chains import sound
+from etl.store.ahead import Ahead
+from etl.store.chains import BYTES_AT_ONCE, Span, documents_in_order, sizes_of
+from etl.store.issues import Found, issues_of, record_issues
+from etl.store.links import owners_of
+from etl.store.recordset import upsert
+from etl.store.rows import delete_rows, key_of, owner, rows_of, standings
+from etl.tables import (
+    document_versions,
+    entity_table,
+    personas,
+    projections,
+    share_link_allowed_origins,
+    share_links,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from sqlalchemy import Connection, Table
+
+    from etl.flatten import Row, ValueIssue
+    from etl.jobs.findings import Findings
+    from etl.store.rows import Key, Standing
+    from etl.tables import Kind
+
+    Rows = dict[Key, Row]
+
+_ENTITIES_AT_ONCE = 200
+_OF_LINKS = {share_links, share_link_allowed_origins}
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Entities whose documents may be held at once, and where they stand by their versions."""
+
+    kind: Kind
+    span: Span
+    standings: Mapping[UUID, Standing]
+    foretold: Collection[UUID]
+    """Those that the versions, as they are written, have elsewhere."""
+
+
+@dataclass(slots=True)
+class _Follow:
+    """What follows from the documents of a batch."""
+
+    rows: dict[Table, Rows]
+    """But for those of share links."""
+    links: dict[UUID, dict[UUID, tuple[Row, list[Row]]]] = field(default_factory=dict)
+    """By share link and persona that shows it: its row and those of its origins."""
+    issues: dict[UUID, list[ValueIssue]] = field(default_factory=dict)
+    untold: set[UUID] = field(default_factory=set)
+    """Entities of whose document nobody can tell any more what it was."""
+
+
+def next_batch(
+    connection: Connection,
+    kind: Kind,
+    after: UUID | None,
+    mended: Mapping[UUID, Standing | None],
+) -> Batch:
+    """The next entities; where they should stand instead, `mended` says, in the order of ids."""
+    stored = {s.entity_id: s for s in standings(connection, kind, after, _ENTITIES_AT_ONCE)}
+    ahead = list(mended)
+    start = 0 if after is None else bisect_right(ahead, after)
+    ahead = ahead[start : start + _ENTITIES_AT_ONCE]
+    is_last = max(len(stored), len(ahead)) < _ENTITIES_AT_ONCE
+    found = {id_: mended.get(id_, stored.get(id_)) for id_ in sorted({*stored, *ahead})}
+    contents = [s.content_hash for s in found.values() if s and s.content_hash]
+    sizes = sizes_of(connection, kind, contents)
+    until, size = None, 0
+    batch: dict[UUID, Standing] = {}
+    for id_, standing in list(found.items())[:_ENTITIES_AT_ONCE]:
+        size += sizes.get(standing.content_hash or b"", 0) if standing else 0
+        if until is not None and size > BYTES_AT_ONCE:
+            is_last = False
+            break
+        until = id_
+        if standing is not None:
+            batch[id_] = standing
+    return Batch(
+        kind,
+        Span(after, None if is_last else until),
+        batch,
+        {id_ for id_ in found if id_ in mended and mended[id_] != stored.get(id_)},
+    )
+
+
+def replay_rows(
+    connection: Connection,
+    batch: Batch,
+    tables: Collection[Table],
+    found: Findings,
+    *,
+    run_id: UUID | None,
+) -> None:
+    """Compares the rows of a batch in these tables; in a run, makes them what they should be.
+
+    Rows of entities that should not be there are only noted: others may still refer to them.
+    """
+    follow = _follow(connection, batch, found, tell=document_versions not in tables)
+    wanted = [table for table in projections(batch.kind) if table in tables]
+    there = {t: rows_of(connection, t, batch.span) for t in wanted if t not in _OF_LINKS}
+    if batch.kind == "persona" and not _OF_LINKS.isdisjoint(tables):
+        _settle_links(connection, batch, follow, there)
+    changed: dict[Table, list[Row]] = {table: [] for table in wanted}
+    surplus: dict[Table, list[Key]] = {table: [] for table in wanted}
+    for table in wanted:
+        rows = {k: r for k, r in there[table].items() if _entity(table, r) not in follow.untold}
+        found.checked["rows"] += len(rows)
+        for key in sorted(rows.keys() | follow.rows[table].keys()):
+            should_be = follow.rows[table].get(key)
+            if not found.compare(table, rows.get(key), should_be):
+                continue
+            if should_be is None:
+                surplus[table].append(key)
+            else:
+                changed[table].append(should_be)
+    entities = entity_table(batch.kind)
+    found.surplus[entities.name] = surplus.pop(entities, [])
+    if run_id is not None:
+        _write(connection, wanted, changed, surplus)
+        _record_issues(connection, batch, follow, changed, run_id)
+
+
+def _write(
+    connection: Connection,
+    tables: Sequence[Table],
+    changed: Mapping[Table, Sequence[Row]],
+    surplus: Mapping[Table, Sequence[Key]],
+) -> None:
+    """`tables`: referenced ones before those that refer to them."""
+    for table in reversed(tables):
+        delete_rows(connection, table, surplus.get(table, []))
+    for table in tables:
+        upsert(connection, table, changed.get(table, []))
+
+
+def _follow(connection: Connection, batch: Batch, found: Findings, *, tell: bool) -> _Follow:
+    """The rows that follow from the documents in force; with `tell`, enters what is wrong there."""
+    kind = batch.kind
+    tables = projections(kind)
+    follow = _Follow({table: {} for table in tables})
+    standings = list(batch.standings.values())
+    read = documents_in_order(connection, kind, [s.content_hash or b"" for s in standings])
+    for standing, stored in zip(standings, read, strict=True):
+        entity_id, content = standing.entity_id, standing.content_hash or b""
+        document = sound(kind, entity_id, content, stored, found if tell else None)
+        if document is None:
+            follow.untold.add(entity_id)
+            continue
+        flat = flatten(kind, entity_id, document, "stored")
+        if flat.issues:
+            follow.issues[entity_id] = flat.issues
+        flat.rows[entity_table(kind).name][0].update(_history(kind, standing))
+        for table in tables:
+            if table not in _OF_LINKS:
+                rows = {key_of(table, row): row for row in flat.rows[table.name]}
+                follow.rows[table].update(rows)
+        if kind == "persona":
+            _add_links(follow, entity_id, flat.rows)
+    return follow
+
+
+def _history(kind: Kind, standing: Standing) -> Row:
+    """What an entity's row takes from its versions rather than from the document."""
+    row: Row = {
+        "first_seen_at": standing.first_seen_at,
+        "last_changed_at": standing.last_changed_at,
+    }
+    if entity_table(kind) is personas:
+        row["removed_at"] = standing.last_changed_at if standing.is_removed else None
+    return row
+
+
+def _add_links(follow: _Follow, persona_id: UUID, rows: Mapping[str, list[Row]]) -> None:
+    origins: dict[UUID, list[Row]] = {}
+    for row in rows[share_link_allowed_origins.name]:
+        origins.setdefault(row["share_link_id"], []).append(row)
+    for row in rows[share_links.name]:
+        link = row["share_link_id"]
+        follow.links.setdefault(link, {})[persona_id] = row, origins.get(link, [])
+
+
+def _settle_links(
+    connection: Connection, batch: Batch, follow: _Follow, there: dict[Table, Rows]
+) -> None:
+    """Which rows of share links follow from this batch, and which of those that are there count.
+
+    A link that belongs to a persona of another batch is compared there.
+    """
+    links = rows_of(connection, share_links, batch.span, follow.links)
+    origins = rows_of(connection, share_link_allowed_origins, batch.span, [k for (k,) in links])
+    has_it = {row["share_link_id"]: row["persona_id"] for row in links.values()}
+    owners = _owners(connection, batch, follow, has_it)
+    # Where versions are not yet right, neither is it told who owns a link.
+    unsure = {*follow.untold, *batch.foretold}
+    left: set[UUID] = set()
+    for link in follow.links.keys() | has_it.keys():
+        shown = follow.links.get(link, {})
+        owned_by = owners.get(link)
+        claimants = {owned_by, has_it.get(link), *shown}
+        if not unsure.isdisjoint(claimants) or (owned_by and owned_by not in batch.standings):
+            left.add(link)
+        elif owned_by in shown:
+            row, its_origins = shown[owned_by]
+            follow.rows[share_links][link,] = row
+            for row in its_origins:
+                follow.rows[share_link_allowed_origins][link, row["origin"]] = row
+    there[share_links] = {key: row for key, row in links.items() if key[0] not in left}
+    there[share_link_allowed_origins] = {k: row for k, row in origins.items() if k[0] not in left}
+
+
+def _owners(
+    connection: Connection, batch: Batch, follow: _Follow, has_it: Mapping[UUID, UUID]
+) -> dict[UUID, UUID]:
+    """To whom each link belongs, of those shown here or in the table; nobody's are absent."""
+    found = owners_of(connection, follow.links.keys() | has_it.keys())
+    owners = {link: persona_id for link, (persona_id, _) in found.items()}
+    for link in follow.links.keys() - owners.keys():
+        # Its id is not written as the API writes ids: only those at hand are known to show it.
+        now = has_it.get(link)
+        if now is not None and now not in batch.standings:
+            owners[link] = now
+        else:
+            owners[link] = max(follow.links[link], key=lambda id_: _claim(batch.standings[id_]))
+    return owners
+
+
+def _claim(standing: Standing) -> tuple[bool, datetime, UUID]:
+    """A link that two personas show belongs to the greater."""
+    return not standing.is_removed, standing.last_changed_at, standing.entity_id
+
+
+def _entity(table: Table, row: Row) -> UUID | None:
+    """The entity that a row stems from; None of an origin, which has a link for that."""
+    found = owner(table)
+    return None if found is None else row[found.name]
+
+
+def _record_issues(
+    connection: Connection,
+    batch: Batch,
+    follow: _Follow,
+    changed: Mapping[Table, Sequence[Row]],
+    run_id: UUID,
+) -> None:
+    """Opens the issues of documents of which rows were written. What is open already stays."""
+    written = {_entity(table, row) for table, rows in changed.items() for row in rows}
+    found = [
+        Found(batch.kind, id_, batch.standings[id_].last_changed_at, issues, whole=False)
+        for id_, issues in follow.issues.items()
+        if id_ in written
+    ]
+    # What is gone can't be told: mended bytes and observed fields are in no stored document.
+    issues = issues_of(connection, found, run_id, Ahead())
+    record_issues(connection, replace(issues, gone=[]))

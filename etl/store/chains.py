@@ -1,0 +1,202 @@
+"""What was observed and which versions are written, in the order of their entities. And mends.
+
+However many there are of one entity, they are read as a stream; of documents, which may be large,
+only a few are held at once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import and_, func, select, text, true
+
+from etl.fold import Observation
+from etl.store.recordset import encode_rows, insert_all, recordset
+from etl.tables import document_versions, documents, observations
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from uuid import UUID
+
+    from sqlalchemy import Column, Connection
+    from sqlalchemy.sql import ColumnElement
+
+    from etl.payload.decode import JsonObject
+    from etl.store.recordset import Row
+    from etl.tables import Kind
+
+# Rows a round trip.
+_ROWS_AT_ONCE = 2000
+# Documents that are held at once take so much of the disk: in memory many times that.
+BYTES_AT_ONCE = 2**20
+
+COLUMNS = tuple(c.name for c in document_versions.columns)
+
+# One look into the index an entity, however many observations it has.
+_NEXT_OBSERVED = text("""
+    WITH RECURSIVE found AS (
+        (SELECT entity_id FROM observations
+          WHERE kind = :kind AND (CAST(:after AS uuid) IS NULL OR entity_id > :after)
+          ORDER BY entity_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT o.entity_id FROM observations AS o
+                 WHERE o.kind = :kind AND o.entity_id > found.entity_id
+                 ORDER BY o.entity_id LIMIT 1)
+          FROM found WHERE found.entity_id IS NOT NULL)
+    SELECT entity_id FROM found WHERE entity_id IS NOT NULL LIMIT :limit
+""")
+
+# Whatever has a time in common with a version that is right, and is not that version, is wrong.
+_MAKE_ROOM = text("""
+    WITH k AS MATERIALIZED (
+           SELECT * FROM json_to_recordset(CAST(:rows AS json))
+                      AS k(kind text, entity_id uuid, version integer,
+                           valid_from timestamptz, valid_to timestamptz))
+    DELETE FROM document_versions
+     WHERE (kind, entity_id, version) IN (
+           SELECT kind, entity_id, version FROM k
+           UNION
+           SELECT kind, entity_id, v.version
+             FROM k JOIN document_versions AS v USING (kind, entity_id, valid_from)
+           UNION
+           SELECT kind, entity_id, v.version
+             FROM k JOIN document_versions AS v USING (kind, entity_id, valid_to)
+           UNION
+           SELECT kind, entity_id, v.version
+             FROM k JOIN document_versions AS v USING (kind, entity_id)
+            WHERE k.valid_to IS NULL AND v.valid_to IS NULL)
+""")
+
+_TAKE_AWAY = text("""
+    DELETE FROM document_versions AS v
+     USING json_to_recordset(CAST(:rows AS json)) AS k(kind text, entity_id uuid, version integer)
+     WHERE v.kind = k.kind AND v.entity_id = k.entity_id AND v.version = k.version
+""")
+
+
+class Span(NamedTuple):
+    """Entities in the order of their ids: those after one, up to another; None: no limit."""
+
+    after: UUID | None
+    until: UUID | None
+
+    def holds(self, column: Column[Any]) -> ColumnElement[bool]:
+        """Whether a column's id lies in it."""
+        return and_(
+            true() if self.after is None else column > self.after,
+            true() if self.until is None else column <= self.until,
+        )
+
+
+class Stored(NamedTuple):
+    """A document, and whose it is said to be."""
+
+    entity_id: UUID
+    document: JsonObject
+
+
+def next_span(connection: Connection, kind: Kind, after: UUID | None, size: int) -> Span:
+    """The next entities that were observed. Behind the last of them the span is open."""
+    found = connection.execute(_NEXT_OBSERVED, {"kind": kind, "after": after, "limit": size})
+    ids = found.scalars().all()
+    return Span(after, ids[-1] if len(ids) == size else None)
+
+
+def observed(connection: Connection, kind: Kind, span: Span) -> Iterator[tuple[UUID, Observation]]:
+    """The observations by entity, each one's in the order of time."""
+    o = observations.c
+    statement = (
+        select(
+            o.entity_id,
+            o.observed_at,
+            o.persona_id,
+            o.content_hash,
+            o.source_updated_at,
+            o.run_id,
+        )
+        .where(o.kind == kind, span.holds(o.entity_id))
+        .order_by(o.entity_id, o.observed_at, o.persona_id)
+        .execution_options(yield_per=_ROWS_AT_ONCE)
+    )
+    for entity_id, *rest in connection.execute(statement):
+        yield entity_id, Observation(*rest)
+
+
+def written(connection: Connection, kind: Kind, span: Span) -> Iterator[tuple[Any, ...]]:
+    """The versions by entity, the oldest first: their `COLUMNS`."""
+    v = document_versions.c
+    statement = (
+        select(*document_versions.columns)
+        .where(v.kind == kind, span.holds(v.entity_id))
+        .order_by(v.entity_id, v.version)
+        .execution_options(yield_per=_ROWS_AT_ONCE)
+    )
+    yield from connection.execute(statement).tuples()
+
+
+def documents_in_order(
+    connection: Connection, kind: Kind, contents: Sequence[bytes]
+) -> Iterator[Stored | None]:
+    """The documents with these hashes, one after the other; None: there is none."""
+    sizes = sizes_of(connection, kind, contents)
+    for part in _parts(contents, sizes):
+        found = _documents(connection, kind, part)
+        for content in part:
+            yield found.get(content)
+
+
+def sizes_of(connection: Connection, kind: Kind, contents: Sequence[bytes]) -> dict[bytes, int]:
+    """What these documents take on disk, bytes."""
+    if not contents:
+        return {}
+    statement, rows = _among(kind, contents, func.pg_column_size(documents.c.document))
+    return dict(connection.execute(statement, {"rows": rows}).tuples())
+
+
+def mend(connection: Connection, rows: Sequence[Row], gone: Sequence[Row]) -> None:
+    """Writes versions as they should be; takes away those that should not be, of which keys do."""
+    if gone:
+        connection.execute(_TAKE_AWAY, {"rows": encode_rows(gone)})
+    if rows:
+        # Replaced rather than updated: the unique keys hold at each row, not only at the end.
+        connection.execute(_MAKE_ROOM, {"rows": encode_rows(_only_times(row) for row in rows)})
+        insert_all(connection, document_versions, rows)
+
+
+def _only_times(row: Row) -> Row:
+    return {n: row[n] for n in ("kind", "entity_id", "version", "valid_from", "valid_to")}
+
+
+def _documents(
+    connection: Connection, kind: Kind, contents: Sequence[bytes]
+) -> Mapping[bytes, Stored]:
+    statement, rows = _among(kind, contents, documents.c.entity_id, documents.c.document)
+    found = connection.execute(statement, {"rows": rows})
+    return {content: Stored(*stored) for content, *stored in found}
+
+
+def _among(kind: Kind, contents: Sequence[bytes], *columns: ColumnElement[Any]) -> Any:  # noqa: ANN401
+    """What reads columns of these documents behind their hashes, and its parameter `rows`."""
+    incoming = recordset([documents.c.kind, documents.c.content_hash])
+    statement = select(documents.c.content_hash, *columns).join(
+        incoming,
+        (incoming.c.kind == documents.c.kind)
+        & (incoming.c.content_hash == documents.c.content_hash),
+    )
+    unique = dict.fromkeys(contents)
+    return statement, encode_rows({"kind": kind, "content_hash": c} for c in unique)
+
+
+def _parts(contents: Sequence[bytes], sizes: Mapping[bytes, int]) -> Iterator[list[bytes]]:
+    """The contents in their order, in parts that may be held at once."""
+    part: list[bytes] = []
+    size = 0
+    for content in contents:
+        more = sizes.get(content, 0)
+        if part and size + more > BYTES_AT_ONCE:
+            yield part
+            part, size = [], 0
+        part.append(content)
+        size += more
+    if part:
+        yield part

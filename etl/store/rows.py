@@ -1,0 +1,129 @@
+"""What the normalized tables say of a span of entities, and where those stand by their versions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import any_, bindparam, delete, exists, or_, select, text, tuple_
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from etl.store.recordset import encode_rows, recordset
+from etl.tables import (
+    OWNER,
+    UUID_,
+    projections,
+    share_link_allowed_origins,
+    share_links,
+    source,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from sqlalchemy import Column, Connection, Table
+
+    from etl.flatten import Row
+    from etl.store.chains import Span
+    from etl.tables import Kind
+
+Key = tuple[Any, ...]
+
+_STANDINGS = text("""
+    SELECT v.entity_id,
+           coalesce(v.content_hash,
+                    (SELECT b.content_hash
+                       FROM document_versions AS b
+                      WHERE b.kind = v.kind AND b.entity_id = v.entity_id
+                        AND b.version = v.version - 1)) AS content_hash,
+           (SELECT f.valid_from
+              FROM document_versions AS f
+             WHERE f.kind = v.kind AND f.entity_id = v.entity_id
+                AND f.version = 1) AS first_seen_at,
+           v.valid_from AS last_changed_at,
+           v.content_hash IS NULL AS is_removed
+      FROM document_versions AS v
+     WHERE v.kind = :kind AND v.valid_to IS NULL
+       AND (CAST(:after AS uuid) IS NULL OR v.entity_id > :after)
+     ORDER BY v.entity_id
+     LIMIT :limit
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an entity stands by its versions."""
+
+    entity_id: UUID
+    content_hash: bytes | None
+    """Its document, of a removed one the last. None only where versions were lost."""
+    first_seen_at: datetime | None
+    last_changed_at: datetime
+    is_removed: bool
+
+
+def standings(connection: Connection, kind: Kind, after: UUID | None, size: int) -> list[Standing]:
+    """Where the next entities stand, in the order of their ids."""
+    wanted = {"kind": kind, "after": after, "limit": size}
+    return [Standing(*row) for row in connection.execute(_STANDINGS, wanted)]
+
+
+def is_observed(column: Column[Any]) -> bool:
+    """Whether a column is set by the latest observation, hence not by versions."""
+    found = source(column)
+    return found is not None and found.observed
+
+
+@cache
+def owner(table: Table) -> Column[Any] | None:
+    """The column with the id of the document that a row stems from."""
+    return next((c for c in table.columns if (s := source(c)) and s.path == OWNER), None)
+
+
+def key_of(table: Table, row: Row) -> Key:
+    """The values of its key."""
+    return tuple(row[c.name] for c in table.primary_key.columns)
+
+
+def rows_of(
+    connection: Connection, table: Table, span: Span, links: Collection[UUID] = ()
+) -> dict[Key, Row]:
+    """The rows that stem from these entities, and those of these share links; without ° columns."""
+    owned_by = owner(table)
+    columns = [c for c in table.columns if not is_observed(c)]
+    wanted = [] if owned_by is None else [span.holds(owned_by)]
+    if table in (share_links, share_link_allowed_origins):
+        of_links = bindparam("links", list(links), type_=ARRAY(UUID_))
+        wanted.append(table.c.share_link_id == any_(of_links))
+    statement = select(*columns).where(or_(*wanted))
+    found = (dict(row) for row in connection.execute(statement).mappings())
+    return {key_of(table, row): row for row in found}
+
+
+def delete_rows(connection: Connection, table: Table, keys: Collection[Key]) -> None:
+    """Deletes the rows with these keys."""
+    if keys:
+        connection.execute(*_deletion(table, keys))
+
+
+def delete_unused(connection: Connection, table: Table, keys: Sequence[Key]) -> set[Key]:
+    """Deletes those of the rows to which no other row refers. Returns their keys."""
+    statement, parameters = _deletion(table, keys)
+    for other in projections():
+        for reference in other.foreign_keys:
+            if reference.column.table is table:
+                used = exists().where(reference.parent == reference.column)
+                statement = statement.where(~used)
+    statement = statement.returning(*table.primary_key.columns)
+    return {tuple(row) for row in connection.execute(statement, parameters)}
+
+
+def _deletion(table: Table, keys: Collection[Key]) -> tuple[Any, dict[str, str]]:
+    columns = list(table.primary_key.columns)
+    names = [c.name for c in columns]
+    stale = select(*recordset(columns).columns)
+    rows = encode_rows(dict(zip(names, key, strict=True)) for key in keys)
+    return delete(table).where(tuple_(*columns).in_(stale)), {"rows": rows}
