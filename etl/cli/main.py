@@ -26,6 +26,7 @@ COMMANDS = {
     "check": ("etl.cli.check", "Say what is right and wrong, before a run does."),
     "migrate": ("etl.cli.migrate", "Bring the database's schema up to date."),
     "sync": ("etl.cli.sync", "Copy the personas and record what changed."),
+    "backfill": ("etl.cli.backfill", "Make the tables again from their history."),
     "sandbox": ("etl.cli.sandbox", "Serve a stand-in for the API on loopback."),
     "demo": ("etl.cli.demo", "Show all of it in one go; needs no key."),
 }
@@ -110,8 +111,8 @@ options beat both.
 \b
 Exit codes: 0 all well, 1 a bug, 2 usage or settings, 3 some personas
 failed, 4 key refused, 5 API unreachable, 6 Postgres unreachable or not
-migrated, 7 safety stop, 74 output not written, 75 another run is busy,
-130 Ctrl-C, 141 output closed, 143 SIGTERM.
+migrated, 7 safety stop, 8 the answer is no, 74 output not written, 75
+another run is busy, 130 Ctrl-C, 141 output closed, 143 SIGTERM.
 
 \b
 Examples:

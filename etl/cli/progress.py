@@ -39,8 +39,10 @@ class Progress(Protocol):
 
 
 @contextmanager
-def progress(invocation: Invocation) -> Iterator[Progress]:
+def progress(invocation: Invocation, of: str = "personas") -> Iterator[Progress]:
     """Show one line on stderr until the `with` ends, which removes it; log lines go above it.
+
+    It says how many of what: of personas, unless told otherwise.
 
     Print results and errors after it, as only the log knows of the line. There is none with
     --quiet, nor with JSON lines, nor where stderr is no terminal that can redraw a line.
@@ -57,7 +59,7 @@ def progress(invocation: Invocation) -> Iterator[Progress]:
     # Nor is there need for its thread, which watches over loops that stall.
     tqdm.monitor_interval = 0
     line = tqdm(
-        desc="personas",
+        desc=of,
         file=sys.stderr,
         leave=False,
         miniters=0,

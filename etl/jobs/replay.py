@@ -226,8 +226,12 @@ class _Replay:
 
     def _expected(self, passes: Sequence[Kind], _found: Findings) -> int:
         v = document_versions.c
-        statement = select(v.kind, func.count()).where(v.valid_to.is_(None)).group_by(v.kind)
-        known: dict[str, int] = dict(self.connection.execute(statement).tuples())
+        statement = (
+            select(v.kind, func.count().label("entities"))
+            .where(v.valid_to.is_(None))
+            .group_by(v.kind)
+        )
+        known = {row.kind: row.entities for row in self.connection.execute(statement)}
         return sum(known.get(kind, 0) for kind in passes)
 
     def _go_through(self, work: Callable[[UUID | None, Findings], tuple[UUID | None, int]]) -> None:

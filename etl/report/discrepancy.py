@@ -19,7 +19,7 @@ Problem = Literal["missing", "surplus", "differs"]
 
 _WIDTH = 80
 # However long the key is, of each value so much is shown …
-_LEAST = 16
+_LEAST = 32
 # … and where two begin alike, so much of that.
 _COMMON = 6
 

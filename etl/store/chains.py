@@ -131,7 +131,7 @@ def written(connection: Connection, kind: Kind, span: Span) -> Iterator[tuple[An
         .order_by(v.entity_id, v.version)
         .execution_options(yield_per=_ROWS_AT_ONCE)
     )
-    yield from connection.execute(statement).tuples()
+    yield from connection.execute(statement)
 
 
 def documents_in_order(
@@ -149,8 +149,11 @@ def sizes_of(connection: Connection, kind: Kind, contents: Sequence[bytes]) -> d
     """What these documents take on disk, bytes."""
     if not contents:
         return {}
-    statement, rows = _among(kind, contents, func.pg_column_size(documents.c.document))
-    return dict(connection.execute(statement, {"rows": rows}).tuples())
+    statement, rows = _among(
+        kind, contents, func.pg_column_size(documents.c.document).label("size")
+    )
+    found = connection.execute(statement, {"rows": rows})
+    return {row.content_hash: row.size for row in found}
 
 
 def mend(connection: Connection, rows: Sequence[Row], gone: Sequence[Row]) -> None:

@@ -14,6 +14,7 @@ from psycopg.rows import dict_row
 
 import etl
 from etl.jobs.dry_run import dry_run
+from etl.jobs.replay import check, replay, replayed_tables
 from etl.jobs.sync import sync
 from etl.sandbox import World, running_sandbox
 from etl.settings import load_settings
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from etl.jobs.replay import Replayed
     from etl.jobs.summary import Summary
     from etl.report.foreseen import Foreseen
     from etl.sandbox import Sandbox
@@ -47,12 +49,15 @@ class Target:
         admin: psycopg.Connection[Row],
     ) -> None:
         self.url = url
+        self.owners_url = url
         self.admin = admin
         self.sandbox = sandbox
         self.world = sandbox.world
         self.folder = folder
         self.schema = schema
         self.reports: list[Summary] = []
+        self.is_corrupted = False
+        """Set by a test that spoils or loses tables on purpose: a check would say so."""
 
     def sync(
         self,
@@ -116,6 +121,32 @@ class Target:
         assert summary.run_id is None
         assert summary.counts["requested"] == sum(summary.counts.values()) / 2
         return summary, foreseen
+
+    def check(self, *tables: str) -> Replayed:
+        """Compares the tables with their history, as `backfill replay --check` does."""
+        return check(
+            load_settings(self.environment(), cwd=self.folder),
+            url=self.url,
+            tables=replayed_tables(tables),
+        )
+
+    def replay(self, *tables: str) -> Replayed:
+        """Mends what differs from history, as `backfill replay` does."""
+        reported: list[Replayed] = []
+        replay(
+            load_settings(self.environment(), cwd=self.folder),
+            url=self.url,
+            tables=replayed_tables(tables),
+            report=reported.append,
+        )
+        (replayed,) = reported
+        return replayed
+
+    def check_replay(self) -> None:
+        """After whatever has happened, a replay would find nothing."""
+        self.url = self.owners_url
+        found = self.check().findings
+        assert [difference.as_line() for difference in found.first] == []
 
     def uuids(self, ids: Sequence[str] | None) -> list[UUID]:
         """These personas; None: all that are live."""
@@ -248,7 +279,10 @@ def copying(database_url, tmp_path):
             running_sandbox(world=world, moving=moving, **options) as sandbox,
             session(url, schema) as admin,
         ):
-            yield Target(url, sandbox, tmp_path, schema, admin)
+            made = Target(url, sandbox, tmp_path, schema, admin)
+            yield made
+            if not made.is_corrupted:
+                made.check_replay()
 
     return make
 

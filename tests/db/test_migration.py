@@ -37,6 +37,7 @@ def test_each_revision_goes_down_and_up_without_a_trace(empty, empty_database_ur
     made = go_up(empty)
     with copying(count=6, url=empty_database_url) as target:
         assert target.sync().counts["created"] == 6
+        target.is_corrupted = True
         go_down_and_up(empty, made)
 
 

@@ -253,7 +253,9 @@ def test_a_clock_that_was_set_back_loses_nothing(one):
     (persona_id,) = one.world.persona_ids
     with one.admin.transaction():
         one.query("UPDATE observations SET observed_at = observed_at + interval '1 hour'")
-        one.query("UPDATE personas SET first_seen_at = first_seen_at + interval '1 hour'")
+        for table in ("avatars", "voices", "tools", "knowledge_groups", "personas"):
+            for column in ("first_seen_at", "last_changed_at"):
+                one.query(f"UPDATE {table} SET {column} = {column} + interval '1 hour'")
         for column in ("valid_from", "last_observed_at"):
             one.query(f"UPDATE document_versions SET {column} = {column} + interval '1 hour'")
         for column in ("last_attempt_at", "last_success_at"):

@@ -113,6 +113,7 @@ def test_a_session_that_ends_while_removing_ends_the_run(target):
 
 
 def test_a_table_that_is_gone_is_told(target):
+    target.is_corrupted = True
     target.query("DROP TABLE brains CASCADE")
     target.world.edit(target.world.persona_ids[0], {"brain": {"systemPrompt": "new"}})
     summary = target.sync()
@@ -130,6 +131,7 @@ def test_a_ledger_that_is_gone_ends_the_run_before_it_exists(target):
 def test_a_database_that_is_gone_is_reported_all_the_same(copying, new_database, template):
     with new_database(template) as url, copying(count=3, url=url) as target:
         name = sa.make_url(url).database
+        target.is_corrupted = True
 
         def vanish(_payload):
             with psycopg.connect(sa.make_url(url).set(database="postgres").render_as_string(

@@ -86,6 +86,7 @@ def test_a_privilege_that_is_missing_is_named(copying, as_a_mere_writer):
 
 def test_sync_before_migrate_says_so_and_leaves_nothing(copying, empty_database_url):
     with copying(count=1, url=empty_database_url) as target:
+        target.is_corrupted = True
         with pytest.raises(DatabaseError, match="run `persona-etl migrate`") as caught:
             target.sync()
         assert caught.value.exit_code == 6

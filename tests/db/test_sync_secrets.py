@@ -175,6 +175,7 @@ def test_neither_the_key_nor_the_password_is_told(copying, canary, database_url,
             target.sync()
             target.sandbox.order(Fault(status=401, target=target.world.persona_ids[0]))
             refused = target.sync(API__CONCURRENCY="1")
+            target.is_corrupted = True
             target.query("DROP TABLE brains CASCADE")
             target.world.edit(target.world.persona_ids[0], {"brain": {"personality": "x"}})
             broken = target.sync()

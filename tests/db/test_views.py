@@ -137,6 +137,7 @@ def test_a_run_says_how_long_it_took_once_it_is_over(target):
 def test_one_bad_value_fails_no_view(target):
     target.world.edit(target.world.persona_ids[0], {"name": "Edited"})
     target.sync()
+    target.is_corrupted = True
     odd = Json({"a": [None, {"b": "\U0001f600"}]})
     target.query("UPDATE personas SET extra = %s, widget_config = %s", [odd, odd])
     target.query(
@@ -193,6 +194,7 @@ FILL = """
     [("personas", "persona_id"), ("freshness", "persona_id"), ("runs", "run_id")],
 )
 def test_one_row_of_a_view_is_found_by_indexes_alone(target, view, key):
+    target.is_corrupted = True
     target.admin.execute(FILL)
     (wanted,) = target.query(f"SELECT {key} FROM anam_reporting.{view} LIMIT 1")
     query = f"EXPLAIN (FORMAT JSON) SELECT * FROM anam_reporting.{view} WHERE {key} = %s"

@@ -1,0 +1,192 @@
+"""`backfill`: history once more. `replay`: versions and tables from what was observed."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import CompletionItem
+
+from etl.cli.boundary import tell_error
+from etl.cli.invocation import Invocation, pass_invocation
+from etl.cli.progress import progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Table
+
+    from etl.jobs.replay import Replayed
+
+EXAMPLES = """\b
+Examples:
+  persona-etl backfill replay --check
+  persona-etl backfill replay
+"""
+
+REPLAY_EXAMPLES = """\b
+Examples:
+  persona-etl backfill replay --check
+  persona-etl backfill replay
+  persona-etl backfill replay --table voices --table brains
+  persona-etl backfill replay --check --json
+"""
+
+
+@click.group("backfill", epilog=EXAMPLES)
+def command() -> None:
+    """Make the tables again from their history."""
+
+
+def _complete_table(
+    _context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    from etl.jobs.replay import replayed_tables  # noqa: PLC0415  spares --help
+
+    found = [table for table in replayed_tables() if table.name.startswith(incomplete)]
+    return [CompletionItem(table.name, help=table.comment) for table in found]
+
+
+@command.command(
+    "replay",
+    epilog=REPLAY_EXAMPLES,
+    short_help="Versions from observations, tables from versions.",
+)
+@click.option("--check", is_flag=True, help="Only compare; exit 8 when anything differs.")
+@click.option(
+    "--table",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=_complete_table,
+    help="Only this one, document_versions or a normalized table, and those that it refers to."
+    " Repeatable.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@pass_invocation
+def replay_command(
+    invocation: Invocation, *, check: bool, names: tuple[str, ...], as_json: bool
+) -> int:
+    """Make versions and tables what the observations say, where they differ.
+
+    Asks nothing of the API. Readers are not disturbed: only what differs is written, in small
+    transactions. With --check nothing is: all is compared in one snapshot, and a role that may
+    read is enough.
+    """
+    from etl.jobs.replay import check as compare  # noqa: PLC0415  spares --help
+    from etl.jobs.replay import replay  # noqa: PLC0415  spares --help
+    from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
+
+    tables = _tables(names)
+    settings = invocation.settings()
+    url = settings.require_database().get_secret_value()
+    ended: list[Replayed] = []
+    # Neither would a database that is made only now hold anything.
+    require_cluster(url, os.environ)
+    try:
+        with served(url, os.environ) as served_url, progress(invocation, "checked") as line:
+
+            def watch(done: int, total: int) -> None:
+                line.total(total)
+                line.update(done)
+
+            if check:
+                ended.append(compare(settings, url=served_url, tables=tables, watch=watch))
+            else:
+                replay(settings, url=served_url, tables=tables, report=ended.append, watch=watch)
+    finally:
+        for replayed in ended:
+            tell(invocation, replayed, as_json=as_json)
+    return ended[0].exit_code
+
+
+def tell(invocation: Invocation, replayed: Replayed, *, as_json: bool) -> None:
+    """Print what was found and mended to stdout, an error to stderr."""
+    import msgspec  # noqa: PLC0415  spares --help
+
+    try:
+        if as_json:
+            encode = msgspec.json.Encoder(decimal_format="number").encode
+            click.echo(encode(as_object(replayed)))
+        elif replayed.error is not None or not invocation.quiet:
+            for line in as_lines(replayed):
+                click.echo(line)
+    finally:
+        # Also where the result can't be printed.
+        if replayed.error is not None:
+            tell_error(invocation, replayed.error)
+
+
+def as_object(replayed: Replayed) -> dict[str, object]:
+    """What `--json` prints."""
+    found = replayed.findings
+    return {
+        "run_id": replayed.run_id and str(replayed.run_id),
+        "command": "backfill replay",
+        "status": replayed.status,
+        "started_at": replayed.started_at.isoformat(),
+        "finished_at": replayed.finished_at and replayed.finished_at.isoformat(),
+        "checked": {
+            name: found.checked[name] for name in ("documents", "observations", "versions", "rows")
+        },
+        "differences": dict(found.differences),
+        "first": [difference.as_object() for difference in found.first],
+        "mended": dict(found.mended) if replayed.run_id else {},
+    }
+
+
+def as_lines(replayed: Replayed) -> list[str]:
+    """How it ended, the first differences, and how many there are by table."""
+    found = replayed.findings
+    lines = []
+    if replayed.run_id is not None:
+        took = ""
+        if replayed.finished_at is not None:
+            seconds = (replayed.finished_at - replayed.started_at).total_seconds()
+            took = f" in {seconds:.1f} s"
+        lines.append(f"backfill replay {replayed.status}{took}, run {replayed.run_id}")
+    lines += [difference.as_line() for difference in found.first]
+    width = max(map(len, found.differences), default=0)
+    for name, number in found.differences.items():
+        mended = found.mended[name]
+        told = f", {mended} mended" if mended < number else " mended"
+        lines.append(f"  {name:<{width}}{number:>9}{told if replayed.run_id else ''}")
+    if not found.differences and replayed.error is None:
+        lines.append(_nothing_differs(replayed))
+    return lines
+
+
+def _nothing_differs(replayed: Replayed) -> str:
+    checked = replayed.findings.checked
+    names = [table.name for table in replayed.tables]
+    tables = len(names)
+    parts = []
+    if "document_versions" in names:
+        tables -= 1
+        versions = _counted(checked["versions"], "version", "versions")
+        parts.append(f"{versions} of {_counted(checked['entities'], 'entity', 'entities')}")
+    if tables:
+        rows = _counted(checked["rows"], "row", "rows")
+        parts.append(f"{rows} in {_counted(tables, 'table', 'tables')}")
+    return f"nothing differs: {', '.join(parts)}"
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number} {one if number == 1 else many}"
+
+
+def _tables(names: Sequence[str]) -> tuple[Table, ...]:
+    """The tables to look at; a name of none is a mistake."""
+    from etl.jobs.replay import replayed_tables  # noqa: PLC0415  spares --help
+
+    known = [table.name for table in replayed_tables()]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            meant = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(known)}."
+            raise click.BadParameter(
+                f"no table {name!r} is replayed. {meant}", param_hint="--table"
+            )
+    return replayed_tables(names)
