@@ -6,6 +6,7 @@ one that is not what it was is left as it is.
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby, islice
 from operator import itemgetter
@@ -19,7 +20,7 @@ from etl.store.rows import Standing
 from etl.tables import document_versions, documents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from datetime import datetime
     from uuid import UUID
 
@@ -86,40 +87,38 @@ def replay_chains(
     mended: dict[UUID, Standing | None] = {}
     rows: list[Row] = []
     gone: list[Row] = []
-    follows = _follow(connection, kind, span, found, pause)
-    pairs = _paired(follows, written(connection, kind, span))
-    for entity_id, chain in _by_entity(pairs):
-        found.checked["entities"] += 1
-        standing: Standing | None = None
-        is_right = True
-        for follow, is_ in chain:
-            found.checked["versions"] += is_ is not None
-            should_be = follow and _settled(follow, is_)
-            if should_be is not None:
-                standing = _standing(should_be, standing)
-            if should_be == is_:
-                continue
-            is_right = False
-            row, there = _as_row(should_be), _as_row(is_)
-            found.compare(document_versions, there, row)
-            if not write:
-                continue
-            if row is not None:
-                rows.append(row)
-            elif there is not None:
-                gone.append(there)
-            if len(rows) + len(gone) >= _WRITTEN_AT_ONCE:
-                mend(connection, rows, gone)
-                rows, gone = [], []
-        if not is_right:
-            mended[entity_id] = standing
-    mend(connection, rows, gone)
+    with (
+        closing(_follow(connection, kind, span, found, pause)) as follows,
+        closing(written(connection, kind, span)) as are,
+    ):
+        for entity_id, chain in groupby(_paired(follows, are), key=_entity_of):
+            found.checked["entities"] += 1
+            standing: Standing | None = None
+            is_right = True
+            for follow, is_ in chain:
+                found.checked["versions"] += is_ is not None
+                should_be = follow and _settled(follow, is_)
+                if should_be is not None:
+                    standing = _standing(should_be, standing)
+                if should_be == is_:
+                    continue
+                is_right = False
+                row, there = _as_row(should_be), _as_row(is_)
+                found.compare(document_versions, there, row)
+                if write:
+                    (gone if row is None else rows).append(row or there or {})
+                if len(rows) + len(gone) >= _WRITTEN_AT_ONCE:
+                    mend(connection, rows, gone)
+                    rows, gone = [], []
+            if not is_right:
+                mended[entity_id] = standing
+        mend(connection, rows, gone)
     return mended
 
 
 def _follow(
     connection: Connection, kind: Kind, span: Span, found: Findings, pause: Callable[[], None]
-) -> Iterator[Values]:
+) -> Generator[Values]:
     """The versions that follow from the observations, by entity, the oldest first.
 
     `changed_paths` are None where they hang on a document that is not what it was.
@@ -184,22 +183,24 @@ def sound(
     kind: Kind, entity_id: UUID, content: bytes, stored: Stored | None, found: Findings | None
 ) -> JsonObject | None:
     """A document that is what it was. None for any other, which is entered, and left as it is."""
-    is_sound = stored is not None and content_hash(kind, stored.document) == content
+    if stored is None:
+        if found:
+            key = {"kind": kind, "content_hash": content}
+            found.checked["documents"] += 1
+            found.add(Discrepancy(documents.name, key, "missing"), is_mendable=False)
+        return None
+    document = stored.document
+    # Anything may stand there; the hash of what is no document is nobody's.
+    digest = content_hash(kind, document) if isinstance(document, dict) else None
     if found:
         found.checked["documents"] += 1
-        key = {"kind": kind, "content_hash": content}
-        if stored is None:
-            found.add(Discrepancy(documents.name, key, "missing"), is_mendable=False)
-            return None
-        differing: dict[str, tuple[object, object]] = {}
-        if not is_sound:
-            differing["document"] = content_hash(kind, stored.document), content
-        if stored.entity_id != entity_id:
-            differing["entity_id"] = stored.entity_id, entity_id
-        for name, (is_, should_be) in differing.items():
-            told = Discrepancy(documents.name, key, "differs", name, is_, should_be)
+        are = {"entity_id": stored.entity_id, "document": digest}
+        should_be = {"entity_id": entity_id, "document": content}
+        for name in (name for name in are if are[name] != should_be[name]):
+            key = {"kind": kind, "content_hash": content}
+            told = Discrepancy(documents.name, key, "differs", name, are[name], should_be[name])
             found.add(told, is_mendable=False)
-    return stored.document if stored is not None and is_sound else None
+    return document if digest == content else None
 
 
 def _change(
@@ -258,12 +259,9 @@ def _standing(version: Values, before: Standing | None) -> Standing:
     )
 
 
-def _by_entity(pairs: Iterator[Pair]) -> Iterator[tuple[UUID, Iterator[Pair]]]:
-    def entity_of(pair: Pair) -> UUID:
-        entity_id: UUID = _KEY(pair[0] or pair[1] or ())[0]
-        return entity_id
-
-    return groupby(pairs, key=entity_of)
+def _entity_of(pair: Pair) -> UUID:
+    entity_id: UUID = _KEY(pair[0] or pair[1] or ())[0]
+    return entity_id
 
 
 def _paired(follows: Iterator[Values], are: Iterator[Values]) -> Iterator[Pair]:

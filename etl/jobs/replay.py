@@ -22,7 +22,6 @@ from etl.jobs.chains import replay_chains
 from etl.jobs.findings import Findings
 from etl.jobs.opened_run import close, concluded, opened_run
 from etl.jobs.rows import next_batch, replay_rows
-from etl.payload.decode import loads
 from etl.store.chains import next_span
 from etl.store.engine import (
     LOOKS_FOR_SECONDS,
@@ -31,6 +30,7 @@ from etl.store.engine import (
     make_engine,
     translated,
 )
+from etl.store.faithful import loads_faithfully, read_faithfully
 from etl.store.migration import require_head
 from etl.store.rows import delete_unused
 from etl.tables import (
@@ -114,7 +114,7 @@ def check(
         url,
         schema,
         lock_timeout_seconds=LOOKS_FOR_SECONDS,
-        json_deserializer=loads,
+        json_deserializer=loads_faithfully,
         read_only=True,
     ).execution_options(isolation_level="REPEATABLE READ")
     require_head(engine, schema)
@@ -149,7 +149,7 @@ def replay(
     Raises DatabaseError before the run exists: Postgres is unreachable or its schema not at head.
     """
     schema = settings.database.schema_
-    engine = make_engine(url, schema, json_deserializer=loads)
+    engine = make_engine(url, schema, json_deserializer=loads_faithfully)
     require_head(engine, schema)
     with opened_run(engine, url, schema, command=COMMAND) as run:
         if run.locked is not None:
@@ -197,6 +197,7 @@ class _Replay:
         pause: Callable[[], None],
     ) -> None:
         """`run`: None for a check, of which everything is one transaction."""
+        read_faithfully(connection)
         self.connection = connection
         self.tables = tables
         self.run = run

@@ -15,7 +15,7 @@ from etl.store.recordset import encode_rows, insert_all, recordset
 from etl.tables import document_versions, documents, observations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Generator, Iterator, Mapping, Sequence
     from uuid import UUID
 
     from sqlalchemy import Column, Connection
@@ -102,7 +102,7 @@ def next_span(connection: Connection, kind: Kind, after: UUID | None, size: int)
     return Span(after, ids[-1] if len(ids) == size else None)
 
 
-def observed(connection: Connection, kind: Kind, span: Span) -> Iterator[tuple[UUID, Observation]]:
+def observed(connection: Connection, kind: Kind, span: Span) -> Generator[tuple[UUID, Observation]]:
     """The observations by entity, each one's in the order of time."""
     o = observations.c
     statement = (
@@ -118,11 +118,12 @@ def observed(connection: Connection, kind: Kind, span: Span) -> Iterator[tuple[U
         .order_by(o.entity_id, o.observed_at, o.persona_id)
         .execution_options(yield_per=_ROWS_AT_ONCE)
     )
-    for entity_id, *rest in connection.execute(statement):
-        yield entity_id, Observation(*rest)
+    with connection.execute(statement) as found:
+        for entity_id, *rest in found:
+            yield entity_id, Observation(*rest)
 
 
-def written(connection: Connection, kind: Kind, span: Span) -> Iterator[tuple[Any, ...]]:
+def written(connection: Connection, kind: Kind, span: Span) -> Generator[tuple[Any, ...]]:
     """The versions by entity, the oldest first: their `COLUMNS`."""
     v = document_versions.c
     statement = (
@@ -131,7 +132,8 @@ def written(connection: Connection, kind: Kind, span: Span) -> Iterator[tuple[An
         .order_by(v.entity_id, v.version)
         .execution_options(yield_per=_ROWS_AT_ONCE)
     )
-    yield from connection.execute(statement)
+    with connection.execute(statement) as found:
+        yield from found
 
 
 def documents_in_order(

@@ -1,0 +1,576 @@
+"""A replay finds and mends whatever is not what history says, and touches nothing else."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Boolean, DateTime, Double, Integer, LargeBinary, Text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from etl.errors import DatabaseError
+from etl.jobs.replay import replayed_tables
+from etl.sandbox import running_sandbox
+from etl.store.lock import WriterLock
+from etl.store.rows import is_observed
+from etl.tables import document_versions, documents, metadata, projections
+from tests.db.conftest import LEDGER, Target, session
+from tests.db.test_sync_killed import Executioner, at_work
+
+TABLES = [document_versions, *projections()]
+LINK = "00000000-0000-4000-8000-00000000000a"
+
+# What to write in the place of a value, by its type.
+OTHER = {
+    ARRAY: "ARRAY['corrupted']",
+    JSONB: "'[1.5]'",
+    Boolean: "NOT coalesce({0}, false)",
+    BigInteger: "coalesce({0}, 0) + 1000",
+    Integer: "{0} + 1000",
+    Double: "coalesce({0}, 0) + 0.5",
+    DateTime: "coalesce({0}, '2020-01-01') + interval '1 second'",
+    LargeBinary: "'\\xdead'",
+    Text: "'corrupted'",
+    sa.UUID: "gen_random_uuid()",
+}
+# Where that would be no value that could stand there.
+SPECIAL = {
+    "document_versions.kind": "CASE kind WHEN 'voice' THEN 'tool' ELSE 'voice' END",
+    "document_versions.change": "CASE change WHEN 'updated' THEN 'reshaped' ELSE 'updated' END",
+    "document_versions.content_hash": """(
+        SELECT content_hash FROM documents AS d
+         WHERE d.kind = document_versions.kind AND d.content_hash <> document_versions.content_hash
+         LIMIT 1)""",
+    "documents.kind": "CASE kind WHEN 'voice' THEN 'tool' ELSE 'voice' END",
+    "share_link_allowed_origins.share_link_id": """(
+        SELECT l.share_link_id FROM share_links AS l
+         WHERE NOT EXISTS (SELECT FROM share_link_allowed_origins AS o
+                            WHERE o.share_link_id = l.share_link_id) LIMIT 1)""",
+}
+
+
+@pytest.fixture(scope="module")
+def history(new_database, template, tmp_path_factory):
+    """The name of a database with rows in every table, and a history with one of everything."""
+    with new_database(template) as url:
+        folder = tmp_path_factory.mktemp("history")
+        with running_sandbox(count=12, seed=3, moving=False) as sandbox:
+            with session(url, "anam") as admin:
+                made = Target(url, sandbox, folder, "anam", admin)
+                make_history(made)
+                made.check_replay()
+                assert [table.name for table in TABLES if not made.rows(table.name)] == []
+            yield sa.make_url(url).database, sandbox
+
+
+def make_history(target: Target) -> None:
+    world, ids = target.world, target.world.persona_ids
+    target.sync()
+    for turn in range(3):
+        world.edit(ids[0], {"name": f"Edited {turn % 2}", "voiceSpeed": "fast"})
+        world.edit(ids[turn], {"brain": {"systemPrompt": f"Prompt {turn}"}})
+        world.edit(world.payload(ids[1])["voice"]["id"], {"displayName": f"{turn}"}, "voices")
+        target.sync()
+    world.set_payload(ids[1], world.payload(ids[1]) | {"new": {"member": 1}})
+    shown = [{"id": LINK, "type": "LINK", "token": "t", "allowedOrigins": ["https://a"]}]
+    for persona_id in ids[2:5]:
+        world.edit(persona_id, {"shareLinks": shown})
+        target.sync([persona_id])
+    target.sync()
+    for persona_id in ids[4:7]:
+        world.delete(persona_id)
+    target.sync(allow_mass_removal=True)
+    world.restore(ids[6])
+    target.sync()
+
+
+@pytest.fixture
+def written(history, new_database, tmp_path):
+    """A target with that history, which a test may spoil."""
+    template, sandbox = history
+    with new_database(template) as url, session(url, "anam") as admin:
+        made = Target(url, sandbox, tmp_path, "anam", admin)
+        # Constraints are not what is tested here: neither foreign keys nor their triggers.
+        made.query("SET session_replication_role TO replica")
+        yield made
+        if not made.is_corrupted:
+            made.check_replay()
+
+
+def stable(target: Target) -> dict[str, list[dict[str, object]]]:
+    """Every table but the ledger, without the columns that replay leaves alone."""
+    return {
+        name: [
+            {c: v for c, v in row.items() if not is_observed(metadata.tables[name].columns[c])}
+            for row in rows
+        ]
+        for name, rows in target.dump().items()
+        if name not in LEDGER
+    }
+
+
+def corrupt(target: Target, column: sa.Column[object]) -> None:
+    """Writes something else into a column of one row: the last by its key that has a value."""
+    table = column.table
+    other = next(value for type_, value in OTHER.items() if isinstance(column.type, type_))
+    other = SPECIAL.get(f"{table.name}.{column.name}", other).format(column.name)
+    key = ", ".join(c.name for c in table.primary_key.columns)
+    changed = target.query(
+        f"UPDATE {table.name} SET {column.name} = {other} WHERE ctid = (SELECT ctid FROM"
+        f" {table.name} ORDER BY {column.name} IS NULL, ({key}) DESC LIMIT 1) RETURNING 1"
+    )
+    assert len(changed) == 1
+
+
+def columns_of(*tables: sa.Table) -> list[pytest.ParameterSet]:
+    return [
+        pytest.param(column, id=f"{table.name}.{column.name}")
+        for table in tables
+        for column in table.columns
+        if not is_observed(column)
+    ]
+
+
+@pytest.mark.parametrize("column", columns_of(*TABLES))
+def test_a_corrupted_column_is_found_and_mended(written, column):
+    before, stamps = stable(written), written.stamps()
+    corrupt(written, column)
+    checked = written.check()
+    assert (checked.exit_code, checked.run_id) == (8, None)
+    found = checked.findings.first
+    table = column.table
+    assert {difference.table for difference in found} == {table.name}
+    if column.primary_key:
+        assert {difference.problem for difference in found} == {"missing", "surplus"}
+    else:
+        (one,) = found
+        assert (one.problem, one.column) == ("differs", column.name)
+        row = written.row(table.name, **one.key)
+        assert row[column.name] == one.is_ != one.should_be
+        assert f": {column.name} is " in one.as_line()
+    replayed = written.replay()
+    assert (replayed.status, replayed.exit_code) == ("succeeded", 0)
+    assert replayed.findings.mended == checked.findings.differences
+    assert stable(written) == before
+    # And nothing else was written.
+    rewritten = {
+        name: len(set(rows) - set(stamps[name]))
+        for name, rows in written.stamps().items()
+        if name not in LEDGER and rows != stamps[name]
+    }
+    assert set(rewritten) == {table.name}
+    assert rewritten[table.name] <= 2
+
+
+@pytest.mark.parametrize("table", TABLES, ids=str)
+def test_a_row_too_few_is_found_and_mended(written, table):
+    before = stable(written)
+    key = {c.name: written.rows(table.name)[-1][c.name] for c in table.primary_key.columns}
+    where = " AND ".join(f"{name} = %s" for name in key)
+    written.query(f"DELETE FROM {table.name} WHERE {where}", [*key.values()])
+    (found,) = written.check().findings.first
+    assert (found.table, found.key, found.problem) == (table.name, key, "missing")
+    assert written.replay().findings.mended == {table.name: 1}
+    assert stable(written) == before
+
+
+@pytest.mark.parametrize("table", TABLES, ids=str)
+def test_a_row_too_many_is_found_and_mended(written, table):
+    before = stable(written)
+    row = written.rows(table.name)[-1]
+    for column in table.primary_key.columns:
+        if isinstance(column.type, Integer):
+            row[column.name] += 1000
+        elif column.name in ("tag", "origin", "version"):
+            row[column.name] = "surplus"
+        elif len(table.primary_key.columns) == 1 or column.name in (
+            "tool_id",
+            "knowledge_group_id",
+        ):
+            row[column.name] = uuid4()
+    if table is document_versions:
+        later = row["valid_from"] + timedelta(days=1)
+        row |= {"valid_from": later, "valid_to": later + timedelta(days=1)}
+    names = ", ".join(row)
+    values = [psycopg.types.json.Jsonb(v) if isinstance(v, dict) else v for v in row.values()]
+    marks = ", ".join(["%s"] * len(row))
+    written.query(f"INSERT INTO {table.name} ({names}) VALUES ({marks})", values)
+    (found,) = written.check().findings.first
+    assert (found.table, found.problem) == (table.name, "surplus")
+    assert written.replay().findings.mended == {table.name: 1}
+    assert stable(written) == before
+
+
+@pytest.mark.parametrize("column", columns_of(documents))
+def test_a_corrupted_document_is_found_and_what_hangs_on_it_left(written, column):
+    written.is_corrupted = True
+    corrupt(written, column)
+    before = stable(written)
+    checked = written.check()
+    assert checked.exit_code == 8
+    assert "restore it from a backup" in str(checked.error)
+    (found,) = checked.findings.first
+    assert found.table == "documents"
+    if column.primary_key:
+        assert found.problem == "missing"
+    else:
+        assert (found.problem, found.column) == ("differs", column.name)
+    replayed = written.replay()
+    assert (replayed.status, replayed.exit_code) == ("partial", 8)
+    assert replayed.findings.mended == {}
+    assert stable(written) == before
+
+
+def test_a_document_that_never_won_is_looked_at_too(written):
+    written.is_corrupted = True
+    avatar = written.rows("avatars")[0]["avatar_id"]
+    (seen,) = written.query(
+        "SELECT min(observed_at) AS first, max(source_updated_at) AS updated FROM observations"
+        " WHERE entity_id = %s",
+        [avatar],
+    )
+    content = b"\x01" * 32
+    written.query(
+        "INSERT INTO documents VALUES ('avatar', %s, %s, %s)",
+        [content, avatar, psycopg.types.json.Jsonb({"id": str(avatar), "displayName": "stale"})],
+    )
+    written.query(
+        "INSERT INTO observations VALUES ('avatar', %s, %s, %s, %s, %s, NULL)",
+        [
+            avatar,
+            seen["first"] + timedelta(microseconds=1),
+            uuid4(),
+            content,
+            seen["updated"] - timedelta(days=1),
+        ],
+    )
+    (found,) = written.check().findings.first
+    assert (found.table, found.column) == ("documents", "document")
+    assert found.key["content_hash"] == content
+
+
+def test_a_right_database_gets_no_write_but_the_ledgers(written):
+    before, stamps = written.dump(), written.stamps()
+    replayed = written.replay()
+    assert (replayed.status, replayed.findings.differences) == ("succeeded", {})
+    run = written.row("runs", run_id=replayed.run_id)
+    assert (run["command"], run["status"]) == ("backfill replay", "succeeded")
+    assert run["finished_at"] == replayed.finished_at
+    assert {name: n for name, n in run.items() if isinstance(n, int) and n and name != "pid"} == {}
+    after, restamped = written.dump(), written.stamps()
+    for name in metadata.tables.keys() - {"runs"}:
+        assert (after[name], restamped[name]) == (before[name], stamps[name]), name
+    assert after["runs"][:-1] == before["runs"] or len(after["runs"]) == len(before["runs"]) + 1
+
+
+@pytest.mark.parametrize(
+    "emptied",
+    [
+        [document_versions],
+        [*projections()],
+        TABLES,
+        [table for table in projections() if table.name.startswith(("persona_", "share_"))],
+    ],
+    ids=["versions", "tables", "everything", "some"],
+)
+def test_emptied_tables_are_made_again(written, emptied):
+    before = stable(written)
+    names = [table.name for table in emptied]
+    lost = {name: len(before[name]) for name in names}
+    for name in names:
+        written.query(f"DELETE FROM {name}")
+    checked = written.check().findings
+    # To whom a link belongs is told when the versions of its personas are right.
+    assert checked.differences.items() <= lost.items()
+    assert len(checked.first) == 20
+    assert {difference.problem for difference in checked.first} == {"missing"}
+    assert written.replay().findings.mended == lost
+    assert stable(written) == before
+
+
+def test_a_chain_that_is_shifted_is_mended(written):
+    """Rows that are right in everything but their rank stand in one another's way."""
+    before = stable(written)
+    written.query("UPDATE document_versions SET version = version + 100")
+    written.query("UPDATE document_versions SET version = version - 99")
+    written.query("DELETE FROM document_versions WHERE version = 2 AND kind = 'persona'")
+    assert written.replay().exit_code == 0
+    assert stable(written) == before
+
+
+def test_everything_wrong_at_once_is_mended(written):
+    before = stable(written)
+    for table in projections():
+        for column in table.columns:
+            if not is_observed(column) and not column.primary_key:
+                corrupt(written, column)
+    for name in ("change", "changed_paths", "run_id", "source_updated_at", "last_observed_at"):
+        corrupt(written, document_versions.columns[name])
+    checked = written.check()
+    assert checked.findings.differences.total() > 80
+    assert len(checked.findings.first) == 20
+    assert written.replay().findings.mended.keys() == {table.name for table in TABLES}
+    assert stable(written) == before
+
+
+def test_what_has_no_observations_goes_with_all_its_rows(written):
+    persona_id = uuid4()
+    stray = {"persona_id": persona_id, "name": "never seen"}
+    written.query(
+        "INSERT INTO personas (persona_id, name) VALUES (%(persona_id)s, %(name)s)", stray
+    )
+    written.query("INSERT INTO brains (persona_id) VALUES (%(persona_id)s)", stray)
+    link = {"link": uuid4(), **stray}
+    written.query(
+        "INSERT INTO share_links (share_link_id, persona_id) VALUES (%(link)s, %(persona_id)s)",
+        link,
+    )
+    written.query("INSERT INTO share_link_allowed_origins VALUES (%(link)s, 'https://x', 0)", link)
+    written.query("SET session_replication_role TO DEFAULT")
+    assert written.check().findings.differences.total() == 4
+    assert written.replay().exit_code == 0
+    assert written.rows("personas", persona_id=persona_id) == []
+
+
+def test_a_link_under_another_persona_is_given_back_with_its_origins(written):
+    before = stable(written)
+    link = written.row("share_links", share_link_id=UUID(LINK))
+    other = next(
+        row["persona_id"]
+        for row in written.rows("personas")
+        if row["persona_id"] != link["persona_id"]
+    )
+    written.query("UPDATE share_links SET persona_id = %s WHERE share_link_id = %s", [other, LINK])
+    (found,) = written.check().findings.first
+    assert (found.column, found.is_, found.should_be) == ("persona_id", other, link["persona_id"])
+    assert written.replay().exit_code == 0
+    assert stable(written) == before
+
+
+def test_observed_columns_are_neither_compared_nor_touched(written):
+    observed = {table: [c.name for c in table.columns if is_observed(c)] for table in TABLES}
+    for table, names in observed.items():
+        for name in names:
+            is_time = isinstance(table.columns[name].type, DateTime)
+            value = "'2001-01-01'" if is_time else "4711"
+            written.query(f"UPDATE {table.name} SET {name} = {value}")
+    before = written.dump()
+    corrupt(written, metadata.tables["tools"].columns["description"])
+    assert written.replay().findings.mended == {"tools": 1}
+    after = written.dump()
+    for table, names in observed.items():
+        for name in names:
+            was = [row[name] for row in before[table.name]]
+            assert [row[name] for row in after[table.name]] == was
+
+
+def test_an_infinite_moment_and_a_null_in_json_are_differences_too(written):
+    before = stable(written)
+    written.query("UPDATE personas SET created_at = '-infinity', extra = 'null'")
+    written.query("UPDATE voice_generation_options SET speed = 'NaN', volume = 'infinity'")
+    written.query("UPDATE document_versions SET last_observed_at = 'infinity'")
+    assert set(written.check().findings.differences) == {
+        "personas",
+        "voice_generation_options",
+        "document_versions",
+    }
+    assert written.replay().exit_code == 0
+    assert stable(written) == before
+
+
+# ── Some tables only ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_only_the_tables_asked_for_and_what_they_refer_to_are_looked_at(written):
+    for name in ("voices", "personas", "brains"):
+        corrupt(written, metadata.tables[name].columns["extra"])
+    corrupt(written, document_versions.columns["changed_paths"])
+    assert set(written.check("voices").findings.differences) == {"voices"}
+    assert set(written.check("personas").findings.differences) == {"voices", "personas"}
+    assert set(written.check("document_versions").findings.differences) == {"document_versions"}
+    assert written.replay("voice_display_tags").findings.mended == {"voices": 1}
+    left = written.check().findings.differences
+    assert set(left) == {"document_versions", "personas", "brains"}
+    written.replay()
+
+
+def test_a_row_that_others_still_refer_to_is_left_and_told(written):
+    stray = uuid4()
+    written.query("INSERT INTO avatars (avatar_id) VALUES (%s)", [stray])
+    written.query("UPDATE personas SET avatar_id = %s", [stray])
+    replayed = written.replay("avatars")
+    assert (replayed.status, replayed.exit_code) == ("partial", 8)
+    assert "run again without --table" in str(replayed.error)
+    assert replayed.findings.left == {"avatars": 1}
+    assert written.replay().exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "tables"),
+    [
+        ("avatars", {"avatars"}),
+        ("persona_tools", {"avatars", "voices", "tools", "personas", "persona_tools"}),
+        (
+            "share_links",
+            {"avatars", "voices", "personas", "share_links", "share_link_allowed_origins"},
+        ),
+        ("document_versions", {"document_versions"}),
+    ],
+)
+def test_a_table_brings_those_that_it_refers_to(name, tables):
+    assert {table.name for table in replayed_tables([name])} == tables
+
+
+# ── Beside others ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_reader_of_long_standing_is_not_disturbed(written):
+    with session(written.url, "anam") as reader, reader.transaction():
+        reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        names = [table.name for table in TABLES]
+        read = {name: reader.execute(f"SELECT * FROM {name}").fetchall() for name in names}
+        for name in ("brains", "persona_tools", "document_versions"):
+            written.query(f"DELETE FROM {name}")
+        corrupt(written, metadata.tables["personas"].columns["name"])
+        # The reader holds its locks all the while.
+        assert written.replay().exit_code == 0
+        again = {name: reader.execute(f"SELECT * FROM {name}").fetchall() for name in names}
+        assert again == read
+
+
+def test_a_check_needs_no_more_than_to_read_and_no_lock(written, new_role):
+    role = new_role()
+    written.query("SET session_replication_role TO DEFAULT")
+    written.query(f'GRANT USAGE ON SCHEMA anam TO "{role}"')
+    written.query(f'GRANT SELECT ON ALL TABLES IN SCHEMA anam TO "{role}"')
+    owners, before = written.url, (written.dump(), written.stamps())
+    written.url = (
+        sa.make_url(owners)
+        .set(username=role, password="p@ss")
+        .render_as_string(hide_password=False)
+    )
+    try:
+        with locked(owners):
+            assert written.check().exit_code == 0
+        assert (written.dump(), written.stamps()) == before
+    finally:
+        written.query(f'DROP OWNED BY "{role}"')
+
+
+@contextmanager
+def locked(url: str):
+    """Another run writes to the target meanwhile."""
+    with WriterLock(url, "anam", command="sync", run_id=UUID(int=1)):
+        yield
+
+
+def test_a_replay_is_skipped_while_another_run_holds_the_lock(written):
+    corrupt(written, metadata.tables["personas"].columns["name"])
+    with locked(written.url):
+        replayed = written.replay()
+    assert (replayed.status, replayed.exit_code) == ("skipped", 75)
+    row = written.row("runs", run_id=replayed.run_id)
+    assert (row["command"], row["status"]) == ("backfill replay", "skipped")
+    assert row["error"] == str(replayed.error)
+    assert written.replay().findings.mended == {"personas": 1}
+
+
+def test_a_replay_closes_what_died_before_it(written):
+    orphan = written.rows("runs")[0]["run_id"]
+    written.query(
+        "UPDATE runs SET status = 'running', finished_at = NULL WHERE run_id = %s", [orphan]
+    )
+    written.replay()
+    assert written.row("runs", run_id=orphan)["status"] == "crashed"
+
+
+def test_a_deadlock_is_tried_again_and_counted_once(written):
+    corrupt(written, metadata.tables["personas"].columns["name"])
+    written.query("""
+        CREATE SEQUENCE turns;
+        CREATE FUNCTION in_the_way() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF nextval('turns') < 3 THEN RAISE deadlock_detected; END IF;
+            RETURN NEW;
+        END $$;
+        CREATE TRIGGER in_the_way BEFORE UPDATE ON personas
+           FOR EACH ROW EXECUTE FUNCTION in_the_way();
+    """)
+    replayed = written.replay()
+    assert (replayed.status, replayed.findings.mended) == ("succeeded", {"personas": 1})
+
+
+def test_a_replay_stops_when_another_run_wrote_while_it_had_no_lock(written):
+    corrupt(written, metadata.tables["personas"].columns["name"])
+    written.query("""
+        CREATE FUNCTION meanwhile() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            PERFORM pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory'
+                AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
+            INSERT INTO runs (run_id, command, status, started_at, host, pid, version)
+            VALUES (gen_random_uuid(), 'sync', 'succeeded', clock_timestamp(), 'h', 1, 'v');
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER meanwhile AFTER UPDATE ON tools
+           FOR EACH STATEMENT EXECUTE FUNCTION meanwhile();
+    """)
+    corrupt(written, metadata.tables["tools"].columns["name"])
+    replayed = written.replay()
+    assert (replayed.status, replayed.exit_code) == ("failed", 75)
+    # Tools come before personas, which were not got to.
+    assert replayed.findings.mended == {"tools": 1}
+    assert written.replay().findings.mended == {"personas": 1}
+
+
+def spoil(target: Target) -> None:
+    """Something of everything that a replay may have to mend."""
+    for name in ("personas", "share_links", "voice_display_tags"):
+        for column in target.rows(name)[0]:
+            found = metadata.tables[name].columns[column]
+            if not found.primary_key and not is_observed(found):
+                corrupt(target, found)
+    target.query("DELETE FROM document_versions WHERE kind = 'persona' AND version < 3")
+    target.query("DELETE FROM brains")
+    target.query("INSERT INTO avatars (avatar_id) VALUES (gen_random_uuid())")
+
+
+@pytest.mark.parametrize(("step", "afterwards"), [(5, False), (2, True)])
+def test_killed_at_any_statement_the_next_replay_ends_where_it_would_have(
+    written, new_database, step, afterwards
+):
+    before = stable(written)
+    spoil(written)
+    template = sa.make_url(written.url).database
+    written.admin.close()
+    written.is_corrupted = True
+    for nth in range(1, 999, step):
+        with new_database(template) as url, written.at(url):
+            executioner = Executioner(url, nth, afterwards=afterwards)
+            with at_work(executioner), suppress(DatabaseError):
+                killed = written.replay()
+                assert not executioner.has_struck or killed.exit_code == 6
+            assert written.replay().exit_code == 0
+            assert stable(written) == before
+            statuses = {row["status"] for row in written.rows("runs")}
+            assert "running" not in statuses
+        if not executioner.has_struck:
+            break
+    assert nth > 20
+
+
+def test_an_issue_of_a_document_is_opened_again_when_its_rows_are_written(written):
+    (issue, *_) = written.rows("value_issues", kind="persona", path="voiceSpeed")
+    written.query("DELETE FROM value_issues")
+    assert written.replay().exit_code == 0
+    assert written.rows("value_issues") == []
+    written.query("UPDATE personas SET name = 'x'")
+    replayed = written.replay()
+    (again,) = written.rows("value_issues", path="voiceSpeed")
+    for name in ("kind", "entity_id", "path", "problem", "expected", "got", "resolved_at"):
+        assert again[name] == issue[name]
+    assert again["run_id"] == replayed.run_id
+    written.query("UPDATE personas SET name = 'x'")
+    written.replay()
+    assert written.rows("value_issues", path="voiceSpeed") == [again]
