@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from etl.jobs.summary import Summary
-    from etl.sandbox import Sandbox
+    from etl.sandbox import Sandbox, World
     from etl.settings import Settings
 
 TABLES = """
@@ -37,21 +37,22 @@ SELECT name, avatar_name AS avatar, voice_name AS voice, voice_provider AS provi
 """
 
 CHANGES = """
-SELECT d.kind, coalesce(p.name, a.display_name) AS name, d.change,
-       array_to_string(d.changed_paths, ', ') AS changed
-  FROM document_versions d
-  LEFT JOIN personas p ON d.kind = 'persona' AND p.persona_id = d.entity_id
-  LEFT JOIN avatars a ON d.kind = 'avatar' AND a.avatar_id = d.entity_id
- WHERE d.version > 1
- ORDER BY d.change DESC, d.kind, name
+SELECT kind, name, path, left(old_value #>> '{}', 10) AS old, left(new_value #>> '{}', 10) AS new
+  FROM anam_reporting.changes
+ ORDER BY kind, name, path
+"""
+
+REMOVED = """
+SELECT name, removed_at
+  FROM anam_reporting.personas
+ WHERE removed_at IS NOT NULL
 """
 
 PROMPTS = """
-SELECT v.version, v.valid_from, v.valid_to, d.document -> 'brain' ->> 'systemPrompt' AS prompt
-  FROM document_versions v
-  JOIN documents d USING (kind, content_hash)
- WHERE v.kind = 'persona' AND v.entity_id = %(persona_id)s
- ORDER BY v.version
+SELECT prompt_version, valid_from, valid_to, system_prompt
+  FROM anam_reporting.prompt_history
+ WHERE persona_id = %(persona_id)s
+ ORDER BY prompt_version
 """
 
 COUNTS = """
@@ -88,18 +89,18 @@ def _synced_twice(settings: Settings, url: str, engine: Engine, sandbox: Sandbox
     yield _synced(settings, ids, url, "The first sync:")
     yield _found(engine, "What is in the tables now:", COUNTS)
     yield _found(engine, "Some of it, as reports see it (anam_reporting.personas):", TABLES, 18)
-    edited = _change(sandbox)
+    edited = change(sandbox.world)
     yield _synced(settings, ids, url, "Some things changed at the API. The second sync:")
-    yield _found(engine, "What changed (document_versions):", CHANGES)
+    yield _found(engine, "What changed (anam_reporting.changes):", CHANGES, 18)
+    yield _found(engine, "Who is gone (their rows stay):", REMOVED)
     names, versions = _rows(engine, PROMPTS, persona_id=edited)
     times = as_table(names[:-1], [times for *times, _prompt in versions])
-    yield f"\nWhich prompt was live when:\n{times}"
+    yield f"\nWhich prompt was live when (anam_reporting.prompt_history):\n{times}"
     yield "\n".join(["\nWhat changed in it:", *_differences(*(row[-1] for row in versions))])
 
 
-def _change(sandbox: Sandbox) -> str:
+def change(world: World) -> str:
     """What a week of work may look like. Returns the id of the persona with the new prompt."""
-    world = sandbox.world
     prompted, renamed, gone, *_ = world.persona_ids
     *kept, _last = (world.payload(prompted)["brain"]["systemPrompt"] or "").splitlines() or [""]
     prompt = "\n".join([*kept, "You answer in one sentence."])

@@ -13,6 +13,7 @@ from etl.store.drift import Unknown, unknown_paths
 from etl.store.issues import Found, issues_of
 from etl.store.ledger import states
 from etl.store.observations import stored_documents
+from etl.store.past import contents_in_force
 from etl.store.projections import Projected
 
 if TYPE_CHECKING:
@@ -83,15 +84,14 @@ def reckon(connection: Connection, batch: Batch, run_id: UUID, ahead: Ahead) -> 
     readings = batch.readings
     news = news_of(connection, [r for r in readings if r.is_changed], run_id, ahead)
     moved = news.folded.moved() if news is not None else {}
-    latest, by_content = _brought(readings)
+    by_content = _brought(readings)
     contents = ahead.documents | (news.contents if news is not None else {})
     projected, stored, found = _project(connection, moved, by_content, contents, _mended(readings))
     observed: list[Flat] = []
-    for (kind, entity_id), (at, part) in latest.items():
-        if (kind, entity_id) not in moved and part.observed:
-            flat = flatten(kind, entity_id, part.whole(), "observed")
-            observed.append(flat)
-            found.append(Found(kind, entity_id, at, flat.issues, whole=False))
+    for at, part in _unmoved(connection, by_content, moved, news, ahead):
+        flat = flatten(part.kind, part.entity_id, part.whole(), "observed")
+        observed.append(flat)
+        found.append(Found(part.kind, part.entity_id, at, flat.issues, whole=False))
     unknown = Unknown([], [])
     if flats := [(document.kind, document.flat) for document in (*projected, *stored)]:
         seen_at = max(document.observed_at for document in found)
@@ -173,25 +173,46 @@ def _mended(readings: Sequence[Reading]) -> dict[ContentKey, list[ValueIssue]]:
     return mended
 
 
-def _brought(
-    readings: Sequence[Reading],
-) -> tuple[dict[EntityKey, Brought], dict[ContentKey, Brought]]:
-    """The latest copy of each entity and of each content, with its time.
+def _unmoved(
+    connection: Connection,
+    by_content: Mapping[ContentKey, Brought],
+    moved: Mapping[EntityKey, Moved],
+    news: News | None,
+    ahead: Ahead,
+) -> list[Brought]:
+    """The copies of which only the observed fields count: what is in force did not move.
+
+    A stale copy of another content says nothing about them.
+    """
+    counted = {
+        (part.kind, part.entity_id)
+        for _, part in by_content.values()
+        if part.observed and (part.kind, part.entity_id) not in moved
+    }
+    folded = news.folded.new if news is not None else {}
+    heads = {key: news.folded.head(key) for key in counted if key in folded} if news else {}
+    heads |= {key: ahead.heads[key] for key in counted - heads.keys() if key in ahead.heads}
+    unread = counted - heads.keys()
+    in_force = contents_in_force(connection, unread) if unread else {}
+    for key, head in heads.items():
+        in_force[key] = head.version.content_hash if head.version is not None else None
+    copies = [by_content.get((key[0], in_force.get(key) or b"")) for key in counted]
+    return [copy for copy in copies if copy is not None and copy[1].observed]
+
+
+def _brought(readings: Sequence[Reading]) -> dict[ContentKey, Brought]:
+    """The latest copy of each content, with its time.
 
     An older copy, by the `updatedAt` of a shared document, is not the latest; nor is what comes too
     late to say anything about the present.
     """
-    latest: dict[EntityKey, Brought] = {}
     by_content: dict[ContentKey, Brought] = {}
     on_time = [reading for reading in readings if not reading.is_late]
     for reading in sorted(on_time, key=lambda reading: reading.arrival.observed_at):
         for part in reading.parts:
-            seen = (reading.arrival.observed_at, part)
             if not _is_older(part, by_content.get((part.kind, part.content_hash))):
-                by_content[part.kind, part.content_hash] = seen
-            if not _is_older(part, latest.get((part.kind, part.entity_id))):
-                latest[part.kind, part.entity_id] = seen
-    return latest, by_content
+                by_content[part.kind, part.content_hash] = (reading.arrival.observed_at, part)
+    return by_content
 
 
 def _is_older(part: Part, known: Brought | None) -> bool:

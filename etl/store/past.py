@@ -40,6 +40,13 @@ _HEADS = text("""
         ON v.kind = k.kind AND v.entity_id = k.entity_id AND v.valid_to IS NULL
 """)
 
+_IN_FORCE = text("""
+    SELECT k.kind, k.entity_id, v.content_hash
+      FROM json_to_recordset(CAST(:rows AS json)) AS k(kind text, entity_id uuid)
+      JOIN document_versions AS v
+        ON v.kind = k.kind AND v.entity_id = k.entity_id AND v.valid_to IS NULL
+""")
+
 _NEWEST = text("""
     SELECT k.kind, k.content_hash, o.source_updated_at
       FROM json_to_recordset(CAST(:rows AS json)) AS k(kind text, content_hash bytea)
@@ -75,6 +82,17 @@ def heads(connection: Connection, keys: Iterable[EntityKey]) -> dict[EntityKey, 
         last_content = row.content_hash or before_removal
         found[kind, entity_id] = Head(version, last_content, first_seen_at, latest)
     return found
+
+
+def contents_in_force(
+    connection: Connection, keys: Iterable[EntityKey]
+) -> dict[EntityKey, bytes | None]:
+    """The content in force of each of these entities that has a version; None: it is removed."""
+    wanted = encode_rows({"kind": kind, "entity_id": entity_id} for kind, entity_id in keys)
+    return {
+        (row.kind, row.entity_id): row.content_hash
+        for row in connection.execute(_IN_FORCE, {"rows": wanted})
+    }
 
 
 def newest_updates(

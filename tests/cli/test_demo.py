@@ -15,9 +15,10 @@ def test_the_demo_shows_both_syncs_and_what_changed(tmp_path, monkeypatch) -> No
     assert (shown.exit_code, shown.stderr) == (0, "")
     assert "created             12" in shown.stdout
     assert "unchanged            9" in shown.stdout
-    assert "updated  brain.systemPrompt" in shown.stdout
+    assert "  brain.systemPrompt  " in shown.stdout
+    assert re.search(r"^name +removed_at$", shown.stdout, re.MULTILINE)
     assert "\n+ You answer in one sentence.\n" in shown.stdout
-    assert re.search(r"^      1  \d{4}-\d\d-\d\d [\d:.]{12}\+00:00  ", shown.stdout, re.MULTILINE)
+    assert re.search(r"^ +1  \d{4}-\d\d-\d\d [\d:.]{12}\+00:00  ", shown.stdout, re.MULTILINE)
     assert "persona-etl init" in shown.stdout
     assert list(tmp_path.iterdir()) == []
 

@@ -2,7 +2,8 @@
 
 A `console` block holds commands after `$ ` and what they print. They run in one shell, in an empty
 folder, against the sandbox and an empty database. Between two blocks a comment, `<!-- meanwhile:
-… -->`, names what happens at the API. Times, durations and ids of runs may differ.
+… -->`, names what happens at the API or in the database. Times, durations and ids of runs may
+differ.
 """
 
 from __future__ import annotations
@@ -68,21 +69,29 @@ def without_what_may_differ(text: str) -> str:
     return "\n".join(line.rstrip() for line in text.rstrip().splitlines())
 
 
-def a_week_of_work(sandbox: Sandbox) -> None:
+def a_week_of_work(sandbox: Sandbox, _url: str) -> None:
     prompted, renamed, gone, *_ = sandbox.persona_ids
     sandbox.world.edit(prompted, {"brain": {"systemPrompt": "You answer in one sentence."}})
     sandbox.world.edit(renamed, {"name": "Ada", "skipGreeting": True})
     sandbox.world.delete(gone)
 
 
-def two_personas_are_forbidden(sandbox: Sandbox) -> None:
+def two_personas_are_forbidden(sandbox: Sandbox, _url: str) -> None:
     for persona_id in sandbox.persona_ids[:2]:
         sandbox.order(Fault(status=403, target=persona_id))
 
 
-HAPPENS: dict[str, Callable[[Sandbox], None]] = {
+def somebody_renames_a_persona(sandbox: Sandbox, url: str) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "UPDATE anam.personas SET name = 'Bob' WHERE persona_id = %s", [sandbox.persona_ids[0]]
+        )
+
+
+HAPPENS: dict[str, Callable[[Sandbox, str], None]] = {
     "a week of work": a_week_of_work,
     "two personas are forbidden": two_personas_are_forbidden,
+    "somebody renames a persona by hand": somebody_renames_a_persona,
 }
 
 
@@ -130,7 +139,7 @@ def test_what_the_readme_shows_is_what_the_commands_print(
         with shell.process:
             for example in examples():
                 for event in example.events:
-                    HAPPENS[event](sandbox)
+                    HAPPENS[event](sandbox, empty_database_url)
                 printed = shell.run(example.command).replace(str(tmp_path), FOLDER)
                 assert without_what_may_differ(printed) == without_what_may_differ(
                     example.output
@@ -144,6 +153,6 @@ def test_what_the_readme_shows_is_what_the_commands_print(
             assert connection.execute(query).description is not None
 
 
-@pytest.mark.parametrize("command", ["init", "check", "migrate", "sync"])
+@pytest.mark.parametrize("command", ["init", "check", "migrate", "sync", "backfill replay"])
 def test_the_readme_shows_each_command_at_work(command: str) -> None:
     assert any(f"persona-etl {command}" in example.command for example in examples())
