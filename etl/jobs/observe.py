@@ -13,7 +13,7 @@ from etl.fold import Observation
 from etl.payload.documents import references
 from etl.store.ahead import Ahead
 from etl.store.folding import fold_in
-from etl.store.ledger import distrust, states
+from etl.store.ledger import distrust, latest_updates, states
 from etl.store.observations import Bringing, last_brought, stored_documents
 from etl.store.projections import Removed, mark_removed
 from etl.store.versions import write
@@ -82,6 +82,7 @@ def news_of(
             )
     for bringing in let_go:
         _end_stretch(bringing, last.get(bringing), stretches.get(bringing), confirmed)
+    _date(connection, confirmed)
     stored = {key: ahead.documents[key] for key in first if key in ahead.documents}
     stored |= stored_documents(connection, first) if first else {}
     contents = {key: part.document for key, part in first.items()} | stored
@@ -102,6 +103,7 @@ def remove(connection: Connection, missing: Sequence[tuple[UUID, datetime]], run
         new["persona", persona_id] = [Observation(observed_at, persona_id, None, None, run_id)]
         for bringing in [Bringing(persona_id, "persona", persona_id), *held.get(persona_id, ())]:
             _end_stretch(bringing, last.get(bringing), known.get(persona_id), confirmed)
+    _date(connection, confirmed)
     folded = fold_in(connection, new, confirmed, last, at_hand={}, ahead=Ahead())
     write(connection, folded)
     distrust(connection, [persona_id for persona_id, _ in missing])
@@ -165,3 +167,14 @@ def _end_stretch(
         confirmed.setdefault((bringing.kind, bringing.entity_id), []).append(
             replace(was, observed_at=at, run_id=seen_by)
         )
+
+
+def _date(connection: Connection, confirmed: Observations) -> None:
+    """Gives personas' last confirmations the `updatedAt` that came with them.
+
+    It may move while all else stays as it was; of a shared document it is then an observation.
+    """
+    own = [entity_id for kind, entity_id in confirmed if kind == "persona"]
+    for persona_id, updated_at in latest_updates(connection, own).items() if own else ():
+        found = confirmed["persona", persona_id]
+        found[:] = [replace(seen, source_updated_at=updated_at) for seen in found]

@@ -205,6 +205,15 @@ def persona_names(connection: Connection, persona_ids: Sequence[UUID]) -> dict[U
     return {row.persona_id: row.name for row in found}
 
 
+def latest_updates(
+    connection: Connection, persona_ids: Sequence[UUID]
+) -> dict[UUID, datetime | None]:
+    """The `updatedAt` that came with the last payload of each of these personas."""
+    statement = select(personas.c.persona_id, personas.c.updated_at)
+    found = connection.execute(statement.where(_among(persona_ids, personas.c.persona_id)))
+    return {row.persona_id: row.updated_at for row in found}
+
+
 def save_states(connection: Connection, found: Iterable[State]) -> None:
     """Moves the narrow rows."""
     upsert(connection, persona_sync_state, [as_row(state) for state in found])

@@ -348,15 +348,3 @@ def test_the_fold_is_what_the_oracle_tells(found):
         for number, version in enumerate(oracle.history(sightings, shared=not owned), 1)
     ]
     assert fold(hashed, owned=owned) == told
-
-
-@pytest.mark.xfail(strict=True, reason="a repetition dates a version that another persona opened")
-def test_a_repetition_dates_nothing():
-    """From the API it is an observation only once its stretch ends: the same must follow before."""
-    known = [seen(1, "A", 2), seen(2, "B", 1, by=1), seen(3, "B", 3, by=2)]
-    again = seen(4, "B", 1, by=1)
-    dates = [
-        [version.source_updated_at for version in fold(observed, owned=SHARED)]
-        for observed in (known, [*known, again])
-    ]
-    assert dates[0] == dates[1]
