@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from etl.payload.canonical import same, with_sorted_sets
@@ -41,14 +42,22 @@ class Difference:
 
 def differences(kind: Kind, old: JsonObject, new: JsonObject) -> list[Difference]:
     """The differences in the order of their paths. Arrays that are sets compare as sets."""
-    comparison = _Comparison(frozenset(set_paths(kind)))
-    comparison.walk(with_sorted_sets(kind, old), with_sorted_sets(kind, new), _Place("", ""))
+    # Most members are as they were. What is the same unsorted is so sorted: spared is the sorting.
+    alike = {key for key in old.keys() & new.keys() if same(old[key], new[key])}
+    olds, news = ({k: v for k, v in found.items() if k not in alike} for found in (old, new))
+    comparison = _Comparison(_sets(kind))
+    comparison.walk(with_sorted_sets(kind, olds), with_sorted_sets(kind, news), _Place("", ""))
     return comparison.found
 
 
 def is_reshaped(found: list[Difference]) -> bool:
     """Whether every difference is of shape: the API moved, not the entity."""
     return bool(found) and all(difference.of_shape for difference in found)
+
+
+@cache
+def _sets(kind: Kind) -> frozenset[str]:
+    return frozenset(set_paths(kind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +88,8 @@ class _Comparison:
         if isinstance(old, dict) and isinstance(new, dict):
             for key in sorted(old.keys() | new.keys()):
                 if key in old and key in new:
+                    if same(old[key], new[key]):
+                        continue
                     free = here.free or bool(_FREE.fullmatch(key))
                     self.walk(old[key], new[key], here.member(key, free=free))
                 else:
