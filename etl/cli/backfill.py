@@ -108,8 +108,9 @@ def tell(invocation: Invocation, replayed: Replayed, *, as_json: bool) -> None:
 
     try:
         if as_json:
-            encode = msgspec.json.Encoder(decimal_format="number").encode
-            click.echo(encode(as_object(replayed)))
+            # SQLAlchemy's names are texts of a type of their own.
+            encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
+            click.echo(encoder.encode(as_object(replayed)))
         elif replayed.error is not None or not invocation.quiet:
             for line in as_lines(replayed):
                 click.echo(line)

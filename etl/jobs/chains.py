@@ -20,7 +20,7 @@ from etl.store.rows import Standing
 from etl.tables import document_versions, documents
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator
     from datetime import datetime
     from uuid import UUID
 
@@ -77,18 +77,16 @@ def replay_chains(
     found: Findings,
     *,
     write: bool,
-    pause: Callable[[], None],
 ) -> dict[UUID, Standing | None]:
     """Compares the versions of these entities; with `write`, makes them what they should be.
 
-    Returns where those should stand whose versions were not right; None: nowhere. `pause` is called
-    every now and then, and may raise.
+    Returns where those should stand whose versions were not right; None: nowhere.
     """
     mended: dict[UUID, Standing | None] = {}
     rows: list[Row] = []
     gone: list[Row] = []
     with (
-        closing(_follow(connection, kind, span, found, pause)) as follows,
+        closing(_follow(connection, kind, span, found)) as follows,
         closing(written(connection, kind, span)) as are,
     ):
         for entity_id, chain in groupby(_paired(follows, are), key=_entity_of):
@@ -116,9 +114,7 @@ def replay_chains(
     return mended
 
 
-def _follow(
-    connection: Connection, kind: Kind, span: Span, found: Findings, pause: Callable[[], None]
-) -> Generator[Values]:
+def _follow(connection: Connection, kind: Kind, span: Span, found: Findings) -> Generator[Values]:
     """The versions that follow from the observations, by entity, the oldest first.
 
     `changed_paths` are None where they hang on a document that is not what it was.
@@ -126,7 +122,6 @@ def _follow(
     steps = _steps(kind, _counted(observed(connection, kind, span), found))
     before: JsonObject | None = None
     while window := list(islice(steps, _READ_AT_ONCE)):
-        pause()
         contents = [content for step in window for content in step.contents]
         read = documents_in_order(connection, kind, contents)
         for step in window:

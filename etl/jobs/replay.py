@@ -6,8 +6,6 @@ by batch; the one only tells, the other writes what differs and nothing else.
 
 from __future__ import annotations
 
-import signal
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,10 +14,11 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from etl.errors import DatabaseError, DiscrepancyError, EtlError, InterruptedRunError
+from etl.errors import DatabaseError, DiscrepancyError, EtlError
 from etl.jobs.batches import ATTEMPTS_A_BATCH
 from etl.jobs.chains import replay_chains
 from etl.jobs.findings import Findings
+from etl.jobs.garbage import seldom_collected
 from etl.jobs.opened_run import close, concluded, opened_run
 from etl.jobs.rows import next_batch, replay_rows
 from etl.store.chains import next_span
@@ -118,9 +117,9 @@ def check(
         read_only=True,
     ).execution_options(isolation_level="REPEATABLE READ")
     require_head(engine, schema)
-    with translated(), _signals_awaited() as pause, engine.begin() as connection:
+    with translated(), engine.begin() as connection:
         started_at = database_now(connection)
-        replay_of = _Replay(connection, tables, None, watch=watch, pause=pause)
+        replay_of = _Replay(connection, tables, None, watch=watch)
         replay_of.go()
         finished_at = database_now(connection)
     found = replay_of.found
@@ -157,31 +156,28 @@ def replay(
             at = run.started_at
             report(Replayed(run.run_id, "skipped", at, at, nothing, tables, run.locked))
             return
-        with _signals_awaited() as pause:
-            under_way = _Replay(run.connection, tables, run, watch=watch, pause=pause)
+        under_way = _Replay(run.connection, tables, run, watch=watch)
 
-            def work() -> EtlError | None:
-                with translated():
-                    under_way.go()
-                return _left(under_way.found) if under_way.found.left else None
+        def work() -> EtlError | None:
+            with translated():
+                under_way.go()
+            return _left(under_way.found) if under_way.found.left else None
 
-            def end(status: str, told: str | None, error: EtlError | None) -> None:
-                ended = close(run, status, told, error)
-                finished_at = ended.row["finished_at"] if ended.row else None
-                found = under_way.found
-                report(
-                    Replayed(
-                        run.run_id,
-                        ended.status,
-                        run.started_at,
-                        finished_at,
-                        found,
-                        tables,
-                        ended.error,
-                    )
+        def end(status: str, told: str | None, error: EtlError | None) -> None:
+            ended = close(run, status, told, error)
+            report(
+                Replayed(
+                    run.run_id,
+                    ended.status,
+                    run.started_at,
+                    ended.row["finished_at"] if ended.row else None,
+                    under_way.found,
+                    tables,
+                    ended.error,
                 )
+            )
 
-            concluded(work, end)
+        concluded(work, end)
 
 
 class _Replay:
@@ -194,7 +190,6 @@ class _Replay:
         run: OpenedRun | None,
         *,
         watch: Watch,
-        pause: Callable[[], None],
     ) -> None:
         """`run`: None for a check, of which everything is one transaction."""
         read_faithfully(connection)
@@ -202,7 +197,6 @@ class _Replay:
         self.tables = tables
         self.run = run
         self.watch = watch
-        self.pause = pause
         self.found = Findings()
         self.done = 0
         self.total = 0
@@ -210,18 +204,19 @@ class _Replay:
         self.mended: dict[Kind, dict[UUID, Standing | None]] = {}
 
     def go(self) -> None:
-        """Goes through all. Raises InterruptedRunError, and LockedError when the lock is lost."""
+        """Goes through all. Raises LockedError when the lock is lost and another has written."""
         kinds = [k for k in KINDS if not set(projections(k)).isdisjoint(self.tables)]
         passes = kinds
         if document_versions in self.tables:
             passes = [*KINDS, *kinds]
         self.total = self._in_batch(partial(self._expected, passes))
         self.watch(0, self.total)
-        if document_versions in self.tables:
-            for kind in KINDS:
-                self._go_through(partial(self._chains, kind))
-        for kind in kinds:
-            self._go_through(partial(self._rows, kind))
+        with seldom_collected():
+            if document_versions in self.tables:
+                for kind in KINDS:
+                    self._go_through(partial(self._chains, kind))
+            for kind in kinds:
+                self._go_through(partial(self._rows, kind))
         if self.run is not None:
             self._delete_surplus()
 
@@ -247,9 +242,7 @@ class _Replay:
 
     def _chains(self, kind: Kind, after: UUID | None, found: Findings) -> tuple[UUID | None, int]:
         span = next_span(self.connection, kind, after, _ENTITIES_AT_ONCE)
-        mended = replay_chains(
-            self.connection, kind, span, found, write=self.run is not None, pause=self.pause
-        )
+        mended = replay_chains(self.connection, kind, span, found, write=self.run is not None)
         if self.run is None:
             self.mended.setdefault(kind, {}).update(mended)
         return span.until, found.checked["entities"]
@@ -279,7 +272,6 @@ class _Replay:
         What it finds counts when it is committed.
         """
         for attempt in range(1, ATTEMPTS_A_BATCH + 1):
-            self.pause()
             found = Findings()
             try:
                 with self._transaction():
@@ -331,36 +323,3 @@ def _left(found: Findings) -> DiscrepancyError:
 def counted(number: int, thing: str) -> str:
     """So many of a thing."""
     return f"{number} {thing}{'' if number == 1 else 's'}"
-
-
-@contextmanager
-def _signals_awaited() -> Iterator[Callable[[], None]]:
-    """Gives what is to be called between statements: it raises when a signal has come.
-
-    In the midst of a statement an exception would leave the driver's connection unusable, and the
-    run could not be closed. A second signal does not wait.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
-    came: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def wait(number: int, _frame: object) -> None:
-        came.append(number)
-        restore()
-
-    def pause() -> None:
-        if came:
-            raise InterruptedRunError(came[0])
-
-    for number in before:
-        signal.signal(number, wait)
-    try:
-        yield pause
-    finally:
-        restore()

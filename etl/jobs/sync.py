@@ -5,13 +5,12 @@ The run has its row before work starts, and it is closed on every way out.
 
 from __future__ import annotations
 
-import gc
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from etl.jobs.arrival import DatabaseClock
 from etl.jobs.asking import Asking
 from etl.jobs.batches import Loader
+from etl.jobs.garbage import seldom_collected
 from etl.jobs.opened_run import close, concluded, opened_run
 from etl.jobs.removal import remove_missing
 from etl.jobs.summary import Summary, Tally, drift_level, verdict
@@ -21,7 +20,7 @@ from etl.store.migration import require_head
 from etl.tables import OUTCOMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
     from etl.errors import EtlError, LockedError
@@ -105,7 +104,7 @@ class _Sync:
         )
         max_percent = None if allow_mass_removal else safety.max_removed_percent
         try:
-            with translated(), _seldom_collected():
+            with translated(), seldom_collected():
                 clock = DatabaseClock.read(self.run.connection)
                 self.run.connection.rollback()
                 stopped = self.asking.ask(
@@ -135,19 +134,3 @@ class _Sync:
             http_requests=row["http_requests"],
             error=ended.error,
         )
-
-
-@contextmanager
-def _seldom_collected() -> Iterator[None]:
-    """Looks for cyclic garbage less often: payloads are many small containers without cycles.
-
-    At Python's own thresholds that search took a tenth of a first load.
-    """
-    before = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
