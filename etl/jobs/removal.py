@@ -86,4 +86,4 @@ def is_mass_removal(gone: int, found: int, live: int, percent: float) -> bool:
     More than both five and the limit, or all of two or more: all that gave an answer to go by.
     Those that failed don't vouch for a key that finds none of the `live` ones.
     """
-    return (gone > 5 and gone * 100 > live * percent) or (gone >= 2 and not found)  # noqa: PLR2004
+    return (gone > 5 and gone * 100 > live * percent) or (gone >= 2 and not found)  # noqa: PLR2004  the rule says so

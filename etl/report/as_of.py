@@ -85,4 +85,4 @@ def _version(kind: str, entity: str) -> str:
     return f"""
        SELECT * FROM {REPORTING}.{kind}_history AS version
         WHERE version.{kind}_id = {entity} AND version.valid_from <= {_MOMENT}
-        ORDER BY version.valid_from DESC LIMIT 1"""  # noqa: S608
+        ORDER BY version.valid_from DESC LIMIT 1"""  # noqa: S608  (the same)

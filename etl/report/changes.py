@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from psycopg.sql import Literal
-
 from etl.report.functions import REPORTING, Function
+from etl.report.ours import text
 from etl.report.views import View
 from etl.tables import KINDS, SHARED, entity_table, set_paths, source
 
@@ -130,12 +129,12 @@ def changes() -> View:
         "new_value": "What stands there now. SQL NULL: it is gone; JSON null is a value.",
         "run_id": "The run that saw it.",
     }
-    names = " ".join(f"WHEN {_text(kind)} THEN {_text(_name_path(kind))}" for kind in KINDS)
+    names = " ".join(f"WHEN {text(kind)} THEN {text(_name_path(kind))}" for kind in KINDS)
     query = _QUERY.format(
         name=f"CASE version.kind {names} END",
         old_value=f"{REPORTING}.{_VALUE_AT}(older.document, changed.path)",
         new_value=f"{REPORTING}.{_VALUE_AT}(newer.document, changed.path)",
-        sets=", ".join(_text(f"{kind} {path}") for kind, path in _sets()),
+        sets=", ".join(text(f"{kind} {path}") for kind, path in _sets()),
         nested=_NESTED,
     )
     comment = (
@@ -171,7 +170,3 @@ def _sets() -> list[tuple[Kind, str]]:
     own = [(kind, path) for kind in KINDS for path in set_paths(kind)]
     inline = [(name, path) for name, kind in SHARED.items() for path in set_paths(kind)]
     return own + [("persona", f"{name}.{path}") for name, path in inline]
-
-
-def _text(text: str) -> str:
-    return Literal(text).as_string()

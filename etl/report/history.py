@@ -46,7 +46,7 @@ _HISTORY_COMMENTS = {
         tables.document_versions.c.run_id,
     ),
     "first_seen_at": "valid_from of the first version.",
-    "last_changed_at": "valid_from again, by the name that it has where things stand as they do.",
+    "last_changed_at": "The same as valid_from, under the name that it has in the tables.",
 }
 
 
@@ -202,7 +202,7 @@ def _count_of(table: Table) -> str:
            SELECT count(DISTINCT CASE jsonb_typeof(item) WHEN 'object' THEN {found} END)
              FROM jsonb_array_elements(
                   CASE jsonb_typeof({array}) WHEN 'array' THEN {array} ELSE '[]' END) AS item)
-       END"""  # noqa: S608
+       END"""  # noqa: S608  (names of the map)
 
 
 def _last_observed(kind: Kind) -> str:
@@ -219,7 +219,7 @@ def _last_observed(kind: Kind) -> str:
                FROM {users.name} AS users
                JOIN personas AS live ON live.persona_id = users.persona_id
                JOIN persona_sync_state AS state ON state.persona_id = users.persona_id
-              WHERE users.{column.name} = version.entity_id AND live.removed_at IS NULL"""  # noqa: S608
+              WHERE users.{column.name} = version.entity_id AND live.removed_at IS NULL"""  # noqa: S608  (the same)
     return f"""greatest(version.last_observed_at, CASE WHEN version.valid_to IS NULL THEN (
              {confirmed}) END)"""
 
@@ -227,7 +227,6 @@ def _last_observed(kind: Kind) -> str:
 def _users(kind: Kind) -> tuple[Table, Column[Any]]:
     """Where it stands which personas have a shared thing, and the column that refers to it."""
     (key,) = entity_table(kind).primary_key.columns
-
     return next(
         (table, column)
         for table in projections("persona")

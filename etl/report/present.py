@@ -70,7 +70,7 @@ SELECT {listed("run", runs)},
             THEN extract(epoch FROM run.finished_at - run.started_at)
        END AS duration_seconds
   FROM runs AS run
-"""  # noqa: S608
+"""  # noqa: S608  (the same)
     return View("runs", "The ledger: a row a run, with how long it took.", columns, query)
 
 
@@ -100,6 +100,6 @@ SELECT state.persona_id,
   FROM persona_sync_state AS state
   LEFT JOIN personas AS persona ON persona.persona_id = state.persona_id
 {_VERSION_IN_FORCE.format(persona_id="state.persona_id")}
-"""  # noqa: S608
+"""  # noqa: S608  (the same)
     comment = "Is the data fresh? A row a persona that was ever asked for, seen or not."
     return View("freshness", comment, columns, query)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from psycopg.sql import Identifier
+from etl.report.ours import name
 
 if TYPE_CHECKING:
     from sqlalchemy import Column, Table
@@ -30,9 +30,9 @@ class View:
 def comments(*columns: Column[Any], **renamed: Column[Any]) -> dict[str, str]:
     """The comments that columns have in the map, by name, or by the name that a view gives them."""
     named = {column.name: column for column in columns} | renamed
-    return {name: column.comment or "" for name, column in named.items()}
+    return {called: column.comment or "" for called, column in named.items()}
 
 
 def listed(alias: str, table: Table) -> str:
     """All columns of a table, for a SELECT."""
-    return ",\n       ".join(f"{alias}.{Identifier(c.name).as_string()}" for c in table.columns)
+    return ",\n       ".join(f"{alias}.{name(c.name)}" for c in table.columns)

@@ -180,7 +180,7 @@ def _documents(
     return {content: Stored(*stored) for content, *stored in found}
 
 
-def _among(kind: Kind, contents: Sequence[bytes], *columns: ColumnElement[Any]) -> Any:  # noqa: ANN401
+def _among(kind: Kind, contents: Sequence[bytes], *columns: ColumnElement[Any]) -> Any:  # noqa: ANN401  a Select of any row
     """What reads columns of these documents behind their hashes, and its parameter `rows`."""
     incoming = recordset([documents.c.kind, documents.c.content_hash])
     statement = select(documents.c.content_hash, *columns).join(
