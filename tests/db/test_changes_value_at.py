@@ -25,9 +25,12 @@ if TYPE_CHECKING:
 Expectation = tuple["Json", str, "Json | Absence"]
 
 UNLIKE = """
-    SELECT document, path, expected, anam_reporting.persona_etl_value_at(document, path) AS found
-    FROM unnest(%s::jsonb[], %s::text[], %s::jsonb[]) AS _ (document, path, expected)
-    WHERE anam_reporting.persona_etl_value_at(document, path) IS DISTINCT FROM expected
+    SELECT document, path, expected, found
+    FROM unnest(%s::bigint[], %s::text[], %s::jsonb[]) AS asked (place, path, expected)
+    JOIN unnest(%s::jsonb[]) WITH ORDINALITY AS told (document, place) USING (place)
+    CROSS JOIN LATERAL (
+        SELECT anam_reporting.persona_etl_value_at(document, path) AS found OFFSET 0) AS _
+    WHERE found IS DISTINCT FROM expected
 """
 
 
@@ -39,11 +42,17 @@ def connection(new_database, template) -> Iterator[psycopg.Connection[Any]]:
 
 def unlike(connection: psycopg.Connection[Any], expected: Iterable[Expectation]) -> list[Any]:
     """Where the function finds something else, asked in one statement."""
-    columns = [
-        [written(document), path, None if value is ABSENT else written(value)]
+    places: dict[str, int] = {}
+    rows = [
+        (
+            places.setdefault(written(document), len(places) + 1),
+            path,
+            None if value is ABSENT else written(value),
+        )
         for document, path, value in expected
     ]
-    return connection.execute(UNLIKE, [[row[i] for row in columns] for i in range(3)]).fetchall()
+    columns = [[row[column] for row in rows] for column in range(3)]
+    return connection.execute(UNLIKE, [*columns, list(places)]).fetchall()
 
 
 def written(value: Json) -> str:
@@ -164,15 +173,15 @@ def test_a_document_that_is_no_object_has_nothing(connection, document):
 @pytest.mark.parametrize(
     "path",
     [
-        '["' * 500_000,
-        '["' + '\\"' * 500_000,
-        '["' + '\\"' * 500_000 + '"]',
-        '["a"]' * 200_000,
-        "a" + ".a" * 300_000,
-        "a" * 1_000_000,
-        "[" * 1_000_000,
-        "a" + f"[{A}]" * 20_000,
-        "\\" * 1_000_000,
+        '["' * 150_000,
+        '["' + '\\"' * 150_000,
+        '["' + '\\"' * 150_000 + '"]',
+        '["a"]' * 60_000,
+        "a" + ".a" * 100_000,
+        "a" * 300_000,
+        "[" * 300_000,
+        "a" + f"[{A}]" * 6_000,
+        "\\" * 300_000,
     ],
     ids=lambda path: path[:5],
 )

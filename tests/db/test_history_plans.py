@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 PERSONAS, VERSIONS = 2000, 20
 
-# Twenty versions a persona, an hour apart; three each of ten avatars, voices and tools.
+# Twenty versions a persona, an hour apart; three each of ten avatars, voices and tools. The nth of
+# each kind is n seconds late.
 FILL = """
     CREATE TEMPORARY TABLE versions AS
     SELECT kind, md5(kind || n)::uuid AS entity_id, version, made.valid_from,
@@ -39,9 +40,9 @@ FILL = """
                    ('tool', 10, 3, interval '6 hours'))
            AS each (kind, entities, versions, length),
            generate_series(1, entities) AS n, generate_series(1, versions) AS version,
-           LATERAL (SELECT timestamptz '2026-01-01 00:00Z' + (version - 1) * length AS valid_from,
-                           CASE WHEN version < versions
-                                THEN timestamptz '2026-01-01 00:00Z' + version * length
+           LATERAL (SELECT timestamptz '2026-01-01 00:00Z' + n * interval '1 second' AS first) AS _,
+           LATERAL (SELECT first + (version - 1) * length AS valid_from,
+                           CASE WHEN version < versions THEN first + version * length
                                 ELSE 'infinity' END AS valid_to) AS made;
     INSERT INTO documents (kind, content_hash, entity_id, document)
     SELECT kind, content_hash, entity_id, document FROM versions;
@@ -50,7 +51,8 @@ FILL = """
     INSERT INTO document_versions (kind, entity_id, version, valid_from, valid_to,
                                    last_observed_at, content_hash, change, changed_paths)
     SELECT kind, entity_id, version, valid_from, valid_to, valid_from + interval '30 minutes',
-           content_hash, CASE version WHEN 1 THEN 'created' ELSE 'updated' END, '{{}}'
+           content_hash, CASE version WHEN 1 THEN 'created' ELSE 'updated' END,
+           CASE version WHEN 1 THEN '{{}}'::text[] ELSE '{{name}}' END
       FROM versions;
     INSERT INTO avatars (avatar_id) SELECT DISTINCT entity_id FROM versions WHERE kind = 'avatar';
     INSERT INTO voices (voice_id) SELECT DISTINCT entity_id FROM versions WHERE kind = 'voice';
@@ -130,6 +132,24 @@ def test_a_moment_is_found_by_indexes(filled, moment, where, personas):
     if personas == 1:
         rows = [node["Plan Rows"] for node in nodes if node.get("Relation Name") in LONG]
         assert max(rows) <= VERSIONS
+
+
+@pytest.mark.parametrize(
+    ("where", "rows"),
+    [
+        ("kind = 'persona' AND entity_id = md5('persona7')::uuid", 19),
+        ("kind = 'persona' AND entity_id = md5('persona7')::uuid AND path = 'name'", 19),
+        ("kind = 'persona' AND entity_id = md5('persona7')::uuid AND version = 3", 1),
+        ("kind = 'persona' AND changed_at > '2026-01-01 19:30Z'", 200),
+        ("kind = 'persona' AND changed_at BETWEEN '2026-01-01 09:00Z' AND '2026-01-01 09:01Z'", 60),
+    ],
+)
+def test_some_changes_are_found_by_indexes(filled, where, rows):
+    query = f"anam_reporting.changes WHERE {where}"
+    assert len(filled.execute(f"SELECT FROM {query}").fetchall()) == rows
+    nodes = nodes_of(filled, query)
+    assert_by_index(nodes)
+    assert [node for node in nodes if node["Node Type"] == "Seq Scan"] == []
 
 
 def test_only_the_columns_that_are_asked_for_are_taken_out_of_documents(filled):
