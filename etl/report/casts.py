@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
 
 _NUMBER_OF = Function(
-    "number_of",
+    "persona_etl_number",
     "value jsonb",
     "numeric",
     "The number that a JSON value is, or that a JSON text spells; otherwise NULL.",
@@ -50,13 +50,13 @@ END
 )
 
 _BIGINT_OF = Function(
-    "bigint_of",
+    "persona_etl_bigint",
     "value jsonb",
     "bigint",
     "The whole number that a JSON value is or spells; NULL where it is none or too large.",
     f"""
 DECLARE
-    number CONSTANT numeric := {REPORTING}.number_of(value);
+    number CONSTANT numeric := {REPORTING}.persona_etl_number(value);
 BEGIN
     IF number = trunc(number) AND number BETWEEN -9223372036854775808 AND 9223372036854775807 THEN
         RETURN number::bigint;
@@ -69,13 +69,13 @@ END
 )
 
 _DOUBLE_OF = Function(
-    "double_of",
+    "persona_etl_double",
     "value jsonb",
     "double precision",
     "The number that a JSON value is or spells, as a double; NULL where it is none or too large.",
     f"""
 DECLARE
-    number CONSTANT numeric := {REPORTING}.number_of(value);
+    number CONSTANT numeric := {REPORTING}.persona_etl_number(value);
 BEGIN
     -- What rounds to infinity, and what rounds to nothing, is an error to the cast.
     IF number = 0 OR abs(number) < 1e-300 AND abs(number) * 2::numeric ^ 1075 <= 1 THEN
@@ -91,7 +91,7 @@ END
 )
 
 _TIME_OF = Function(
-    "time_of",
+    "persona_etl_time",
     "value jsonb",
     "timestamp with time zone",
     "The moment that a JSON text spells as RFC 3339 has it, UTC without an offset; otherwise NULL.",

@@ -139,7 +139,8 @@ def changes() -> View:
     )
     comment = (
         "What changed: a row a changed field, with the old and the new value; of tags and the like,"
-        " a row for each that came or went."
+        " a row for each that came or went. Who was created, removed or restored stands in the"
+        " history views. The API does not tell who made a change."
     )
     return View("changes", comment, columns, query)
 

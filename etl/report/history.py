@@ -38,7 +38,7 @@ _HISTORY_COMMENTS = {
     **comments(tables.document_versions.c.version),
     "valid_from": "When it was first seen so.",
     "valid_to": "When it was first seen otherwise; NULL: it still is so.",
-    "last_observed_at": "When it was last seen so. It changed between this and valid_to.",
+    "last_observed_at": "When it was last seen so. A change came between this and valid_to.",
     **comments(
         tables.document_versions.c.change,
         tables.document_versions.c.changed_paths,
@@ -89,10 +89,10 @@ def prompt_history() -> View:
     columns = {
         **comments(tables.personas.c.persona_id),
         "name": "The persona's name when it was first told so.",
-        "prompt_version": "Rank in time, from 1; other changes of the persona don't count.",
+        "prompt_version": "Rank in time, from 1; a removal ends one, other changes don't.",
         "valid_from": "When it was first seen to be told so.",
         "valid_to": "When it was first seen otherwise, or gone; NULL: it is still told so.",
-        "last_observed_at": "When it was last seen so. It changed between this and valid_to.",
+        "last_observed_at": "When it was last seen so. A change came between this and valid_to.",
         **comments(brains.c.system_prompt, brains.c.personality),
         "prompt_length": "Characters of the system prompt.",
     }
@@ -128,8 +128,8 @@ SELECT persona_id,
  GROUP BY persona_id, prompt_version
 """  # noqa: S608  (names of the map, nobody's input)
     comment = (
-        "Which prompt was live when: a row for as long as a persona was told the same. A removal"
-        " ends it."
+        "Which prompt was live when: a row for as long as a persona was told the same, in system"
+        " prompt and personality. A removal ends it; after one a new row begins."
     )
     return View("prompt_history", comment, columns, query)
 
@@ -208,7 +208,8 @@ def _count_of(table: Table) -> str:
 def _last_observed(kind: Kind) -> str:
     """SQL of when a version was last seen. While it is open, each success confirms it.
 
-    A shared document's is that of the personas that have it: most confirmations make no row.
+    A shared document's is that of the personas that have it, as most confirmations make no row; but
+    not of one that goes on showing another copy.
     """
     if kind == "persona":
         confirmed = """SELECT last_success_at FROM persona_sync_state AS state
@@ -219,7 +220,14 @@ def _last_observed(kind: Kind) -> str:
                FROM {users.name} AS users
                JOIN personas AS live ON live.persona_id = users.persona_id
                JOIN persona_sync_state AS state ON state.persona_id = users.persona_id
-              WHERE users.{column.name} = version.entity_id AND live.removed_at IS NULL"""  # noqa: S608  (the same)
+              WHERE users.{column.name} = version.entity_id AND live.removed_at IS NULL
+                AND version.content_hash = (
+                    SELECT brought.content_hash
+                      FROM observations AS brought
+                     WHERE brought.persona_id = users.persona_id AND brought.kind = version.kind
+                       AND brought.entity_id = version.entity_id
+                     ORDER BY brought.observed_at DESC
+                     LIMIT 1)"""  # noqa: S608  (the same)
     return f"""greatest(version.last_observed_at, CASE WHEN version.valid_to IS NULL THEN (
              {confirmed}) END)"""
 

@@ -20,9 +20,11 @@ OURS = f"COMMENT ON FUNCTION anam_reporting.{{}} IS 'Older. {MARK}'"
 
 # What an older release may have had: a view of ours calls the function, which gives a text there.
 OTHER_RESULT = f"""
-    CREATE FUNCTION anam_reporting.time_of(value jsonb) RETURNS text LANGUAGE sql AS 'SELECT ''x''';
-    {OURS.format("time_of(jsonb)")};
-    CREATE VIEW anam_reporting.avatar_history AS SELECT anam_reporting.time_of('1') AS created_at;
+    CREATE FUNCTION anam_reporting.persona_etl_time(value jsonb) RETURNS text
+        LANGUAGE sql AS 'SELECT ''x''';
+    {OURS.format("persona_etl_time(jsonb)")};
+    CREATE VIEW anam_reporting.avatar_history AS
+        SELECT anam_reporting.persona_etl_time('1') AS created_at;
     COMMENT ON VIEW anam_reporting.avatar_history IS 'Older. {MARK}'
 """
 OTHER_ARGUMENT = OTHER_RESULT.replace("(value jsonb) RETURNS text", "(v jsonb) RETURNS timestamptz")
@@ -34,7 +36,7 @@ OTHER_TABLE = f"""
     {OURS.format("personas_as_of(timestamptz)")}
 """
 OLDER = {
-    "time_of(jsonb)": (OTHER_RESULT, OTHER_ARGUMENT, OTHER_BODY),
+    "persona_etl_time(jsonb)": (OTHER_RESULT, OTHER_ARGUMENT, OTHER_BODY),
     "personas_as_of(timestamptz)": (OTHER_TABLE,),
 }
 CASES = [(signature, older) for signature, olders in OLDER.items() for older in olders]
@@ -149,11 +151,11 @@ def test_a_retired_function_is_dropped_with_the_view_that_called_it_and_nobody_e
     change(engine, OURS.format("retired(integer)"))
     change(engine, f"COMMENT ON VIEW anam_reporting.retired IS 'Old. {MARK}'")
     # Another function of a name of ours is not ours.
-    change(engine, "CREATE FUNCTION anam_reporting.time_of(text) RETURNS text RETURN $1")
+    change(engine, "CREATE FUNCTION anam_reporting.persona_etl_time(text) RETURNS text RETURN $1")
     migrate(engine, "anam")
     assert functions(engine) == today | {
         "anam_reporting.own(integer)",
-        "anam_reporting.time_of(text)",
+        "anam_reporting.persona_etl_time(text)",
     }
 
 
@@ -164,7 +166,7 @@ def build_upon(engine: sa.Engine, called: str) -> None:
 
 def test_what_was_built_on_a_function_that_stays_the_same_stays(engine):
     replace_by(engine, OTHER_BODY)
-    build_upon(engine, "time_of('1')")
+    build_upon(engine, "persona_etl_time('1')")
     theirs = catalog(engine, "theirs")
     migrate(engine, "anam")
     assert catalog(engine, "theirs") == theirs
@@ -173,7 +175,11 @@ def test_what_was_built_on_a_function_that_stays_the_same_stays(engine):
 @pytest.mark.parametrize(
     ("older", "called", "told"),
     [
-        (OTHER_RESULT, "time_of('1')", r"function anam_reporting\.time_of\(jsonb\) has to be"),
+        (
+            OTHER_RESULT,
+            "persona_etl_time('1')",
+            r"function anam_reporting\.persona_etl_time\(jsonb\) has to be",
+        ),
         (OTHER_TABLE, "personas_as_of(now())", r"function anam_reporting\.personas_as_of\("),
     ],
 )
@@ -199,10 +205,13 @@ def test_what_stands_in_the_place_of_a_function_is_left_alone(engine, kind):
     returns = "RETURNS jsonb" if kind == "FUNCTION" else ""
     change(
         engine,
-        f"CREATE {kind} anam_reporting.time_of(value jsonb) {returns} LANGUAGE sql AS 'SELECT $1'",
+        f"CREATE {kind} anam_reporting.persona_etl_time(value jsonb) {returns}"
+        " LANGUAGE sql AS 'SELECT $1'",
     )
     before = catalog(engine)
-    with pytest.raises(DatabaseError, match=r"time_of\(jsonb\): in the place of a view or func"):
+    with pytest.raises(
+        DatabaseError, match=r"persona_etl_time\(jsonb\): in the place of a view or func"
+    ):
         migrate(engine, "anam")
     since, _ = current_and_head(engine, "anam")
     with (
