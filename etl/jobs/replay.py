@@ -20,7 +20,7 @@ from etl.jobs.chains import replay_chains
 from etl.jobs.findings import Findings
 from etl.jobs.garbage import seldom_collected
 from etl.jobs.opened_run import close, concluded, opened_run
-from etl.jobs.rows import next_batch, replay_rows
+from etl.jobs.rows import contested_links, next_batch, replay_rows
 from etl.store.chains import next_span
 from etl.store.engine import (
     LOOKS_FOR_SECONDS,
@@ -202,6 +202,7 @@ class _Replay:
         self.total = 0
         # Only for a check: once the versions are mended, they say so themselves.
         self.mended: dict[Kind, dict[UUID, Standing | None]] = {}
+        self.contested: dict[UUID, UUID | None] = {}
 
     def go(self) -> None:
         """Goes through all. Raises LockedError when the lock is lost and another has written."""
@@ -216,6 +217,8 @@ class _Replay:
                 for kind in KINDS:
                     self._go_through(partial(self._chains, kind))
             for kind in kinds:
+                if kind == "persona":
+                    self.contested = self._in_batch(lambda _: contested_links(self.connection))
                 self._go_through(partial(self._rows, kind))
         if self.run is not None:
             self._delete_surplus()
@@ -248,7 +251,8 @@ class _Replay:
         return span.until, found.checked["entities"]
 
     def _rows(self, kind: Kind, after: UUID | None, found: Findings) -> tuple[UUID | None, int]:
-        batch = next_batch(self.connection, kind, after, self.mended.get(kind, {}))
+        mended = self.mended.get(kind, {})
+        batch = next_batch(self.connection, kind, after, mended=mended, contested=self.contested)
         run_id = self.run.run_id if self.run else None
         replay_rows(self.connection, batch, self.tables, found, run_id=run_id)
         if document_versions not in self.tables:
@@ -302,12 +306,13 @@ class _Replay:
 
 def _differs(found: Findings) -> DiscrepancyError:
     """What a check that found differences ends with."""
-    total = found.differences.total()
-    if total == found.left.total():
+    total, left = found.differences.total(), found.left.total()
+    if total == left:
         return _left(found)
+    which = f"all but {left}" if left else "it" if total == 1 else "them"
     return DiscrepancyError(
-        f"{counted(total, 'difference')}; `persona-etl {COMMAND}` mends"
-        f" {'it' if total == 1 else 'them'}, when no other run holds the lock"
+        f"{_counted(total)}; `persona-etl {COMMAND}` mends {which},"
+        " when no other run holds the lock"
     )
 
 
@@ -317,9 +322,8 @@ def _left(found: Findings) -> DiscrepancyError:
         what = "a document is not what it was when it was observed; restore it from a backup"
     else:
         what = "rows that others refer to; run again without --table"
-    return DiscrepancyError(f"{counted(found.left.total(), 'difference')} can't be mended: {what}")
+    return DiscrepancyError(f"{_counted(found.left.total())} can't be mended: {what}")
 
 
-def counted(number: int, thing: str) -> str:
-    """So many of a thing."""
-    return f"{number} {thing}{'' if number == 1 else 's'}"
+def _counted(differences: int) -> str:
+    return f"{differences} difference{'' if differences == 1 else 's'}"

@@ -16,7 +16,14 @@ from etl.store.chains import BYTES_AT_ONCE, Span, documents_in_order, sizes_of
 from etl.store.issues import Found, issues_of, record_issues
 from etl.store.links import owners_of
 from etl.store.recordset import upsert
-from etl.store.rows import delete_rows, key_of, owner, rows_of, standings
+from etl.store.rows import (
+    delete_rows,
+    key_of,
+    links_shown_twice,
+    owner,
+    rows_of,
+    standings,
+)
 from etl.tables import (
     document_versions,
     entity_table,
@@ -53,6 +60,8 @@ class Batch:
     standings: Mapping[UUID, Standing]
     foretold: Collection[UUID]
     """Those that the versions, as they are written, have elsewhere."""
+    contested: Mapping[UUID, UUID | None]
+    """The owners of all share links that more than one persona shows; None: they don't tell."""
 
 
 @dataclass(slots=True)
@@ -72,33 +81,47 @@ def next_batch(
     connection: Connection,
     kind: Kind,
     after: UUID | None,
+    *,
     mended: Mapping[UUID, Standing | None],
+    contested: Mapping[UUID, UUID | None],
 ) -> Batch:
     """The next entities; where they should stand instead, `mended` says, in the order of ids."""
     stored = {s.entity_id: s for s in standings(connection, kind, after, _ENTITIES_AT_ONCE)}
     ahead = list(mended)
     start = 0 if after is None else bisect_right(ahead, after)
     ahead = ahead[start : start + _ENTITIES_AT_ONCE]
-    is_last = max(len(stored), len(ahead)) < _ENTITIES_AT_ONCE
-    found = {id_: mended.get(id_, stored.get(id_)) for id_ in sorted({*stored, *ahead})}
+    ids = sorted({*stored, *ahead})[:_ENTITIES_AT_ONCE]
+    found = {id_: mended.get(id_, stored.get(id_)) for id_ in ids}
     contents = [s.content_hash for s in found.values() if s and s.content_hash]
-    sizes = sizes_of(connection, kind, contents)
-    until, size = None, 0
-    batch: dict[UUID, Standing] = {}
-    for id_, standing in list(found.items())[:_ENTITIES_AT_ONCE]:
-        size += sizes.get(standing.content_hash or b"", 0) if standing else 0
-        if until is not None and size > BYTES_AT_ONCE:
-            is_last = False
-            break
-        until = id_
-        if standing is not None:
-            batch[id_] = standing
+    fitting = _fitting(found, sizes_of(connection, kind, contents))
+    # Fewer than might have been: behind them there is nobody.
+    is_last = len(fitting) < _ENTITIES_AT_ONCE and len(fitting) == len(ids)
     return Batch(
         kind,
-        Span(after, None if is_last else until),
-        batch,
-        {id_ for id_ in found if id_ in mended and mended[id_] != stored.get(id_)},
+        Span(after, None if is_last else fitting[-1]),
+        {id_: standing for id_ in fitting if (standing := found[id_])},
+        {id_ for id_ in fitting if id_ in mended and mended[id_] != stored.get(id_)},
+        contested,
     )
+
+
+def contested_links(connection: Connection) -> dict[UUID, UUID | None]:
+    """The share links that more than one persona shows, and to whom each belongs."""
+    links = links_shown_twice(connection)
+    owners = owners_of(connection, links)
+    return {link: owners[link][0] if link in owners else None for link in links}
+
+
+def _fitting(found: Mapping[UUID, Standing | None], sizes: Mapping[bytes, int]) -> list[UUID]:
+    """As many of them as may be held at once, one at least."""
+    fitting: list[UUID] = []
+    size = 0
+    for id_, standing in found.items():
+        size += sizes.get(standing.content_hash or b"", 0) if standing else 0
+        if fitting and size > BYTES_AT_ONCE:
+            break
+        fitting.append(id_)
+    return fitting
 
 
 def replay_rows(
@@ -156,10 +179,10 @@ def _follow(connection: Connection, batch: Batch, found: Findings, *, tell: bool
     kind = batch.kind
     tables = projections(kind)
     follow = _Follow({table: {} for table in tables})
-    standings = list(batch.standings.values())
-    read = documents_in_order(connection, kind, [s.content_hash or b"" for s in standings])
-    for standing, stored in zip(standings, read, strict=True):
-        entity_id, content = standing.entity_id, standing.content_hash or b""
+    contents = {id_: s.content_hash for id_, s in batch.standings.items() if s.content_hash}
+    follow.untold.update(batch.standings.keys() - contents.keys())
+    read = documents_in_order(connection, kind, list(contents.values()))
+    for (entity_id, content), stored in zip(contents.items(), read, strict=True):
         document = sound(kind, entity_id, content, stored, found if tell else None)
         if document is None:
             follow.untold.add(entity_id)
@@ -167,7 +190,7 @@ def _follow(connection: Connection, batch: Batch, found: Findings, *, tell: bool
         flat = flatten(kind, entity_id, document, "stored")
         if flat.issues:
             follow.issues[entity_id] = flat.issues
-        flat.rows[entity_table(kind).name][0].update(_history(kind, standing))
+        flat.rows[entity_table(kind).name][0].update(_history(kind, batch.standings[entity_id]))
         for table in tables:
             if table not in _OF_LINKS:
                 rows = {key_of(table, row): row for row in flat.rows[table.name]}
@@ -230,15 +253,16 @@ def _owners(
     connection: Connection, batch: Batch, follow: _Follow, has_it: Mapping[UUID, UUID]
 ) -> dict[UUID, UUID]:
     """To whom each link belongs, of those shown here or in the table; nobody's are absent."""
-    found = owners_of(connection, follow.links.keys() | has_it.keys())
-    owners = {link: persona_id for link, (persona_id, _) in found.items()}
-    for link in follow.links.keys() - owners.keys():
-        # Its id is not written as the API writes ids: only those at hand are known to show it.
+    # In the table under somebody who does not show it: perhaps another does.
+    strays = has_it.keys() - follow.links.keys()
+    owners = {link: persona_id for link, (persona_id, _) in owners_of(connection, strays).items()}
+    for link, shown in follow.links.items():
+        owned_by = batch.contested.get(link)
         now = has_it.get(link)
-        if now is not None and now not in batch.standings:
-            owners[link] = now
-        else:
-            owners[link] = max(follow.links[link], key=lambda id_: _claim(batch.standings[id_]))
+        if owned_by is None and link in batch.contested and now not in batch.standings:
+            # Its id is not written as the API writes ids, by which claimants are found.
+            owned_by = now
+        owners[link] = owned_by or max(shown, key=lambda id_: _claim(batch.standings[id_]))
     return owners
 
 

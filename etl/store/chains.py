@@ -33,10 +33,10 @@ BYTES_AT_ONCE = 2**20
 COLUMNS = tuple(c.name for c in document_versions.columns)
 
 # One look into the index an entity, however many observations it has.
-_NEXT_OBSERVED = text("""
+_OBSERVED = """
     WITH RECURSIVE found AS (
         (SELECT entity_id FROM observations
-          WHERE kind = :kind AND (CAST(:after AS uuid) IS NULL OR entity_id > :after)
+          WHERE kind = :kind {after}
           ORDER BY entity_id LIMIT 1)
         UNION ALL
         SELECT (SELECT o.entity_id FROM observations AS o
@@ -44,7 +44,10 @@ _NEXT_OBSERVED = text("""
                  ORDER BY o.entity_id LIMIT 1)
           FROM found WHERE found.entity_id IS NOT NULL)
     SELECT entity_id FROM found WHERE entity_id IS NOT NULL LIMIT :limit
-""")
+"""
+# Two statements: of one for both, a plan that is kept would begin at the first entity each time.
+_FIRST_OBSERVED = text(_OBSERVED.format(after=""))
+_NEXT_OBSERVED = text(_OBSERVED.format(after="AND entity_id > :after"))
 
 # Whatever has a time in common with a version that is right, and is not that version, is wrong.
 _MAKE_ROOM = text("""
@@ -97,7 +100,8 @@ class Stored(NamedTuple):
 
 def next_span(connection: Connection, kind: Kind, after: UUID | None, size: int) -> Span:
     """The next entities that were observed. Behind the last of them the span is open."""
-    found = connection.execute(_NEXT_OBSERVED, {"kind": kind, "after": after, "limit": size})
+    statement = _FIRST_OBSERVED if after is None else _NEXT_OBSERVED
+    found = connection.execute(statement, {"kind": kind, "after": after, "limit": size})
     ids = found.scalars().all()
     return Span(after, ids[-1] if len(ids) == size else None)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import any_, bindparam, delete, exists, or_, select, text, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from etl.payload.paths import usable_uuid
 from etl.store.recordset import encode_rows, recordset
 from etl.tables import (
     OWNER,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 Key = tuple[Any, ...]
 
-_STANDINGS = text("""
+_STANDINGS = """
     SELECT v.entity_id,
            coalesce(v.content_hash,
                     (SELECT b.content_hash
@@ -46,10 +47,33 @@ _STANDINGS = text("""
            v.valid_from AS last_changed_at,
            v.content_hash IS NULL AS is_removed
       FROM document_versions AS v
-     WHERE v.kind = :kind AND v.valid_to IS NULL
-       AND (CAST(:after AS uuid) IS NULL OR v.entity_id > :after)
+     WHERE v.kind = :kind AND v.valid_to IS NULL {after}
      ORDER BY v.entity_id
      LIMIT :limit
+"""
+# Two statements: of one for both, a plan that is kept would begin at the first entity each time.
+_FIRST_STANDINGS = text(_STANDINGS.format(after=""))
+_NEXT_STANDINGS = text(_STANDINGS.format(after="AND v.entity_id > :after"))
+
+
+# In any letters: a link's id is a uuid.
+_SHOWN_TWICE = text("""
+    SELECT lower(link ->> 'id') AS id
+      FROM document_versions AS v
+      JOIN documents AS d
+        ON d.kind = v.kind
+       AND d.content_hash = coalesce(
+               v.content_hash,
+               (SELECT b.content_hash
+                  FROM document_versions AS b
+                 WHERE b.kind = v.kind AND b.entity_id = v.entity_id
+                   AND b.version = v.version - 1))
+     CROSS JOIN LATERAL jsonb_array_elements(
+           CASE jsonb_typeof(d.document -> 'shareLinks')
+                WHEN 'array' THEN d.document -> 'shareLinks' ELSE '[]' END) AS link
+     WHERE v.kind = 'persona' AND v.valid_to IS NULL
+     GROUP BY lower(link ->> 'id')
+    HAVING count(DISTINCT v.entity_id) > 1
 """)
 
 
@@ -68,7 +92,14 @@ class Standing:
 def standings(connection: Connection, kind: Kind, after: UUID | None, size: int) -> list[Standing]:
     """Where the next entities stand, in the order of their ids."""
     wanted = {"kind": kind, "after": after, "limit": size}
-    return [Standing(*row) for row in connection.execute(_STANDINGS, wanted)]
+    statement = _FIRST_STANDINGS if after is None else _NEXT_STANDINGS
+    return [Standing(*row) for row in connection.execute(statement, wanted)]
+
+
+def links_shown_twice(connection: Connection) -> set[UUID]:
+    """The share links that more than one persona shows, of a removed one as it last did."""
+    found = connection.execute(_SHOWN_TWICE).scalars()
+    return {link for text_ in found if (link := usable_uuid(text_)) is not None}
 
 
 def is_observed(column: Column[Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -9,6 +10,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 import sqlalchemy as sa
+from psycopg.rows import tuple_row
 from sqlalchemy import BigInteger, Boolean, DateTime, Double, Integer, LargeBinary, Text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
@@ -20,6 +22,7 @@ from etl.store.rows import is_observed
 from etl.tables import document_versions, documents, metadata, projections
 from tests.db.conftest import LEDGER, Target, session
 from tests.db.test_sync_killed import Executioner, at_work
+from tests.db.test_views import every_node
 
 TABLES = [document_versions, *projections()]
 LINK = "00000000-0000-4000-8000-00000000000a"
@@ -380,6 +383,94 @@ def test_an_infinite_moment_and_a_null_in_json_are_differences_too(written):
     }
     assert written.replay().exit_code == 0
     assert stable(written) == before
+
+
+def test_however_it_is_cut_into_batches_the_same_is_found_and_mended(written, monkeypatch):
+    before = stable(written)
+    spoil(written)
+    at_once = written.check().findings
+    for name in ("replay._ENTITIES_AT_ONCE", "rows._ENTITIES_AT_ONCE", "chains._READ_AT_ONCE"):
+        monkeypatch.setattr(f"etl.jobs.{name}", 2)
+    monkeypatch.setattr("etl.jobs.chains._WRITTEN_AT_ONCE", 1)
+    monkeypatch.setattr("etl.jobs.replay._DELETED_AT_ONCE", 1)
+    for name in ("jobs.rows", "store.chains"):
+        monkeypatch.setattr(f"etl.{name}.BYTES_AT_ONCE", 1000)
+    cut = written.check().findings
+    # What is told first hangs on which tables come together.
+    assert (cut.checked, cut.differences) == (at_once.checked, at_once.differences)
+    assert written.replay().exit_code == 0
+    assert stable(written) == before
+
+
+FILL = """
+    INSERT INTO documents (kind, content_hash, entity_id, document)
+    SELECT 'persona', sha256((n || ' ' || v)::text::bytea), i,
+           jsonb_build_object('id', i, 'filler', rpad('', 1500, 'x'),
+                              'shareLinks', jsonb_build_array(jsonb_build_object('id', i)))
+      FROM (SELECT n, gen_random_uuid() AS i FROM generate_series(1, 3000) AS n) AS p,
+           generate_series(1, 3) AS v;
+    INSERT INTO observations (kind, entity_id, observed_at, persona_id, content_hash)
+    SELECT kind, entity_id, '2026-01-01'::timestamptz + row_number() OVER () * interval '1 second',
+           entity_id, content_hash
+      FROM documents WHERE document ? 'filler';
+    INSERT INTO document_versions (kind, entity_id, version, valid_from, valid_to,
+                                   last_observed_at, content_hash, change, changed_paths)
+    SELECT kind, entity_id, row_number() OVER entity, observed_at, lead(observed_at) OVER entity,
+           observed_at, content_hash, 'updated', '{}'
+      FROM observations WHERE observed_at < '2026-01-10'
+    WINDOW entity AS (PARTITION BY entity_id ORDER BY observed_at);
+    INSERT INTO personas (persona_id) SELECT DISTINCT entity_id FROM document_versions
+     WHERE kind = 'persona' ON CONFLICT DO NOTHING;
+    INSERT INTO brains (persona_id) SELECT persona_id FROM personas ON CONFLICT DO NOTHING;
+    INSERT INTO share_links (share_link_id, persona_id)
+    SELECT DISTINCT entity_id, entity_id FROM documents WHERE document ? 'filler';
+    ANALYZE;
+"""
+
+
+def test_no_batch_reads_more_of_a_table_than_its_own(written):
+    """By the plans of whatever it reads; those that are kept for all batches stand for any."""
+    written.is_corrupted = True
+    written.query(FILL)
+    sent: dict[str, list[dict[str, object]]] = {}
+
+    def note(_connection, _cursor, statement, parameters, *_more):
+        sent.setdefault(statement, []).append(parameters)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        written.check()
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+    large = {"observations", "documents", "document_versions", "personas", "brains", "share_links"}
+    seen: set[str] = set()
+    for statement, parameters in sent.items():
+        # How many there are, and which links two personas show, is asked once.
+        if "count(" not in statement:
+            # The driver prepares what it sends the sixth time, the server then keeps the plan.
+            mode = "force_generic_plan" if len(parameters) > 5 else "force_custom_plan"
+            written.query(f"SET plan_cache_mode TO {mode}")
+            plan = plan_of(written, statement, parameters[-1])
+            read = {node["Relation Name"]: node for node in plan}
+            scans = {name for name, node in read.items() if node["Node Type"] == "Seq Scan"}
+            assert not scans & large, statement
+            seen |= read.keys()
+    assert seen >= large
+
+
+def plan_of(target: Target, statement: str, parameters: dict[str, object]):
+    """The nodes that read a table, of the plan for any parameters."""
+    names = dict.fromkeys(re.findall(r"%\((\w+)\)s", statement))
+    numbers = {name: f"${number}" for number, name in enumerate(names, start=1)}
+    prepared = re.sub(r"%\((\w+)\)s", lambda match: numbers[match[1]], statement)
+    target.query(f"PREPARE told AS {prepared.replace('%%', '%')}")
+    values = ", ".join(["%s"] * len(names))
+    execute = f"EXECUTE told({values})" if names else "EXECUTE told"
+    cursor = psycopg.ClientCursor(target.admin, row_factory=tuple_row)
+    cursor.execute(f"EXPLAIN (FORMAT JSON) {execute}", [parameters[name] for name in names])
+    ((plan,),) = cursor.fetchall()
+    target.query("DEALLOCATE told")
+    return [node for node in every_node(plan[0]["Plan"]) if "Relation Name" in node]
 
 
 # ── Some tables only ─────────────────────────────────────────────────────────────────────────────

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.fold import CREATED, REMOVED, Memory, Observation, Version, change_of, fold
+from etl.fold import CREATED, REMOVED, Memory, Observation, Version, change_of, fold, fold_in_order
 from tests import oracle
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -348,3 +348,17 @@ def test_the_fold_is_what_the_oracle_tells(found):
         for number, version in enumerate(oracle.history(sightings, shared=not owned), 1)
     ]
     assert fold(hashed, owned=owned) == told
+
+
+def test_a_version_is_given_away_as_soon_as_the_next_one_begins():
+    """However long a history is, no more of it is looked at."""
+
+    def endless():
+        for minute in itertools.count():
+            yield seen(minute, "AB"[minute // 3 % 2])
+
+    versions = fold_in_order(endless(), owned=OWNED)
+    first = list(itertools.islice(versions, 3))
+    assert story(first) == [(0, "A"), (3, "B"), (6, "A")]
+    assert [version.valid_to for version in first] == [at(3), at(6), at(9)]
+    assert first[0].last_observed_at == at(2)
