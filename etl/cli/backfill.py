@@ -149,6 +149,8 @@ def as_lines(replayed: Replayed) -> list[str]:
             took = f" in {seconds:.1f} s"
         lines.append(f"backfill replay {replayed.status}{took}, run {replayed.run_id}")
     lines += [difference.as_line() for difference in found.first]
+    if (more := found.differences.total() - len(found.first)) > 0:
+        lines.append(f"… and {more} more")
     width = max(map(len, found.differences), default=0)
     for name, number in found.differences.items():
         mended = found.mended[name]

@@ -34,6 +34,8 @@ class Findings:
     left: Counter[str] = field(default_factory=Counter)
     """Those of them that a replay can't mend."""
     first: list[Discrepancy] = field(default_factory=list)
+    missing: int = 0
+    """How many rows of the tables were not there."""
     surplus: dict[str, list[Key]] = field(default_factory=dict)
     """By table the rows that others may refer to: deleted when those have been put right."""
 
@@ -55,6 +57,7 @@ class Findings:
         self.checked += later.checked
         self.differences += later.differences
         self.left += later.left
+        self.missing += later.missing
         self.first += later.first[: FIRST - len(self.first)]
         for table, keys in later.surplus.items():
             self.surplus.setdefault(table, []).extend(keys)
@@ -66,6 +69,7 @@ class Findings:
         """
         key = {c.name: (should_be or is_ or {})[c.name] for c in table.primary_key.columns}
         if is_ is None or should_be is None:
+            self.missing += is_ is None
             self.add(Discrepancy(table.name, key, "missing" if is_ is None else "surplus"))
             return True
         differing = list(_differing(table, is_, should_be))

@@ -31,8 +31,11 @@ def load(connection: Connection, batch: Batch, run_id: UUID) -> Reckoned:
     if reckoned.news is not None:
         add_documents(connection, reckoned.news.documents)
         write(connection, reckoned.news.folded)
+    # A persona brought just now may refer to a shared document that was not, and the reverse.
+    late = [document for document in reckoned.stored if document.kind == "persona"]
+    project(connection, [d for d in reckoned.stored if d.kind != "persona"])
     project(connection, reckoned.projected)
-    project(connection, reckoned.stored)
+    project(connection, late, are_late=True)
     update_observed(connection, reckoned.observed)
     record_issues(connection, reckoned.issues)
     record_unknown(connection, reckoned.unknown)

@@ -110,9 +110,12 @@ def remove(connection: Connection, missing: Sequence[tuple[UUID, datetime]], run
     mark_removed(
         connection,
         [
-            Removed(entity_id, found.version.valid_from)
+            Removed(
+                entity_id,
+                found.version.valid_from if found.version.content_hash is None else None,
+                found.version.valid_from,
+            )
             for (_, entity_id), found in folded.moved().items()
-            if found.version.content_hash is None
         ],
     )
 

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from etl.errors import DatabaseError, DiscrepancyError, EtlError
+from etl.errors import DatabaseError, DiscrepancyError, EtlError, SafetyStopError
 from etl.jobs.batches import ATTEMPTS_A_BATCH
 from etl.jobs.chains import replay_chains
 from etl.jobs.findings import Findings
 from etl.jobs.garbage import seldom_collected
 from etl.jobs.opened_run import close, concluded, opened_run
+from etl.jobs.removal import is_mass_removal
 from etl.jobs.rows import contested_links, next_batch, replay_rows
-from etl.store.chains import next_span
+from etl.store.chains import next_span, unobserved_personas
 from etl.store.engine import (
     LOOKS_FOR_SECONDS,
     database_now,
@@ -30,6 +31,7 @@ from etl.store.engine import (
     translated,
 )
 from etl.store.faithful import loads_faithfully, read_faithfully
+from etl.store.ledger import doubt_all_bodies
 from etl.store.migration import require_head
 from etl.store.rows import delete_unused
 from etl.tables import (
@@ -120,10 +122,13 @@ def check(
     with translated(), engine.begin() as connection:
         started_at = database_now(connection)
         replay_of = _Replay(connection, tables, None, watch=watch)
+        lost = _lost(connection, settings.safety.max_removed_percent)
         replay_of.go()
         finished_at = database_now(connection)
     found = replay_of.found
-    error = _differs(found) if found.differences else None
+    error: EtlError | None = None
+    if found.differences:
+        error = DiscrepancyError(lost) if lost else _differs(found)
     return Replayed(
         None,
         "failed" if error else "succeeded",
@@ -160,7 +165,14 @@ def replay(
 
         def work() -> EtlError | None:
             with translated():
-                under_way.go()
+                with run.connection.begin():
+                    lost = _lost(run.connection, settings.safety.max_removed_percent)
+                if lost:
+                    raise SafetyStopError(f"{lost}; nothing was changed")
+                try:
+                    under_way.go()
+                except DiscrepancyError as exc:
+                    return exc
             return _left(under_way.found) if under_way.found.left else None
 
         def end(status: str, told: str | None, error: EtlError | None) -> None:
@@ -222,6 +234,9 @@ class _Replay:
                 self._go_through(partial(self._rows, kind))
         if self.run is not None:
             self._delete_surplus()
+            if self.found.missing:
+                # History has no observed columns: the next answers are to be read for them.
+                self._in_batch(lambda _: doubt_all_bodies(self.connection))
 
     def _expected(self, passes: Sequence[Kind], _found: Findings) -> int:
         v = document_versions.c
@@ -304,6 +319,17 @@ class _Replay:
             ) from exc
 
 
+def _lost(connection: Connection, max_percent: float) -> str | None:
+    """What to say when too many personas have no observation left: a replay would wipe them out."""
+    known, lost = unobserved_personas(connection)
+    if not is_mass_removal(lost, known - lost, known, max_percent):
+        return None
+    return (
+        f"the observations of {lost} of {known} personas are lost, and history can't be made"
+        " without them; restore observations and documents from a backup"
+    )
+
+
 def _differs(found: Findings) -> DiscrepancyError:
     """What a check that found differences ends with."""
     total, left = found.differences.total(), found.left.total()
@@ -321,7 +347,7 @@ def _left(found: Findings) -> DiscrepancyError:
     if found.left[documents.name]:
         what = "a document is not what it was when it was observed; restore it from a backup"
     else:
-        what = "rows that others refer to; run again without --table"
+        what = "others refer to what should not be there; run again without --table"
     return DiscrepancyError(f"{_counted(found.left.total())} can't be mended: {what}")
 
 

@@ -60,6 +60,8 @@ class Batch:
     standings: Mapping[UUID, Standing]
     foretold: Collection[UUID]
     """Those that the versions, as they are written, have elsewhere."""
+    are_versions_right: bool
+    """Of all of the kind: no entity at all is foretold."""
     contested: Mapping[UUID, UUID | None]
     """The owners of all share links that more than one persona shows; None: they don't tell."""
 
@@ -101,6 +103,7 @@ def next_batch(
         Span(after, None if is_last else fitting[-1]),
         {id_: standing for id_ in fitting if (standing := found[id_])},
         {id_ for id_ in fitting if id_ in mended and mended[id_] != stored.get(id_)},
+        not mended,
         contested,
     )
 
@@ -238,7 +241,9 @@ def _settle_links(
         shown = follow.links.get(link, {})
         owned_by = owners.get(link)
         claimants = {owned_by, has_it.get(link), *shown}
-        if not unsure.isdisjoint(claimants) or (owned_by and owned_by not in batch.standings):
+        is_elsewhere = owned_by is not None and owned_by not in batch.standings
+        is_untold = owned_by is None and not batch.are_versions_right
+        if is_elsewhere or is_untold or not unsure.isdisjoint(claimants):
             left.add(link)
         elif owned_by in shown:
             row, its_origins = shown[owned_by]

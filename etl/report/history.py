@@ -66,7 +66,7 @@ def persona_history() -> View:
         "system_prompt": _value(brains.c.system_prompt),
         "tool_count": _count_of(tables.persona_tools),
         "knowledge_group_count": _count_of(tables.persona_knowledge_groups),
-        "share_link_count": _count_of(tables.share_links),
+        "share_link_count": _links(),
     }
     comment = (
         "What each persona was and when: a row a version. A removal is a row too, of which only"
@@ -203,6 +203,16 @@ def _count_of(table: Table) -> str:
              FROM jsonb_array_elements(
                   CASE jsonb_typeof({array}) WHEN 'array' THEN {array} ELSE '[]' END) AS item)
        END"""  # noqa: S608  (names of the map)
+
+
+def _links() -> str:
+    """SQL of how many share links a persona had: now as in the tables, then as its document says.
+
+    Of one that two personas show only today's owner is kept.
+    """
+    return f"""CASE WHEN version.valid_to IS NULL AND version.content_hash IS NOT NULL THEN (
+           SELECT count(*) FROM share_links AS link WHERE link.persona_id = version.entity_id)
+       ELSE {_count_of(tables.share_links)} END"""  # noqa: S608  (names of the map)
 
 
 def _last_observed(kind: Kind) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sqlalchemy import and_, func, select, text, true
 
+from etl.errors import DiscrepancyError
 from etl.fold import Observation
 from etl.store.recordset import encode_rows, insert_all, recordset
 from etl.tables import document_versions, documents, observations
@@ -98,6 +99,24 @@ class Stored(NamedTuple):
     document: JsonObject
 
 
+_UNOBSERVED = text("""
+    SELECT count(*) AS known,
+           count(*) FILTER (WHERE NOT EXISTS (
+               SELECT FROM observations AS o
+                WHERE o.kind = 'persona' AND o.entity_id = k.persona_id)) AS lost
+      FROM (SELECT persona_id FROM personas
+             UNION
+            SELECT entity_id FROM document_versions WHERE kind = 'persona' AND version = 1)
+           AS k(persona_id)
+""")
+
+
+def unobserved_personas(connection: Connection) -> tuple[int, int]:
+    """How many personas there are, and how many of them nobody has ever observed, it seems."""
+    known, lost = connection.execute(_UNOBSERVED).one()
+    return known, lost
+
+
 def next_span(connection: Connection, kind: Kind, after: UUID | None, size: int) -> Span:
     """The next entities that were observed. Behind the last of them the span is open."""
     statement = _FIRST_OBSERVED if after is None else _NEXT_OBSERVED
@@ -107,7 +126,10 @@ def next_span(connection: Connection, kind: Kind, after: UUID | None, size: int)
 
 
 def observed(connection: Connection, kind: Kind, span: Span) -> Generator[tuple[UUID, Observation]]:
-    """The observations by entity, each one's in the order of time."""
+    """The observations by entity, each one's in the order of time.
+
+    Raises DiscrepancyError for one that is dated as no answer can be.
+    """
     o = observations.c
     statement = (
         select(
@@ -124,7 +146,15 @@ def observed(connection: Connection, kind: Kind, span: Span) -> Generator[tuple[
     )
     with connection.execute(statement) as found:
         for entity_id, *rest in found:
-            yield entity_id, Observation(*rest)
+            seen = Observation(*rest)
+            # What Python can't hold is read as text.
+            for at in (seen.observed_at, seen.source_updated_at):
+                if isinstance(at, str):
+                    raise DiscrepancyError(
+                        f"an observation of {kind} {entity_id} is dated {at}: nothing follows from"
+                        " that; correct or delete it, then run again"
+                    )
+            yield entity_id, seen
 
 
 def written(connection: Connection, kind: Kind, span: Span) -> Generator[tuple[Any, ...]]:

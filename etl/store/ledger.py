@@ -228,6 +228,14 @@ def distrust(connection: Connection, persona_ids: Sequence[UUID]) -> None:
     )
 
 
+def doubt_all_bodies(connection: Connection) -> None:
+    """Makes the next answer of each persona be read, though it be the same as the last."""
+    state = persona_sync_state
+    connection.execute(
+        state.update().where(state.c.body_sha256.is_not(None)).values(body_sha256=None)
+    )
+
+
 def add_items(connection: Connection, run_id: UUID, items: Iterable[Item]) -> None:
     """What the run did to each; unchanged personas have no row."""
     rows = [{"run_id": run_id, **as_row(i)} for i in items if i.outcome != "unchanged"]

@@ -103,6 +103,11 @@ def contested_links(
     return contested | (links_of(connection, changed) - shown_by.keys())
 
 
+def links_shown(flats: Iterable[Flat]) -> set[UUID]:
+    """The links that these personas show."""
+    return {row["share_link_id"] for flat in flats for row in flat.rows[share_links.name]}
+
+
 def links_of(connection: Connection, personas: Sequence[UUID]) -> set[UUID]:
     """The links that these personas have in the table."""
     if not personas:

@@ -12,6 +12,7 @@ from etl.store.links import (
     contested_links,
     leave_to_owners,
     links_of,
+    links_shown,
     owners_of,
     rows_of_owners,
 )
@@ -62,16 +63,25 @@ class Removed:
     """A persona that the API says is gone. Its rows stay."""
 
     persona_id: UUID
-    removed_at: datetime
+    removed_at: datetime | None
+    """None: it was back before this came to be known."""
+    last_changed_at: datetime
 
 
-def project(connection: Connection, documents: Sequence[Projected]) -> None:
-    """Makes the tables say what these documents say. Their versions are written already."""
+def project(
+    connection: Connection, documents: Sequence[Projected], *, are_late: bool = False
+) -> None:
+    """Makes the tables say what these documents say. Their versions are written already.
+
+    A late observation can make the version in force older than it was, and so lose a share link.
+    """
     changed = [document for document in documents if not document.is_new]
     shown = [d for d in documents if d.kind == "persona"]
     shown.sort(key=lambda document: (document.last_changed_at, document.entity_id))
     flats = {document.entity_id: document.flat for document in shown}
     contested = contested_links(connection, flats.values(), _ids(changed, "persona"))
+    if are_late:
+        contested |= links_shown(flats.values())
     owners = owners_of(connection, contested)
     leave_to_owners(flats, owners)
     rows = _rows(documents)
@@ -95,7 +105,7 @@ def mark_removed(connection: Connection, removed: Sequence[Removed]) -> None:
         {
             "persona_id": gone.persona_id,
             "removed_at": gone.removed_at,
-            "last_changed_at": gone.removed_at,
+            "last_changed_at": gone.last_changed_at,
         }
         for gone in removed
     ]

@@ -83,7 +83,8 @@ def test_of_many_differences_the_first_are_told_and_all_are_counted(url):
     spoil(url, "UPDATE document_versions SET changed_paths = ARRAY['x'], run_id = NULL")
     versions = len(rows(url, "SELECT 1 FROM document_versions"))
     lines = run(*CHECK).stdout.splitlines()
-    assert len(lines) == 21
+    assert len(lines) == 22
+    assert lines[20] == f"… and {2 * versions - 20} more"
     assert lines[-1].split() == ["document_versions", str(2 * versions)]
 
 

@@ -36,11 +36,17 @@ class History:
 
     def bring(self, minute: int, persona_id: UUID = PERSONA, **members: object) -> None:
         """One answer; it came so many minutes past noon."""
-        body = json.dumps({"id": str(persona_id), **members}).encode()
-        answer = Answer(persona_id, 200, body, "application/json", 0.0, 1, 1)
-        arrival = Arrival(persona_id, at(minute), answer)
+        self.bring_all((minute, persona_id, members))
+
+    def bring_all(self, *brought: tuple[int, UUID, dict[str, object]]) -> None:
+        """Several answers in one batch."""
+        arrivals = []
+        for minute, persona_id, members in brought:
+            body = json.dumps({"id": str(persona_id), **members}).encode()
+            answer = Answer(persona_id, 200, body, "application/json", 0.0, 1, 1)
+            arrivals.append(Arrival(persona_id, at(minute), answer))
         with self.connection.begin():
-            load(self.connection, read_batch(self.connection, [arrival]), self._run())
+            load(self.connection, read_batch(self.connection, arrivals), self._run())
 
     def removed(self, minute: int, persona_id: UUID = PERSONA) -> None:
         with self.connection.begin():
@@ -186,6 +192,35 @@ def test_a_late_copy_of_a_shared_thing_finds_its_place(history):
         (30, "Lou", "updated", 30),
         (50, "Leo", "updated", 50),
     ]
+
+
+def test_a_late_404_of_one_that_is_back_already(history):
+    history.bring(10, name="Ada")
+    history.bring(50, name="Ada")
+    history.removed(30)
+    assert [change for _, _, change, _ in history.story()] == ["created", "removed", "restored"]
+    row = history.target.persona(str(PERSONA))
+    assert (row["removed_at"], row["last_changed_at"]) == (None, at(50))
+
+
+def test_a_late_answer_that_makes_a_version_older_gives_its_share_link_away(history):
+    links = [{"id": "00000000-0000-4000-8000-00000000000a"}]
+    history.bring(30, OTHER, shareLinks=links)
+    history.bring(40, name="x", shareLinks=links)
+    assert history.target.rows("share_links")[0]["persona_id"] == PERSONA
+    history.bring(20, name="x", shareLinks=links)
+    assert history.target.rows("share_links")[0]["persona_id"] == OTHER
+
+
+def test_a_late_and_a_timely_answer_bring_a_new_thing_together(history):
+    history.bring(50, name="Ada")
+    avatar = {"id": str(AVATAR)}
+    history.bring_all(
+        (20, OTHER, {"avatar": avatar | {"displayName": "Liv"}}),
+        (30, PERSONA, {"avatar": avatar | {"displayName": "Leo"}}),
+    )
+    assert history.story(AVATAR, "displayName")[-1][:2] == (30, "Leo")
+    assert history.target.persona(str(OTHER))["avatar_id"] == AVATAR
 
 
 def test_a_late_answer_says_nothing_about_the_present(history):
