@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import select
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Self
@@ -186,7 +187,11 @@ class WriterLock:
                 self._connection.execute("SELECT pg_terminate_backend(%s)", [pid])
 
     def release(self) -> None:
-        """Close the connection, which gives the lock up; twice is once."""
+        """Give the lock up and close the connection; twice is once."""
         if self._connection is not None:
+            # Closing gives it up as well, but later: the next command may be there first.
+            if self.is_alive():
+                with suppress(psycopg.Error):
+                    self._connection.execute("SELECT pg_advisory_unlock(%s)", [self._key])
             self._connection.close()
             self._connection = None
