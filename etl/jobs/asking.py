@@ -7,7 +7,8 @@ import logging
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from etl.jobs.fetching import Halt, Pace, fetch_and_load, stopped_early
+from etl.jobs.fetching import Pace, fetch_and_load
+from etl.jobs.halt import Halt, stopped_early
 from etl.jobs.reckoning import read_batch
 from etl.source.client import PersonaClient
 from etl.source.listing import list_persona_ids

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import re
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -355,6 +356,23 @@ def test_a_link_under_another_persona_is_given_back_with_its_origins(written):
     assert stable(written) == before
 
 
+def test_a_link_under_a_persona_of_another_batch_is_given_back(written, monkeypatch):
+    monkeypatch.setattr("etl.jobs.rows._ENTITIES_AT_ONCE", 1)
+    before = stable(written)
+    personas = [row["persona_id"] for row in written.rows("personas")]
+    links = {row["share_link_id"]: row["persona_id"] for row in written.rows("share_links")}
+    assert len(set(links.values())) > 2
+    for link, owned_by in links.items():
+        # Its owner's batch comes before the other's, and after it.
+        for other in {personas[0], personas[-1]} - {owned_by}:
+            written.query(
+                "UPDATE share_links SET persona_id = %s WHERE share_link_id = %s", [other, link]
+            )
+            assert written.check("share_links").findings.differences == {"share_links": 1}
+            assert written.replay("share_links").findings.mended == {"share_links": 1}
+    assert stable(written) == before
+
+
 def test_observed_columns_are_neither_compared_nor_touched(written):
     observed = {table: [c.name for c in table.columns if is_observed(c)] for table in TABLES}
     for table, names in observed.items():
@@ -532,6 +550,22 @@ def test_a_reader_of_long_standing_is_not_disturbed(written):
         assert written.replay().exit_code == 0
         again = {name: reader.execute(f"SELECT * FROM {name}").fetchall() for name in names}
         assert again == read
+
+
+def test_a_check_sees_one_moment_however_long_it_takes(written):
+    turns = itertools.count()
+
+    def meanwhile(*_sent):
+        if next(turns) == 8:
+            written.query("UPDATE brains SET system_prompt = 'x'")
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", meanwhile)
+    try:
+        assert written.check().findings.differences == {}
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", meanwhile)
+    assert set(written.check().findings.differences) == {"brains"}
+    written.replay()
 
 
 def test_a_check_needs_no_more_than_to_read_and_no_lock(written, new_role):
