@@ -42,19 +42,27 @@ _CLAIMING = """
 """.strip("\n")
 
 # Each link is looked up through the index, and compared with all links of each document found …
+# OFFSET 0 keeps that order: the planner takes a hundredth of all documents for each link's, and
+# would rather join all versions, or compare each link with each document.
 _CLAIMS_OF_FEW = text(f"""
     SELECT DISTINCT ON (k.share_link_id) k.share_link_id, v.entity_id, v.content_hash
       FROM json_to_recordset(CAST(:rows AS json)) AS k(share_link_id uuid)
      CROSS JOIN LATERAL (VALUES (CAST(k.share_link_id AS text)),
                                 (upper(CAST(k.share_link_id AS text)))) AS spelled(id)
-      JOIN documents AS d
-        ON d.kind = 'persona'
-       AND d.document -> 'shareLinks' @> jsonb_build_array(jsonb_build_object('id', spelled.id))
-      JOIN document_versions AS v
-        ON v.kind = d.kind AND v.content_hash = d.content_hash
-{_CLAIMING}
-     ORDER BY k.share_link_id, gone.version IS NOT NULL,
-              coalesce(gone.valid_from, v.valid_from) DESC, v.entity_id DESC
+     CROSS JOIN LATERAL (
+           SELECT d.content_hash
+             FROM documents AS d
+            WHERE d.kind = 'persona'
+              AND d.document -> 'shareLinks'
+                  @> jsonb_build_array(jsonb_build_object('id', spelled.id))
+           OFFSET 0) AS d
+     CROSS JOIN LATERAL (
+           SELECT v.entity_id, v.content_hash, gone.version IS NOT NULL AS is_gone,
+                  coalesce(gone.valid_from, v.valid_from) AS since
+             FROM document_versions AS v
+{_CLAIMING} AND v.content_hash = d.content_hash
+           OFFSET 0) AS v
+     ORDER BY k.share_link_id, v.is_gone, v.since DESC, v.entity_id DESC
 """)  # noqa: S608  a constant
 
 # … which is quadratic for a persona with very many: then the documents in force are read once.
