@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.dialects.postgresql import JSONB
 
+from etl.errors import DiscrepancyError
 from etl.payload.canonical import same
 from etl.report.discrepancy import Discrepancy
+from etl.tables import documents
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,6 +79,31 @@ class Findings:
             told = Discrepancy(table.name, key, "differs", name, is_[name], should_be[name])
             self.add(told)
         return bool(differing)
+
+
+def differs(found: Findings) -> DiscrepancyError:
+    """What a check that found differences ends with."""
+    total, left = found.differences.total(), found.left.total()
+    if total == left:
+        return left_over(found)
+    which = f"all but {left}" if left else "it" if total == 1 else "them"
+    return DiscrepancyError(
+        f"{_counted(total)}; `persona-etl backfill replay` mends {which},"
+        " when no other run holds the lock"
+    )
+
+
+def left_over(found: Findings) -> DiscrepancyError:
+    """What a replay that could not mend everything ends with."""
+    if found.left[documents.name]:
+        what = "a document is not what it was when it was observed; restore it from a backup"
+    else:
+        what = "others refer to what should not be there; run again without --table"
+    return DiscrepancyError(f"{_counted(found.left.total())} can't be mended: {what}")
+
+
+def _counted(differences: int) -> str:
+    return f"{differences} difference{'' if differences == 1 else 's'}"
 
 
 def _differing(table: Table, is_: Row, should_be: Row) -> Iterable[str]:

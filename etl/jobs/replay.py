@@ -17,11 +17,12 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from etl.errors import DatabaseError, DiscrepancyError, EtlError, SafetyStopError
 from etl.jobs.batches import ATTEMPTS_A_BATCH
 from etl.jobs.chains import replay_chains
-from etl.jobs.findings import Findings
+from etl.jobs.findings import Findings, differs, left_over
 from etl.jobs.garbage import seldom_collected
+from etl.jobs.links import contested_links
 from etl.jobs.opened_run import close, concluded, opened_run
 from etl.jobs.removal import is_mass_removal
-from etl.jobs.rows import contested_links, next_batch, replay_rows
+from etl.jobs.rows import next_batch, replay_rows
 from etl.store.chains import next_span, unobserved_personas
 from etl.store.engine import (
     LOOKS_FOR_SECONDS,
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-COMMAND = "backfill replay"
 _ENTITIES_AT_ONCE = 200
 _DELETED_AT_ONCE = 500
 
@@ -128,7 +128,7 @@ def check(
     found = replay_of.found
     error: EtlError | None = None
     if found.differences:
-        error = DiscrepancyError(lost) if lost else _differs(found)
+        error = DiscrepancyError(lost) if lost else differs(found)
     return Replayed(
         None,
         "failed" if error else "succeeded",
@@ -155,7 +155,7 @@ def replay(
     schema = settings.database.schema_
     engine = make_engine(url, schema, json_deserializer=loads_faithfully)
     require_head(engine, schema)
-    with opened_run(engine, url, schema, command=COMMAND) as run:
+    with opened_run(engine, url, schema, command="backfill replay") as run:
         if run.locked is not None:
             nothing = Findings()
             at = run.started_at
@@ -173,7 +173,7 @@ def replay(
                     under_way.go()
                 except DiscrepancyError as exc:
                     return exc
-            return _left(under_way.found) if under_way.found.left else None
+            return left_over(under_way.found) if under_way.found.left else None
 
         def end(status: str, told: str | None, error: EtlError | None) -> None:
             ended = close(run, status, told, error)
@@ -328,28 +328,3 @@ def _lost(connection: Connection, max_percent: float) -> str | None:
         f"the observations of {lost} of {known} personas are lost, and history can't be made"
         " without them; restore observations and documents from a backup"
     )
-
-
-def _differs(found: Findings) -> DiscrepancyError:
-    """What a check that found differences ends with."""
-    total, left = found.differences.total(), found.left.total()
-    if total == left:
-        return _left(found)
-    which = f"all but {left}" if left else "it" if total == 1 else "them"
-    return DiscrepancyError(
-        f"{_counted(total)}; `persona-etl {COMMAND}` mends {which},"
-        " when no other run holds the lock"
-    )
-
-
-def _left(found: Findings) -> DiscrepancyError:
-    """What a replay that could not mend everything ends with."""
-    if found.left[documents.name]:
-        what = "a document is not what it was when it was observed; restore it from a backup"
-    else:
-        what = "others refer to what should not be there; run again without --table"
-    return DiscrepancyError(f"{_counted(found.left.total())} can't be mended: {what}")
-
-
-def _counted(differences: int) -> str:
-    return f"{differences} difference{'' if differences == 1 else 's'}"

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 
 from etl.flatten import flatten
 from etl.jobs.chains import sound
+from etl.jobs.links import OF_LINKS, add_links, settle_links
 from etl.store.ahead import Ahead
 from etl.store.chains import BYTES_AT_ONCE, Span, documents_in_order, sizes_of
 from etl.store.issues import Found, issues_of, record_issues
-from etl.store.links import owners_of
 from etl.store.recordset import upsert
 from etl.store.rows import (
     delete_rows,
     key_of,
-    links_shown_twice,
     owner,
     rows_of,
     standings,
@@ -29,13 +28,10 @@ from etl.tables import (
     entity_table,
     personas,
     projections,
-    share_link_allowed_origins,
-    share_links,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-    from datetime import datetime
     from uuid import UUID
 
     from sqlalchemy import Connection, Table
@@ -48,11 +44,10 @@ if TYPE_CHECKING:
     Rows = dict[Key, Row]
 
 _ENTITIES_AT_ONCE = 200
-_OF_LINKS = {share_links, share_link_allowed_origins}
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class Entities:
     """Entities whose documents may be held at once, and where they stand by their versions."""
 
     kind: Kind
@@ -67,7 +62,7 @@ class Batch:
 
 
 @dataclass(slots=True)
-class _Follow:
+class Follow:
     """What follows from the documents of a batch."""
 
     rows: dict[Table, Rows]
@@ -86,7 +81,7 @@ def next_batch(
     *,
     mended: Mapping[UUID, Standing | None],
     contested: Mapping[UUID, UUID | None],
-) -> Batch:
+) -> Entities:
     """The next entities; where they should stand instead, `mended` says, in the order of ids."""
     stored = {s.entity_id: s for s in standings(connection, kind, after, _ENTITIES_AT_ONCE)}
     ahead = list(mended)
@@ -98,7 +93,7 @@ def next_batch(
     fitting = _fitting(found, sizes_of(connection, kind, contents))
     # Fewer than might have been: behind them there is nobody.
     is_last = len(fitting) < _ENTITIES_AT_ONCE and len(fitting) == len(ids)
-    return Batch(
+    return Entities(
         kind,
         Span(after, None if is_last else fitting[-1]),
         {id_: standing for id_ in fitting if (standing := found[id_])},
@@ -106,13 +101,6 @@ def next_batch(
         not mended,
         contested,
     )
-
-
-def contested_links(connection: Connection) -> dict[UUID, UUID | None]:
-    """The share links that more than one persona shows, and to whom each belongs."""
-    links = links_shown_twice(connection)
-    owners = owners_of(connection, links)
-    return {link: owners[link][0] if link in owners else None for link in links}
 
 
 def _fitting(found: Mapping[UUID, Standing | None], sizes: Mapping[bytes, int]) -> list[UUID]:
@@ -129,7 +117,7 @@ def _fitting(found: Mapping[UUID, Standing | None], sizes: Mapping[bytes, int]) 
 
 def replay_rows(
     connection: Connection,
-    batch: Batch,
+    batch: Entities,
     tables: Collection[Table],
     found: Findings,
     *,
@@ -141,9 +129,9 @@ def replay_rows(
     """
     follow = _follow(connection, batch, found, tell=document_versions not in tables)
     wanted = [table for table in projections(batch.kind) if table in tables]
-    there = {t: rows_of(connection, t, batch.span) for t in wanted if t not in _OF_LINKS}
-    if batch.kind == "persona" and not _OF_LINKS.isdisjoint(tables):
-        _settle_links(connection, batch, follow, there)
+    there = {t: rows_of(connection, t, batch.span) for t in wanted if t not in OF_LINKS}
+    if batch.kind == "persona" and not OF_LINKS.isdisjoint(tables):
+        settle_links(connection, batch, follow, there)
     changed: dict[Table, list[Row]] = {table: [] for table in wanted}
     surplus: dict[Table, list[Key]] = {table: [] for table in wanted}
     for table in wanted:
@@ -177,11 +165,11 @@ def _write(
         upsert(connection, table, changed.get(table, []))
 
 
-def _follow(connection: Connection, batch: Batch, found: Findings, *, tell: bool) -> _Follow:
+def _follow(connection: Connection, batch: Entities, found: Findings, *, tell: bool) -> Follow:
     """The rows that follow from the documents in force; with `tell`, enters what is wrong there."""
     kind = batch.kind
     tables = projections(kind)
-    follow = _Follow({table: {} for table in tables})
+    follow = Follow({table: {} for table in tables})
     contents = {id_: s.content_hash for id_, s in batch.standings.items() if s.content_hash}
     follow.untold.update(batch.standings.keys() - contents.keys())
     read = documents_in_order(connection, kind, list(contents.values()))
@@ -195,11 +183,11 @@ def _follow(connection: Connection, batch: Batch, found: Findings, *, tell: bool
             follow.issues[entity_id] = flat.issues
         flat.rows[entity_table(kind).name][0].update(_history(kind, batch.standings[entity_id]))
         for table in tables:
-            if table not in _OF_LINKS:
+            if table not in OF_LINKS:
                 rows = {key_of(table, row): row for row in flat.rows[table.name]}
                 follow.rows[table].update(rows)
         if kind == "persona":
-            _add_links(follow, entity_id, flat.rows)
+            add_links(follow, entity_id, flat.rows)
     return follow
 
 
@@ -214,68 +202,6 @@ def _history(kind: Kind, standing: Standing) -> Row:
     return row
 
 
-def _add_links(follow: _Follow, persona_id: UUID, rows: Mapping[str, list[Row]]) -> None:
-    origins: dict[UUID, list[Row]] = {}
-    for row in rows[share_link_allowed_origins.name]:
-        origins.setdefault(row["share_link_id"], []).append(row)
-    for row in rows[share_links.name]:
-        link = row["share_link_id"]
-        follow.links.setdefault(link, {})[persona_id] = row, origins.get(link, [])
-
-
-def _settle_links(
-    connection: Connection, batch: Batch, follow: _Follow, there: dict[Table, Rows]
-) -> None:
-    """Which rows of share links follow from this batch, and which of those that are there count.
-
-    A link that belongs to a persona of another batch is compared there.
-    """
-    links = rows_of(connection, share_links, batch.span, follow.links)
-    origins = rows_of(connection, share_link_allowed_origins, batch.span, [k for (k,) in links])
-    has_it = {row["share_link_id"]: row["persona_id"] for row in links.values()}
-    owners = _owners(connection, batch, follow, has_it)
-    # Where versions are not yet right, neither is it told who owns a link.
-    unsure = {*follow.untold, *batch.foretold}
-    left: set[UUID] = set()
-    for link in follow.links.keys() | has_it.keys():
-        shown = follow.links.get(link, {})
-        owned_by = owners.get(link)
-        claimants = {owned_by, has_it.get(link), *shown}
-        is_elsewhere = owned_by is not None and owned_by not in batch.standings
-        is_untold = owned_by is None and not batch.are_versions_right
-        if is_elsewhere or is_untold or not unsure.isdisjoint(claimants):
-            left.add(link)
-        elif owned_by in shown:
-            row, its_origins = shown[owned_by]
-            follow.rows[share_links][link,] = row
-            for row in its_origins:
-                follow.rows[share_link_allowed_origins][link, row["origin"]] = row
-    there[share_links] = {key: row for key, row in links.items() if key[0] not in left}
-    there[share_link_allowed_origins] = {k: row for k, row in origins.items() if k[0] not in left}
-
-
-def _owners(
-    connection: Connection, batch: Batch, follow: _Follow, has_it: Mapping[UUID, UUID]
-) -> dict[UUID, UUID]:
-    """To whom each link belongs, of those shown here or in the table; nobody's are absent."""
-    # In the table under somebody who does not show it: perhaps another does.
-    strays = has_it.keys() - follow.links.keys()
-    owners = {link: persona_id for link, (persona_id, _) in owners_of(connection, strays).items()}
-    for link, shown in follow.links.items():
-        owned_by = batch.contested.get(link)
-        now = has_it.get(link)
-        if owned_by is None and link in batch.contested and now not in batch.standings:
-            # Its id is not written as the API writes ids, by which claimants are found.
-            owned_by = now
-        owners[link] = owned_by or max(shown, key=lambda id_: _claim(batch.standings[id_]))
-    return owners
-
-
-def _claim(standing: Standing) -> tuple[bool, datetime, UUID]:
-    """A link that two personas show belongs to the greater."""
-    return not standing.is_removed, standing.last_changed_at, standing.entity_id
-
-
 def _entity(table: Table, row: Row) -> UUID | None:
     """The entity that a row stems from; None of an origin, which has a link for that."""
     found = owner(table)
@@ -284,8 +210,8 @@ def _entity(table: Table, row: Row) -> UUID | None:
 
 def _record_issues(
     connection: Connection,
-    batch: Batch,
-    follow: _Follow,
+    batch: Entities,
+    follow: Follow,
     changed: Mapping[Table, Sequence[Row]],
     run_id: UUID,
 ) -> None:
