@@ -140,35 +140,36 @@ def columns_of(*tables: sa.Table) -> list[pytest.ParameterSet]:
     ]
 
 
-@pytest.mark.parametrize("column", columns_of(*TABLES))
-def test_a_corrupted_column_is_found_and_mended(written, column):
-    before, stamps = stable(written), written.stamps()
-    corrupt(written, column)
-    checked = written.check()
-    assert (checked.exit_code, checked.run_id) == (8, None)
-    found = checked.findings.first
-    table = column.table
-    assert {difference.table for difference in found} == {table.name}
-    if column.primary_key:
-        assert {difference.problem for difference in found} == {"missing", "surplus"}
-    else:
-        (one,) = found
-        assert (one.problem, one.column) == ("differs", column.name)
-        row = written.row(table.name, **one.key)
-        assert row[column.name] == one.is_ != one.should_be
-        assert f": {column.name} is " in one.as_line()
-    replayed = written.replay()
-    assert (replayed.status, replayed.exit_code) == ("succeeded", 0)
-    assert replayed.findings.mended == checked.findings.differences
-    assert stable(written) == before
-    # And nothing else was written.
-    rewritten = {
-        name: len(set(rows) - set(stamps[name]))
-        for name, rows in written.stamps().items()
-        if name not in LEDGER and rows != stamps[name]
-    }
-    assert set(rewritten) == {table.name}
-    assert rewritten[table.name] <= 2
+@pytest.mark.parametrize("table", TABLES, ids=str)
+def test_a_corrupted_column_is_found_and_mended(written, table):
+    before = stable(written)
+    for column in [column for column in table.columns if not is_observed(column)]:
+        stamps = written.stamps()
+        corrupt(written, column)
+        checked = written.check()
+        assert (checked.exit_code, checked.run_id) == (8, None), column
+        found = checked.findings.first
+        assert {difference.table for difference in found} == {table.name}, column
+        if column.primary_key:
+            assert {difference.problem for difference in found} == {"missing", "surplus"}, column
+        else:
+            (one,) = found
+            assert (one.problem, one.column) == ("differs", column.name)
+            row = written.row(table.name, **one.key)
+            assert row[column.name] == one.is_ != one.should_be, column
+            assert f": {column.name} is " in one.as_line()
+        replayed = written.replay()
+        assert (replayed.status, replayed.exit_code) == ("succeeded", 0), column
+        assert replayed.findings.mended == checked.findings.differences, column
+        assert stable(written) == before, column
+        # And nothing else was written.
+        rewritten = {
+            name: len(set(rows) - set(stamps[name]))
+            for name, rows in written.stamps().items()
+            if name not in LEDGER and rows != stamps[name]
+        }
+        assert set(rewritten) == {table.name}, column
+        assert rewritten[table.name] <= 2, column
 
 
 @pytest.mark.parametrize("table", TABLES, ids=str)
