@@ -17,6 +17,7 @@ from sqlalchemy import BigInteger, Boolean, DateTime, Double, Integer, LargeBina
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from etl.errors import DatabaseError, DiscrepancyError
+from etl.jobs.grants import writer_grants
 from etl.jobs.replay import replayed_tables
 from etl.sandbox import running_sandbox
 from etl.store.lock import WriterLock
@@ -584,6 +585,27 @@ def test_a_check_needs_no_more_than_to_read_and_no_lock(written, new_role):
         with locked(owners):
             assert written.check().exit_code == 0
         assert (written.dump(), written.stamps()) == before
+    finally:
+        written.query(f'DROP OWNED BY "{role}"')
+
+
+def test_a_writer_by_its_grants_can_replay(written, new_role):
+    role = new_role()
+    written.query("SET session_replication_role TO DEFAULT")
+    for grant in writer_grants("anam", role):
+        written.query(grant)
+    before = stable(written)
+    for spoil_it in (
+        "UPDATE brains SET system_prompt = 'x'",
+        "DELETE FROM share_link_allowed_origins",
+        "INSERT INTO avatars (avatar_id) VALUES (gen_random_uuid())",
+    ):
+        written.query(spoil_it)
+    made = sa.make_url(written.url).set(username=role, password="p@ss")
+    written.url = made.render_as_string(hide_password=False)
+    try:
+        assert written.replay().status == "succeeded"
+        assert stable(written) == before
     finally:
         written.query(f'DROP OWNED BY "{role}"')
 
