@@ -14,7 +14,7 @@ from etl.payload.decode import decode
 from etl.payload.documents import take_apart
 from etl.payload.paths import path_of
 from etl.payload.secret_urls import clean_text
-from etl.source.answer import BodyTooBigError
+from etl.source.answer import BodyTooBigError, storable_type
 from etl.store.ledger import Rejection
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def rejection(
         body=payload,
         length=len(body),
         sha256=hashlib.sha256(body).digest(),
-        content_type=answer.content_type,
+        content_type=storable_type(answer.content_type),
     )
 
 
@@ -124,7 +124,7 @@ def unread(arrival: Arrival) -> Rejection | None:
         body=None,
         length=arrival.error.length,
         sha256=None,
-        content_type=arrival.error.content_type,
+        content_type=storable_type(arrival.error.content_type),
     )
 
 

@@ -12,7 +12,7 @@ SourceError
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from etl.errors import (
@@ -39,7 +39,8 @@ class Answer:
 
     persona_id: UUID | None
     status: int
-    body: bytes | None
+    # Not cleaned yet: it stays out of whatever prints an Answer.
+    body: bytes | None = field(repr=False)
     content_type: str | None
     completed_at: float
     attempts: int
@@ -48,8 +49,25 @@ class Answer:
     @property
     def media_type(self) -> str:
         """The content type without its parameters, fit to stand in a message."""
-        name = (self.content_type or "").partition(";")[0].strip()
-        return re.sub(r"[^\w.+/-]", "?", name, flags=re.ASCII)[:60] or "no content type"
+        return (storable_type(self.content_type) or "no content type").partition(";")[0]
+
+
+# The registered types (RFC 6838), so that what else somebody put there is not taken for one.
+_TYPE = re.compile(
+    r"\s*((?:application|audio|font|image|message|model|multipart|text|video)/[a-z.+-]{1,60})"
+    r"(?![\w/=])(?:.*;\s*charset=\"?(utf-?8|us-ascii|iso-8859-\d{1,2}|windows-125\d)\b)?",
+    re.IGNORECASE | re.DOTALL,
+)
+
+
+def storable_type(content_type: str | None) -> str | None:
+    """A content type as far as it is one: its other parameters can hold anything."""
+    if not content_type:
+        return None
+    found = _TYPE.match(content_type)
+    if found is None:
+        return "an unknown content type"
+    return f"{found[1]}; charset={found[2]}" if found[2] else found[1]
 
 
 class SourceError(EtlError):

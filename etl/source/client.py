@@ -34,6 +34,7 @@ from etl.source.connect import (
     request_headers,
     transports,
 )
+from etl.source.echo import Echo
 from etl.source.retry import backoff_seconds, retry_after_seconds
 from etl.source.trouble import TROUBLE, explain
 
@@ -75,6 +76,7 @@ class PersonaClient:
         self.http_requests = 0
         self._base_url = parse_base_url(base_url)
         self._headers = request_headers(api_key)
+        self._echo = Echo(api_key)
         self._concurrency = concurrency
         self._timeout_seconds = timeout_seconds
         self._extensions = {"timeout": httpx.Timeout(timeout_seconds).as_dict()}
@@ -141,7 +143,7 @@ class PersonaClient:
         return Answer(
             persona_id=persona_id,
             status=status,
-            body=body,
+            body=body and self._echo.out_of(body),
             content_type=content_type,
             completed_at=time.monotonic(),
             attempts=attempts,
@@ -165,6 +167,7 @@ class PersonaClient:
                 asyncio.timeout(self._timeout_seconds),
                 contextlib.aclosing(await transport.handle_async_request(request)) as response,
             ):
+                self._echo.out_of_headers(response)
                 body = await self._take(response)
         except TROUBLE as exc:
             raise explain(exc, self._peer, self._timeout_seconds) from exc

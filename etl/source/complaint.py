@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _MOST_BYTES = 16 * 1024
 _MOST_CHARACTERS = 200
 # Letters and digits in one long word: a key, a token, perhaps only half of one. Words of a language
-# have no digits, and ids are welcome. In doubt it is a secret.
-_WORD = re.compile(r"[A-Za-z0-9_+/=.~%-]{8,}")
+# have no digits, and ids are welcome. In doubt it is a secret. Passwords hold any character.
+_WORD = re.compile(r"[^\s\"'`()<>\[\]{},;]{8,}")
 # As many of the key's first characters, and what follows is taken for the key, or a piece of it.
 _TELLING = 8
 
