@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import traceback
@@ -36,10 +37,8 @@ def ended_by(invocation: Invocation, raised: BaseException) -> int:
             tell_error(invocation, raised)
             return raised.exit_code
         case click.ClickException():
-            if invocation.json_logs:
-                _tell(invocation, raised.format_message(), raised.exit_code)
-            else:
-                raised.show()
+            told = raised.format_message()
+            _tell(invocation, told, raised.exit_code, shown=_with_usage(raised, told))
             return raised.exit_code
         case KeyboardInterrupt() | click.Abort():
             code = 128 + signal.SIGINT
@@ -48,6 +47,15 @@ def ended_by(invocation: Invocation, raised: BaseException) -> int:
         case _:
             _tell_bug(invocation, raised)
             return 1
+
+
+def _with_usage(raised: click.ClickException, told: str) -> str:
+    """As click shows it, but for the characters of what was typed that would steer the terminal."""
+    shown = io.StringIO()
+    raised.show(file=shown)
+    if isinstance(raised, click.exceptions.NoArgsIsHelpError):
+        return shown.getvalue().rstrip("\n")
+    return shown.getvalue().rstrip("\n").removesuffix(told) + on_one_line(told)
 
 
 def _tell_bug(invocation: Invocation, raised: BaseException) -> None:
@@ -67,15 +75,17 @@ def _tell(
     invocation: Invocation, event: str, exit_code: int, *, shown: str = "", **more: str
 ) -> None:
     """Print `shown` for people; for machines an object like those of the log, on one line."""
+    without_secrets = invocation.hiding.without
     if invocation.json_logs:
         line = {
             "timestamp": timestamp(datetime.now(UTC)),
             "level": "error",
             "logger": "etl",
-            "event": event,
+            "event": without_secrets(event),
             "exit_code": exit_code,
-            **more,
+            **{name: without_secrets(text) for name, text in more.items()},
         }
         click.echo(json.dumps(line), err=True)
     else:
-        click.echo("\n".join(map(on_one_line, shown.split("\n"))), err=True)
+        lines = without_secrets(shown).split("\n")
+        click.echo("\n".join(map(on_one_line, lines)), err=True)

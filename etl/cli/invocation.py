@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import click
+
+from etl.cli.hiding import Hiding
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +24,7 @@ class Invocation:
     verbose: bool = False
     quiet: bool = False
     json_logs: bool = False
+    hiding: Hiding = field(default_factory=Hiding, repr=False, compare=False)
 
     def settings(self) -> Settings:
         """Read the settings, on demand, as `COMMAND --help` must work without any.
@@ -32,7 +35,12 @@ class Invocation:
         # Here, as `--help` passes through this module and must not wait for pydantic.
         from etl.settings import load_settings  # noqa: PLC0415  spares --help
 
-        return load_settings(os.environ, self.config)
+        settings = load_settings(os.environ, self.config)
+        if settings.api.key is not None:
+            self.hiding.add(settings.api.key.get_secret_value())
+        if settings.database.url is not None:
+            self.hiding.add_url(settings.database.url.get_secret_value())
+        return settings
 
 
 pass_invocation = click.make_pass_decorator(Invocation)

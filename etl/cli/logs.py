@@ -38,7 +38,7 @@ def logs_to_stderr(invocation: Invocation) -> Iterator[None]:
     the parameters of statements, which are prompts.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_LazyFormatter(json_lines=invocation.json_logs, colour=_wants_colour()))
+    handler.setFormatter(_LazyFormatter(invocation, colour=_wants_colour()))
     ours, root = logging.getLogger("etl"), logging.getLogger()
     before = ours.level
     ours.setLevel(_level(invocation))
@@ -64,13 +64,14 @@ def _wants_colour() -> bool:
 class _LazyFormatter(logging.Formatter):
     """Imports structlog for the first line that is logged: `sync --help` logs none."""
 
-    def __init__(self, *, json_lines: bool, colour: bool) -> None:
+    def __init__(self, invocation: Invocation, *, colour: bool) -> None:
         super().__init__()
-        self._json_lines = json_lines
+        self._json_lines = invocation.json_logs
+        self._hiding = invocation.hiding
         self._colour = colour
 
     def format(self, record: logging.LogRecord) -> str:
-        return self._structlog.format(record)
+        return self._hiding.without(self._structlog.format(record))
 
     @cached_property
     def _structlog(self) -> structlog.stdlib.ProcessorFormatter:
