@@ -10,6 +10,9 @@ from etl.errors import UsageError
 
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _SHOWN_CHARACTERS = 60
+# A word that is no mistyped id, and long and mixed like a key: only its beginning is shown.
+_SECRET_CHARACTERS = 16
+_NOT_OF_AN_ID = re.compile(r"[^\s0-9a-fA-F{}-]")
 # The wrong file (a CSV, a binary) is wrong on every line; a few lines are enough to see that.
 _SHOWN_MISTAKES = 20
 
@@ -62,8 +65,7 @@ def shorten(mistakes: list[str], where: str) -> list[str]:
 def shown(value: object) -> str:
     """Show a value as TOML would write it, on one short line."""
     if isinstance(value, str):
-        text = json.dumps(value[:_SHOWN_CHARACTERS])
-        return text if len(value) <= _SHOWN_CHARACTERS else f"{text}…"
+        return _shown_text(value)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
@@ -74,3 +76,21 @@ def shown(value: object) -> str:
     if isinstance(value, dict):
         return "a table"
     return "a list" if isinstance(value, list | tuple) else "a date or time"
+
+
+def _shown_text(text: str) -> str:
+    if looks_secret(text):
+        return f"{json.dumps(text[:4])}… ({len(text)} characters)"
+    beginning = json.dumps(text[:_SHOWN_CHARACTERS])
+    return beginning if len(text) <= _SHOWN_CHARACTERS else f"{beginning}…"
+
+
+def looks_secret(text: str) -> bool:
+    """Whether a key or a password may have been put where something else belongs."""
+    return any(
+        len(word) >= _SECRET_CHARACTERS
+        and len(_NOT_OF_AN_ID.findall(word)) >= _SECRET_CHARACTERS // 4
+        and any(c.isdigit() for c in word)
+        and any(c.isalpha() for c in word)
+        for word in text.split()
+    )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from etl.errors import UsageError
-from etl.settings.ids import parse_ids, shorten, shown
+from etl.settings.ids import looks_secret, parse_ids, shorten, shown
 from etl.settings.keys import known_keys, section_models
 from etl.settings.model import Settings
 from etl.settings.sources import (
@@ -107,6 +107,12 @@ def _read_key_file(values: _Values) -> list[str]:
         text = read_text(file)
         mode = file.stat().st_mode
     except ValueError as exc:
+        if (
+            looks_secret(str(file).removeprefix(f"{named.folder}/"))
+            and named.folder in file.parents
+        ):
+            # The key itself where its file's name belongs: the likeliest of mistakes.
+            return [f"{named.where}: {exc}; if this is the key itself, put it into a file"]
         return [f"{named.where}: {file}: {exc}"]
     if mode & (stat.S_IRWXG | stat.S_IRWXO):
         return [f"{named.where}: others than its owner can open it; run: chmod 600 {file}"]
