@@ -78,8 +78,9 @@ def connection_arguments(url: str, application_name: str) -> dict[str, Any]:
             "postgresql://" + (credentials + at + hosts + slash + rest).replace(" ", "%20")
         )
     except psycopg.ProgrammingError as exc:
-        # Of libpq's complaints only this one is sure to quote no secret.
-        unknown = re.match(r'invalid URI query parameter: "(\w+)"', str(exc))
+        # Of libpq's complaints only this one is sure to quote no secret, unless a raw / and ? in
+        # the password make a query of it.
+        unknown = "@" not in rest and re.match(r'invalid URI query parameter: "(\w+)"', str(exc))
         told = _unknown_parameter(unknown[1]) if unknown else f"not a Postgres URL; {_ADVICE}"
         raise UsageError(f"database.url: {told}") from None
     # A raw slash in the password makes libpq read `user:pass/word@host` as a host, a port and a
