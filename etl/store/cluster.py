@@ -17,6 +17,11 @@ from etl.errors import DatabaseError, UsageError
 
 ROLE = "persona_etl"
 
+# All that the programs are told of our own environment: nothing. There is the API key in it, and
+# when we are root they run as `nobody`, whose processes may look at each other's. In C they speak
+# English, which is what their complaints are read in.
+BARE_ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C"}
+
 
 @dataclass(frozen=True)
 class ServerUser:
@@ -68,6 +73,7 @@ def reachable_programs(install: Path, session: Path, user: ServerUser) -> Path:
             [programs / "postgres", "--version"],
             check=True,
             capture_output=True,
+            env=BARE_ENVIRONMENT,
             user=user.uid,
             group=user.gid,
             extra_groups=user.groups,
@@ -122,6 +128,7 @@ def create_cluster(
         stderr=subprocess.STDOUT,
         check=False,
         pass_fds=[lock],
+        env=BARE_ENVIRONMENT,
         user=user.uid,
         group=user.gid,
         extra_groups=user.groups,

@@ -28,6 +28,7 @@ import psycopg
 
 from etl.errors import DatabaseError
 from etl.store.cluster import (
+    BARE_ENVIRONMENT,
     ROLE,
     ServerUser,
     create_cluster,
@@ -206,6 +207,7 @@ def _server(
             stdout=log,
             stderr=log,
             pass_fds=[lock],
+            env=BARE_ENVIRONMENT,
             # A Ctrl-C in the terminal is for us; we still need the server to wind up.
             start_new_session=True,
             user=user.uid,

@@ -68,6 +68,19 @@ def outside():
         yield Path(folder)
 
 
+def test_the_server_is_not_given_the_key_that_is_in_our_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANAM_API_KEY", "hunter22")
+    with embedded_server(tmp_path, durable=False) as url:
+        processes = [Path("/proc", str(ask(url, LASTING_PROCESS)))]
+        # The server and its supervisor; the next is this process.
+        for _ in range(2):
+            status = (processes[-1] / "status").read_text()
+            processes.append(Path("/proc", re.findall(r"PPid:\s+(\d+)", status)[0]))
+        assert len({process.name for process in processes} - {str(os.getpid())}) == 3
+        for process in processes:
+            assert "hunter22" not in (process / "environ").read_text()
+
+
 def test_the_data_is_there_the_next_time(tmp_path):
     with embedded_server(tmp_path / "new" / "folder", durable=False) as url:
         ask(url, "CREATE TABLE kept AS SELECT 42 AS answer")
