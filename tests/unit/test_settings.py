@@ -703,3 +703,33 @@ def test_only_the_mapping_is_read_and_never_the_process_s_environment(tmp_path: 
         [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=True
     )
     assert done.stdout == "True\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("0000000O-0000-4000-8000-00000000000l", '"0000000O-0000-4000-8000-00000000000l"'),
+        ("{00000000-0000-4000-8000-000000000001}", '"{00000000-0000-4000-8000-000000000001}"'),
+        ("sales-assistant", '"sales-assistant"'),
+        ("a persona of ours, 2nd try", '"a persona of ours, 2nd try"'),
+        ("T1dKaHR0cHM6Ly9rZXk9", '"T1dK"… (20 characters)'),
+        ("ANAM_API_KEY=T1dKaHR0", '"ANAM"… (21 characters)'),
+    ],
+)
+def test_a_mistyped_id_is_told_and_of_a_key_in_its_place_the_beginning(written, told):
+    with pytest.raises(UsageError) as caught:
+        parse_ids(written, "ids.txt")
+    assert str(caught.value).startswith(f"ids.txt:1: {told} is not a UUID; ")
+
+
+def test_the_key_itself_in_the_place_of_its_files_name_is_not_told(tmp_path):
+    for key in ("T1dKaHR0cHM6Ly9rZXk9", "T1dKaHR0/cHM6Ly9r+ZXk9=="):
+        with pytest.raises(UsageError) as caught:
+            load_settings({"PERSONA_ETL_API__API_KEY_FILE": key}, cwd=tmp_path)
+        assert str(caught.value) == (
+            "PERSONA_ETL_API__API_KEY_FILE: there is no such file; name one that exists;"
+            " if this is the key itself, put it into a file"
+        )
+    named = {"PERSONA_ETL_API__API_KEY_FILE": str(tmp_path / "missing-2026-key-file.txt")}
+    with pytest.raises(UsageError, match=r"missing-2026-key-file\.txt: there is no such file"):
+        load_settings(named, cwd=tmp_path / "elsewhere")
