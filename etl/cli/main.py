@@ -26,6 +26,7 @@ COMMANDS = {
     "check": ("etl.cli.check", "Say what is right and wrong, before a run does."),
     "migrate": ("etl.cli.migrate", "Bring the database's schema up to date."),
     "sync": ("etl.cli.sync", "Copy the personas and record what changed."),
+    "status": ("etl.cli.status", "Say how fresh it all is, and what is in the way."),
     "backfill": ("etl.cli.backfill", "Make the tables again from their history."),
     "sandbox": ("etl.cli.sandbox", "Serve a stand-in for the API on loopback."),
     "demo": ("etl.cli.demo", "Show all of it in one go; needs no key."),

@@ -85,6 +85,7 @@ def freshness_view() -> View:
         "last_observed_at": "When the API last showed it as it stands here, or as removed.",
         **comments(state.c.last_outcome, state.c.consecutive_failures),
         "age": "How long ago the last success was; NULL: there was none yet.",
+        "last_error": "What went wrong in the last attempt; NULL: nothing, or nothing to tell.",
     }
     query = f"""
 SELECT state.persona_id,
@@ -96,8 +97,11 @@ SELECT state.persona_id,
        {_LAST_OBSERVED} AS last_observed_at,
        state.last_outcome,
        state.consecutive_failures,
-       CASE WHEN isfinite(state.last_success_at) THEN now() - state.last_success_at END AS age
+       CASE WHEN isfinite(state.last_success_at) THEN now() - state.last_success_at END AS age,
+       attempt.message AS last_error
   FROM persona_sync_state AS state
+  LEFT JOIN run_items AS attempt
+    ON attempt.run_id = state.last_run_id AND attempt.persona_id = state.persona_id
   LEFT JOIN personas AS persona ON persona.persona_id = state.persona_id
 {_VERSION_IN_FORCE.format(persona_id="state.persona_id")}
 """  # noqa: S608  (the same)

@@ -11,8 +11,11 @@ from wcwidth import clip, ljust, rjust, width
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import timedelta
 
 ELLIPSIS = "…"
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
 def as_table(
@@ -45,6 +48,18 @@ def as_line(value: object, widest: int | None = None) -> str:
 def cut(text: str, widest: int) -> str:
     """As much of a line as fits `widest` columns; where that is not all, it ends in an ellipsis."""
     return text if width(text) <= widest else clip(text, 0, widest - 1).rstrip() + ELLIPSIS
+
+
+def length_of_time(time: timedelta) -> str:
+    """In the two greatest units that matter: `12 s`, `4 min`, `5 h 10 min`, `3 d 4 h`."""
+    seconds = max(round(time.total_seconds()), 0)
+    if seconds < _MINUTE:
+        return f"{seconds} s"
+    if seconds < _HOUR:
+        return f"{seconds // _MINUTE} min"
+    great, small, size = ("d", "h", _HOUR) if seconds >= 2 * _DAY else ("h", "min", _MINUTE)
+    whole, rest = divmod(seconds, _DAY if great == "d" else _HOUR)
+    return f"{whole} {great} {rest // size} {small}" if rest >= size else f"{whole} {great}"
 
 
 def escaped(text: str) -> str:

@@ -1,0 +1,248 @@
+"""What `status` shows to people: one screen, at most 24 lines of 80 columns."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+from wcwidth import width
+
+from etl.cli.logs import timestamp
+from etl.jobs.status import REMOVED_LATELY
+from etl.report.text import cut, escaped, length_of_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    from etl.jobs.status import Status
+    from etl.store.standing import PersonaRow, RunRow, Sort
+
+_WIDTH = 80
+_LABEL = 14
+_ROOM = _WIDTH - _LABEL
+_LONGEST_NAME = 24
+_FAILING = 2
+_ERROR_LINES = 2
+
+# What the end of a run means for the next one, where its error does not say so.
+_NEXT = {
+    "partial": "the next run asks for those again",
+    "deferred": "what was loaded stays; the next run begins with the rest",
+    "interrupted": "what was loaded stays; the next run begins with the rest",
+    "crashed": "what was loaded stays; the next run begins with the rest",
+}
+
+
+def as_lines(found: Status) -> list[str]:
+    """The runs, the personas, then what waits for somebody; what there is none of is left out."""
+    parts = {
+        "last run": _last_run(found),
+        "last sync": _last_sync(found),
+        "last success": _last_success(found),
+        "now": _now(found),
+        "personas": _live(found),
+        "too old": _too_old(found),
+        "failing": _failing(found),
+        "never seen": _never_seen(found),
+        "removed": _removed(found),
+        "untracked": _untracked(found),
+        "to look at": _to_look_at(found),
+        "schema": _schema(found),
+    }
+    return [
+        cut(f"{label:<{_LABEL}}{line}", _WIDTH)
+        for name, lines in parts.items()
+        for label, line in zip([name, *[""] * _WIDTH], lines, strict=False)
+    ]
+
+
+def _last_run(found: Status) -> Iterator[str]:
+    run = found.ledger.last
+    if run is None:
+        yield "none has ended yet"
+        return
+    yield _ended(found, run, f"{run.command} {run.status} ")
+    took = f", took {length_of_time(run.finished_at - run.started_at)}" if run.finished_at else ""
+    yield f"run {run.run_id}{took}"
+    if run.counts["requested"]:
+        yield _counts(run)
+    if run.error and run.status != "interrupted":
+        yield from _wrapped(run.error)
+    if run.command != "sync" and run.status in {"interrupted", "crashed"}:
+        yield "what was done stays; run it again"
+    elif run.command == "sync" and run.status in _NEXT:
+        yield _NEXT[run.status]
+
+
+def _last_sync(found: Status) -> Iterator[str]:
+    """Where something else ran after it."""
+    run = found.ledger.last_sync
+    if run and run != found.ledger.last:
+        yield _ended(found, run, f"{run.status} ")
+        if run.error:
+            yield escaped(run.error)
+
+
+def _last_success(found: Status) -> Iterator[str]:
+    run, ledger = found.ledger.last_success, found.ledger
+    if run is None:
+        yield "no sync has succeeded yet"
+    elif run not in (ledger.last, ledger.last_sync):
+        yield _ended(found, run)
+
+
+def _ended(found: Status, run: RunRow, what: str = "") -> str:
+    at = run.finished_at or run.started_at
+    return f"{what}{_ago(found, at)}, {timestamp(at)}"
+
+
+def _now(found: Status) -> Iterator[str]:
+    run, holder = found.running, found.holder
+    if run:
+        lock = " and holds the lock" if holder and holder.run_id == run.run_id else ""
+        running_for = length_of_time(found.age(run.started_at))
+        yield f"{run.command} is running for {running_for}{lock}{_how_far(run)}"
+        yield f"run {run.run_id} on {escaped(run.host)}"
+    if holder and not (run and holder.run_id == run.run_id):
+        since = f" since {timestamp(holder.since)}" if holder.since else ""
+        yield f"{holder.command or f'session {holder.pid}'} holds the lock{since}"
+        if holder.run_id:
+            yield f"run {holder.run_id}{f' on {holder.client}' if holder.client else ''}"
+    elif not run:
+        yield f"nothing runs{', as far as a replica knows' if found.is_replica else ''}"
+    for dead in found.orphans[:1]:
+        more = f" and {len(found.orphans) - 1} more" if len(found.orphans) > 1 else ""
+        ago = _ago(found, dead.started_at)
+        yield f"{dead.command} of {ago}{more} died{_how_far(dead)}; the next run closes it"
+    if found.ledger.skipped and found.ledger.last_skipped_at:
+        ago = _ago(found, found.ledger.last_skipped_at)
+        yield f"runs skipped meanwhile, as the lock was taken: {found.ledger.skipped}, latest {ago}"
+
+
+def _how_far(run: RunRow) -> str:
+    settled = run.counts["requested"] - run.counts["not_attempted"]
+    return f", {settled} of {run.counts['requested']} settled" if run.counts["requested"] else ""
+
+
+def _live(found: Status) -> Iterator[str]:
+    seen = found.personas
+    if not seen.live:
+        yield "none is live"
+    elif seen.oldest and seen.median and seen.newest:
+        oldest, median, newest = (
+            length_of_time(found.age(moment)) for moment in (seen.oldest, seen.median, seen.newest)
+        )
+        line = f"{seen.live} live, last seen {newest}"
+        yield f"{line} ago" if oldest == newest else f"{line} to {oldest} ago, median {median}"
+    else:
+        yield f"{seen.live} live, never seen by a run"
+
+
+def _too_old(found: Status) -> Iterator[str]:
+    if found.personas.stale.count:
+
+        def told(row: PersonaRow) -> str:
+            return f"{_name(row)} ({_age(found, row.last_success_at)})"
+
+        yield _listed(found.personas.stale, told)
+
+
+def _failing(found: Status) -> Iterator[str]:
+    failing = found.personas.failing
+    if not failing.count:
+        return
+    more = failing.count - _FAILING
+    yield f"{failing.count}{f', of which {_FAILING}' if more > 0 else ''}"
+    for row in failing.first[:_FAILING]:
+        yield f"{row.persona_id}{f' {_name(row)}' if row.name else ''}"
+        since = (
+            f"last seen {_age(found, row.last_success_at)}" if row.last_success_at else "never seen"
+        )
+        often = f"{row.consecutive_failures} times" if row.consecutive_failures > 1 else "once"
+        why = f": {escaped(row.last_error)}" if row.last_error else ""
+        yield f"  {row.last_outcome} {often}, {since}{why}"
+
+
+def _never_seen(found: Status) -> Iterator[str]:
+    if found.personas.never_seen.count:
+
+        def told(row: PersonaRow) -> str:
+            return f"{row.persona_id} ({row.last_outcome or 'not asked for yet'})"
+
+        yield _listed(found.personas.never_seen, told)
+
+
+def _removed(found: Status) -> Iterator[str]:
+    if found.personas.removed.count:
+
+        def told(row: PersonaRow) -> str:
+            return f"{_name(row)} ({_age(found, row.removed_at)})"
+
+        yield _listed(found.personas.removed, told, f" in {REMOVED_LATELY.days} days")
+
+
+def _untracked(found: Status) -> Iterator[str]:
+    if found.knows_untracked and found.personas.untracked.count:
+        yield _listed(found.personas.untracked, _name, " live, not in the settings")
+
+
+def _to_look_at(found: Status) -> Iterator[str]:
+    if found.value_issues is None or found.drift_paths is None:
+        yield "value issues and new fields: not visible to this role"
+        return
+    counts = {"value issue": found.value_issues, "new field": found.drift_paths}
+    if any(counts.values()):
+        yield ", ".join(f"{n} {what}{'' if n == 1 else 's'}" for what, n in counts.items() if n)
+
+
+def _schema(found: Status) -> Iterator[str]:
+    if found.revision.at is None:
+        yield f"{found.schema}, its revision is not visible to this role"
+    else:
+        wrong = ", not what this program needs" if found.revision.wrong else ""
+        yield f"{found.schema} at revision {found.revision.at}{wrong}"
+
+
+def _counts(run: RunRow) -> str:
+    parts = [
+        f"{count} {name.replace('_', ' ')}"
+        for name, count in run.counts.items()
+        if count and name != "requested"
+    ]
+    requested = run.counts["requested"]
+    return f"{requested} persona{'' if requested == 1 else 's'}: {', '.join(parts)}"
+
+
+def _listed(sort: Sort, told: Callable[[PersonaRow], str], what: str = "") -> str:
+    """How many, and as many of them as fit the line."""
+    line = f"{sort.count}{what}: "
+    for number, row in enumerate(sort.first):
+        left = sort.count - number
+        item = told(row)
+        more = f" and {left} more" if number else ""
+        after = f", … and {left - 1} more" if left > 1 else ""
+        if number and width(f"{line}, {item}{after}") > _ROOM:
+            return line + more
+        line += f"{', ' if number else ''}{item}"
+    left = sort.count - len(sort.first)
+    return f"{line} and {left} more" if left else line
+
+
+def _name(row: PersonaRow) -> str:
+    return cut(escaped(row.name), _LONGEST_NAME) if row.name else str(row.persona_id)
+
+
+def _ago(found: Status, moment: datetime) -> str:
+    return f"{length_of_time(found.age(moment))} ago"
+
+
+def _age(found: Status, moment: datetime | None) -> str:
+    return _ago(found, moment) if moment else "never"
+
+
+def _wrapped(message: str) -> list[str]:
+    """An error on a few lines."""
+    return textwrap.wrap(
+        escaped(message), _ROOM, max_lines=_ERROR_LINES, placeholder=" …", break_on_hyphens=False
+    )

@@ -1,0 +1,249 @@
+"""Says how things stand: who runs, how fresh the personas are, what waits for a person.
+
+It asks the database alone, takes no lock and writes nothing. A role that may read the reports will
+do; what only the tables tell is then left open.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy.exc import ProgrammingError
+
+from etl.errors import DatabaseError, DiscrepancyError, EtlError
+from etl.report.ours import in_schema, name, reporting_schema
+from etl.report.present import freshness_view, runs_view
+from etl.report.text import as_line, length_of_time
+from etl.store.engine import LOOKS_FOR_SECONDS, database_now, make_engine, translated
+from etl.store.lock import current_writer
+from etl.store.migration import current_and_head, require_head
+from etl.store.standing import (
+    is_replica,
+    open_drift_paths,
+    open_value_issues,
+    read_freshness,
+    read_ledger,
+    relations,
+    runs_under_way,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from sqlalchemy import Connection, Engine
+
+    from etl.settings import Settings
+    from etl.store.lock import Holder
+    from etl.store.standing import Freshness, Ledger, RunRow
+
+REMOVED_LATELY = timedelta(days=7)
+
+_LONGEST_NAME = 40
+
+# What the two views read.
+_READ = {"runs", "personas", "persona_sync_state", "document_versions", "run_items"}
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why all is not well: a code for programs, and a sentence."""
+
+    code: str
+    told: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """Where the schema stands."""
+
+    at: str | None
+    """None: this role may not see it."""
+    wrong: DatabaseError | None
+    """Why it is not the one that this program needs, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How things stand at a moment of the database's clock."""
+
+    now: datetime
+    max_age: timedelta | None
+    schema: str
+    revision: Revision
+    is_replica: bool
+    """Then nothing is known of the lock."""
+    holder: Holder | None
+    running: RunRow | None
+    orphans: list[RunRow]
+    """Their rows say running, and nobody holds the lock for them."""
+    ledger: Ledger
+    personas: Freshness
+    knows_untracked: bool
+    value_issues: int | None
+    drift_paths: int | None
+
+    def age(self, moment: datetime) -> timedelta:
+        """How long ago a moment was."""
+        return self.now - moment
+
+    @property
+    def reasons(self) -> list[Reason]:
+        """All that makes the exit code."""
+        wrong = self.revision.wrong
+        reasons = [Reason("schema", str(wrong))] if wrong else []
+        if self.max_age is None:
+            return reasons
+        last = self.ledger.last_complete
+        if last is None:
+            reasons.append(Reason("no_recent_sync", "no sync has been completed yet"))
+        elif last.finished_at and self.age(last.finished_at) > self.max_age:
+            ago = length_of_time(self.age(last.finished_at))
+            reasons.append(Reason("no_recent_sync", f"the last complete sync ended {ago} ago"))
+        if count := self.personas.stale.count:
+            oldest = self.personas.stale.first[0]
+            who = as_line(oldest.name, _LONGEST_NAME) or oldest.persona_id
+            when = oldest.last_success_at
+            ago = f"{length_of_time(self.age(when))} ago" if when else "never"
+            which = "1 live persona is" if count == 1 else f"{count} live personas are"
+            reasons.append(Reason("stale_personas", f"{which} older: {who} was last seen {ago}"))
+        return reasons
+
+    @property
+    def error(self) -> EtlError | None:
+        """Why the command does not exit with 0."""
+        if self.revision.wrong or self.max_age is None or not self.reasons:
+            return self.revision.wrong
+        told = "; ".join(reason.told for reason in self.reasons)
+        next_step = "`persona-etl sync` brings it up to date or says what is in the way"
+        if self.running:
+            next_step = f"{self.running.command} is running, see whether that helps"
+        limit = length_of_time(self.max_age)
+        return DiscrepancyError(f"not as fresh as {limit}: {told}; {next_step}")
+
+
+def status(settings: Settings, *, url: str, max_age: timedelta | None) -> Status:
+    """Looks at everything.
+
+    Args:
+        settings: Which personas are wanted, and the schema.
+        url: The database, served already when it is an embedded one.
+        max_age: How old data may be; None: as old as it is.
+
+    Raises:
+        DatabaseError: it can't be asked: no server, no tables, no privileges.
+    """
+    schema = settings.database.schema_
+    engine = make_engine(url, schema, lock_timeout_seconds=LOOKS_FOR_SECONDS, read_only=True)
+    with translated(), engine.connect() as connection:
+        tables = relations(connection, schema)
+        if "persona_sync_state" not in tables:
+            require_head(engine, schema)
+        sources = _sources(connection, schema, tables)
+        revision = _revision(engine, schema, tables)
+        try:
+            return _look(connection, settings, sources, tables, max_age=max_age, revision=revision)
+        except ProgrammingError as exc:
+            # A schema of another release may lack what is asked for: that is what to tell then.
+            if revision.wrong:
+                raise revision.wrong from exc
+            raise
+
+
+def _sources(connection: Connection, schema: str, tables: Mapping[str, bool]) -> dict[str, str]:
+    """What stands for the views: the tables, when the role may read them, as views may be older."""
+    reporting = reporting_schema(schema)
+    views = {view.name: view for view in (runs_view(), freshness_view())}
+    if all(tables.get(table) for table in _READ):
+        return {view.name: f"({in_schema(view.query, schema)})" for view in views.values()}
+    readable = relations(connection, reporting)
+    if not all(readable.get(view) for view in views):
+        role = connection.exec_driver_sql("SELECT current_user").scalar_one()
+        raise DatabaseError(
+            f"role {role} may read neither the tables in {schema} nor the views in {reporting};"
+            f" as their owner run `persona-etl migrate --grant-reader {shlex.quote(role)}`"
+        )
+    return {view: f"{name(reporting)}.{name(view)}" for view in views}
+
+
+def _revision(engine: Engine, schema: str, tables: Mapping[str, bool]) -> Revision:
+    """Raises when there is none: the tables are somebody else's."""
+    if not tables.get("alembic_version"):
+        return Revision(None, None)
+    at, _ = current_and_head(engine, schema)
+    try:
+        require_head(engine, schema)
+    except DatabaseError as exc:
+        if at is None:
+            raise
+        return Revision(at, exc)
+    return Revision(at, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Busy:
+    """Who writes now, and who says so and does not."""
+
+    is_replica: bool
+    holder: Holder | None
+    running: RunRow | None
+    orphans: list[RunRow]
+
+
+def _busy(connection: Connection, runs: str, schema: str) -> _Busy:
+    """A run's row says running from after the lock is taken until before it is given up.
+
+    So one that says so before and after a look at the lock, and does not hold it, has died.
+    """
+    before = {run.run_id for run in runs_under_way(connection, runs)}
+    follows = is_replica(connection)
+    holder = None if follows else current_writer(connection, schema)
+    after = runs_under_way(connection, runs)
+    if follows or (holder and holder.run_id is None):
+        # Whose lock it is can't be seen.
+        alive = after[:1]
+    else:
+        holds = holder.run_id if holder else None
+        alive = [run for run in after if run.run_id == holds or run.run_id not in before][:1]
+    orphans = [run for run in after if run not in alive]
+    return _Busy(follows, holder, alive[0] if alive else None, orphans)
+
+
+def _look(
+    connection: Connection,
+    settings: Settings,
+    sources: Mapping[str, str],
+    tables: Mapping[str, bool],
+    *,
+    max_age: timedelta | None,
+    revision: Revision,
+) -> Status:
+    now = database_now(connection)
+    busy = _busy(connection, sources["runs"], settings.database.schema_)
+    wanted = settings.personas
+    only_named = bool(wanted.ids) and not wanted.discover
+    return Status(
+        now=now,
+        max_age=max_age,
+        schema=settings.database.schema_,
+        revision=revision,
+        is_replica=busy.is_replica,
+        holder=busy.holder,
+        running=busy.running,
+        orphans=busy.orphans,
+        ledger=read_ledger(connection, sources["runs"]),
+        personas=read_freshness(
+            connection,
+            sources["freshness"],
+            named=wanted.ids,
+            only_named=only_named,
+            fresh_since=None if max_age is None else now - max_age,
+            removed_since=now - REMOVED_LATELY,
+        ),
+        knows_untracked=only_named,
+        value_issues=open_value_issues(connection) if tables.get("value_issues") else None,
+        drift_paths=open_drift_paths(connection) if tables.get("drift_paths") else None,
+    )
