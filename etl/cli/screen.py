@@ -23,9 +23,8 @@ _LABEL = 14
 _ROOM = _WIDTH - _LABEL
 _LONGEST_NAME = 24
 _FAILING = 2
-_ERROR_LINES = 2
 
-# What the end of a run means for the next one, where its error does not say so.
+# What the end of a sync means for the next one.
 _NEXT = {
     "partial": "the next run asks for those again",
     "deferred": "what was loaded stays; the next run begins with the rest",
@@ -67,7 +66,8 @@ def _last_run(found: Status) -> Iterator[str]:
     yield f"run {run.run_id}{took}"
     if run.counts["requested"]:
         yield _counts(run)
-    if run.error and run.status != "interrupted":
+    # Of these two the error says no more than the status.
+    if run.error and run.status not in {"interrupted", "crashed"}:
         yield from _wrapped(run.error)
     if run.command != "sync" and run.status in {"interrupted", "crashed"}:
         yield "what was done stays; run it again"
@@ -150,18 +150,16 @@ def _too_old(found: Status) -> Iterator[str]:
 
 def _failing(found: Status) -> Iterator[str]:
     failing = found.personas.failing
-    if not failing.count:
-        return
-    more = failing.count - _FAILING
-    yield f"{failing.count}{f', of which {_FAILING}' if more > 0 else ''}"
-    for row in failing.first[:_FAILING]:
-        yield f"{row.persona_id}{f' {_name(row)}' if row.name else ''}"
-        since = (
+    count = f"{failing.count}: "
+    for number, row in enumerate(failing.first[:_FAILING]):
+        named = f" {_name(row)}" if row.name else ""
+        yield f"{' ' * len(count) if number else count}{row.persona_id}{named}"
+        often = f"{row.consecutive_failures} times" if row.consecutive_failures > 1 else "once"
+        seen = (
             f"last seen {_age(found, row.last_success_at)}" if row.last_success_at else "never seen"
         )
-        often = f"{row.consecutive_failures} times" if row.consecutive_failures > 1 else "once"
         why = f": {escaped(row.last_error)}" if row.last_error else ""
-        yield f"  {row.last_outcome} {often}, {since}{why}"
+        yield f"{' ' * len(count)}{row.last_outcome} {often}, {seen}{why}"
 
 
 def _never_seen(found: Status) -> Iterator[str]:
@@ -241,8 +239,10 @@ def _age(found: Status, moment: datetime | None) -> str:
     return _ago(found, moment) if moment else "never"
 
 
-def _wrapped(message: str) -> list[str]:
-    """An error on a few lines."""
-    return textwrap.wrap(
-        escaped(message), _ROOM, max_lines=_ERROR_LINES, placeholder=" …", break_on_hyphens=False
-    )
+def _wrapped(message: str) -> Iterator[str]:
+    """An error on two lines, as far as it goes."""
+    told = escaped(message).strip()
+    first = next(iter(textwrap.wrap(told, _ROOM, break_on_hyphens=False)), "")
+    yield first
+    if rest := told[len(first) :].strip():
+        yield cut(rest, _ROOM)

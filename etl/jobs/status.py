@@ -166,7 +166,9 @@ def _sources(connection: Connection, schema: str, tables: Mapping[str, bool]) ->
             f"role {role} may read neither the tables in {schema} nor the views in {reporting};"
             f" as their owner run `persona-etl migrate --grant-reader {shlex.quote(role)}`"
         )
-    return {view: f"{name(reporting)}.{name(view)}" for view in views}
+    # A colon in a schema's name starts no parameter.
+    prefix = name(reporting).replace(":", r"\:")
+    return {view: f"{prefix}.{name(view)}" for view in views}
 
 
 def _revision(engine: Engine, schema: str, tables: Mapping[str, bool]) -> Revision:

@@ -1,7 +1,8 @@
 """How things stand: the runs, how fresh the personas are, what waits for a person. Only reads.
 
 The tables may be out of sight: a report's reader has the reporting views alone, a job's role the
-tables alone. So callers say what stands for `runs` and for `freshness`: a view, or its query.
+tables alone. So callers say what stands for `runs` and for `freshness`: a view, or its query in
+parentheses, with each colon that starts no parameter escaped.
 """
 
 from __future__ import annotations
