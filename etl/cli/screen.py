@@ -182,7 +182,7 @@ def _removed(found: Status) -> Iterator[str]:
 
 def _untracked(found: Status) -> Iterator[str]:
     if found.knows_untracked and found.personas.untracked.count:
-        yield _listed(found.personas.untracked, _name, " live, not in the settings")
+        yield _listed(found.personas.untracked, _name, " not in the settings")
 
 
 def _to_look_at(found: Status) -> Iterator[str]:

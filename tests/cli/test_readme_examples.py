@@ -35,6 +35,9 @@ _PIECE = re.compile(
 _VOLATILE = (
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)"), "<time>"),
     (re.compile(r"\bin \d+(\.\d)? m?s\b"), "in <duration>"),
+    (re.compile(r"seen \d+ \w+( to \d+ \w+)? ago(, median \d+ \w+)?"), "seen <age> ago"),
+    (re.compile(r"\b\d+ (s|min) ago"), "<age> ago"),
+    (re.compile(r"\btook \d+ s\b"), "took <duration>"),
     (re.compile(r"""(run |run_id = '|"run_id": ?")[0-9a-f-]{36}"""), r"\1<run>"),
     (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:8787"),
     (re.compile(r"Postgres \d+(\.\d+)?, database \S+ as \S+"), "Postgres"),
@@ -81,6 +84,10 @@ def two_personas_are_forbidden(sandbox: Sandbox, _url: str) -> None:
         sandbox.order(Fault(status=403, target=persona_id))
 
 
+def a_persona_is_forbidden(sandbox: Sandbox, _url: str) -> None:
+    sandbox.order(Fault(status=403, target=sandbox.persona_ids[1]))
+
+
 def somebody_renames_a_persona(sandbox: Sandbox, url: str) -> None:
     with psycopg.connect(url) as connection:
         connection.execute(
@@ -91,6 +98,7 @@ def somebody_renames_a_persona(sandbox: Sandbox, url: str) -> None:
 HAPPENS: dict[str, Callable[[Sandbox, str], None]] = {
     "a week of work": a_week_of_work,
     "two personas are forbidden": two_personas_are_forbidden,
+    "a persona is forbidden": a_persona_is_forbidden,
     "somebody renames a persona by hand": somebody_renames_a_persona,
 }
 
@@ -153,6 +161,8 @@ def test_what_the_readme_shows_is_what_the_commands_print(
             assert connection.execute(query).description is not None
 
 
-@pytest.mark.parametrize("command", ["init", "check", "migrate", "sync", "backfill replay"])
+@pytest.mark.parametrize(
+    "command", ["init", "check", "migrate", "sync", "status", "backfill replay"]
+)
 def test_the_readme_shows_each_command_at_work(command: str) -> None:
     assert any(f"persona-etl {command}" in example.command for example in examples())

@@ -185,6 +185,8 @@ FILL = """
     ON CONFLICT DO NOTHING;
     INSERT INTO runs (run_id, command, status, started_at, host, pid, version)
     SELECT gen_random_uuid(), 'sync', 'succeeded', now(), '', 1, '' FROM generate_series(1, 3000);
+    INSERT INTO run_items (run_id, persona_id, outcome, attempts, duration_ms)
+    SELECT run_id, gen_random_uuid(), 'created', 1, 1 FROM runs;
     ANALYZE;
 """
 

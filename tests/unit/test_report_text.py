@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wcwidth import width
 
-from etl.report.text import as_line, as_table, escaped
+from etl.report.text import as_line, as_table, escaped, length_of_time
 
 
 def test_columns_line_up_and_numbers_stand_to_the_right() -> None:
@@ -64,3 +64,23 @@ def test_what_is_cut_says_so_and_no_letter_is_halved() -> None:
 def test_what_is_escaped_is_all_there_and_an_emoji_stays_whole() -> None:
     assert escaped("a\x1b[2J\n\u202e") == r"a\u001b[2J\u000a\u202e"
     assert escaped("👩\u200d🏫 Ada") == "👩\u200d🏫 Ada"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (-3, "0 s"),
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min"),
+        (3599, "59 min"),
+        (3600, "1 h"),
+        (5 * 3600 + 59, "5 h"),
+        (5 * 3600 + 600, "5 h 10 min"),
+        (47 * 3600, "47 h"),
+        (48 * 3600, "2 d"),
+        (76 * 3600 + 1800, "3 d 4 h"),
+    ],
+)
+def test_a_length_of_time_is_told_in_two_units(seconds: float, told: str) -> None:
+    assert length_of_time(timedelta(seconds=seconds)) == told
