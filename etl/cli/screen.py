@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from wcwidth import width
@@ -52,7 +53,7 @@ def as_lines(found: Status) -> list[str]:
     return [
         cut(f"{label:<{_LABEL}}{line}", _WIDTH)
         for name, lines in parts.items()
-        for label, line in zip([name, *[""] * _WIDTH], lines, strict=False)
+        for label, line in zip(chain([name], repeat("")), lines, strict=False)
     ]
 
 
@@ -106,7 +107,7 @@ def _now(found: Status) -> Iterator[str]:
         yield f"run {run.run_id} on {escaped(run.host)}"
     if holder and not (run and holder.run_id == run.run_id):
         since = f" since {timestamp(holder.since)}" if holder.since else ""
-        yield f"{holder.command or f'session {holder.pid}'} holds the lock{since}"
+        yield f"{escaped(holder.command or f'session {holder.pid}')} holds the lock{since}"
         if holder.run_id:
             yield f"run {holder.run_id}{f' on {holder.client}' if holder.client else ''}"
     elif not run:
@@ -196,10 +197,10 @@ def _to_look_at(found: Status) -> Iterator[str]:
 
 def _schema(found: Status) -> Iterator[str]:
     if found.revision.at is None:
-        yield f"{found.schema}, its revision is not visible to this role"
+        yield f"{escaped(found.schema)}, its revision is not visible to this role"
     else:
         wrong = ", not what this program needs" if found.revision.wrong else ""
-        yield f"{found.schema} at revision {found.revision.at}{wrong}"
+        yield f"{escaped(found.schema)} at revision {escaped(found.revision.at)}{wrong}"
 
 
 def _counts(run: RunRow) -> str:
@@ -214,17 +215,14 @@ def _counts(run: RunRow) -> str:
 
 def _listed(sort: Sort, told: Callable[[PersonaRow], str], what: str = "") -> str:
     """How many, and as many of them as fit the line."""
-    line = f"{sort.count}{what}: "
-    for number, row in enumerate(sort.first):
-        left = sort.count - number
-        item = told(row)
-        more = f" and {left} more" if number else ""
-        after = f", … and {left - 1} more" if left > 1 else ""
-        if number and width(f"{line}, {item}{after}") > _ROOM:
-            return line + more
-        line += f"{', ' if number else ''}{item}"
-    left = sort.count - len(sort.first)
-    return f"{line} and {left} more" if left else line
+    line = f"{sort.count}{what}: {told(sort.first[0])}"
+    for number, row in enumerate(sort.first[1:], start=1):
+        longer = f"{line}, {told(row)}"
+        left = sort.count - number - 1
+        if width(f"{longer} and {left} more" if left else longer) > _ROOM:
+            return f"{line} and {left + 1} more"
+        line = longer
+    return line
 
 
 def _name(row: PersonaRow) -> str:

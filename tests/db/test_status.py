@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -20,6 +21,8 @@ from etl.store.engine import make_engine
 from etl.store.lock import WriterLock, lock_key
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from etl.jobs.status import Status
     from etl.store.standing import Sort
     from tests.db.conftest import Target
@@ -28,8 +31,8 @@ HOUR = timedelta(hours=1)
 NEVER = "00000000-0000-4000-8000-0000000000ff"
 
 
-def look(target: Target, max_age: timedelta | None = None, **settings: str) -> Status:
-    """What status finds; without writing anything."""
+def look(target: Target, max_age: timedelta | None = None, **settings: str) -> Any:
+    """What status finds, a Status; without writing anything."""
     before = target.stamps()
     found = status(
         load_settings(target.environment(**settings), cwd=target.folder),
@@ -238,6 +241,34 @@ def test_a_row_of_another_run_than_the_holder_s_is_an_orphan(target):
     target.query("UPDATE runs SET status = 'crashed' WHERE run_id = %s", [dead])
 
 
+def test_a_run_that_starts_or_ends_while_we_look_is_not_declared_dead(target):
+    ends = enter(target, "running", minutes=5)
+    begun: list[UUID] = []
+
+    def meanwhile(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        # The first look at the ledger is over, that at the lock too by the time this commits.
+        if "pg_is_in_recovery" in statement:
+            target.query("UPDATE runs SET status = 'succeeded' WHERE run_id = %s", [ends])
+            begun.append(enter(target, "running"))
+
+    with listening(meanwhile):
+        found = status(
+            load_settings(target.environment(), cwd=target.folder), url=target.url, max_age=None
+        )
+    assert (found.running and found.running.run_id, found.orphans) == (begun[0], [])
+    target.query("UPDATE runs SET status = 'crashed' WHERE run_id = %s", [begun[0]])
+
+
+@contextmanager
+def listening(listener: Any) -> Iterator[None]:
+    """Calls the listener before each statement."""
+    sa.event.listen(sa.Engine, "before_cursor_execute", listener)
+    try:
+        yield
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", listener)
+
+
 def test_of_a_lock_that_is_no_run_s_only_the_session_is_known(target):
     run_id = enter(target, "running")
     with psycopg.connect(target.url) as somebody:
@@ -289,7 +320,7 @@ def grant(execute: Any, grants: Any) -> None:
         execute(statement.replace('"THE_ROLE"', "{role}"))
 
 
-def as_role(target: Target, url: str, **settings: str) -> Status:
+def as_role(target: Target, url: str, **settings: str) -> Any:
     environment = target.environment(**settings) | {"PERSONA_ETL_DATABASE__URL": url}
     return status(load_settings(environment, cwd=target.folder), url=url, max_age=HOUR)
 
