@@ -13,6 +13,7 @@ from wcwidth import width
 from etl.jobs.grants import reader_grants
 from etl.sandbox import running_sandbox
 from etl.store.lock import WriterLock, lock_key
+from etl.store.migration import head_revision
 from tests.cli.test_sync_command import run
 
 NEVER = "00000000-0000-4000-8000-0000000000ff"
@@ -109,7 +110,7 @@ def test_when_all_is_well_it_says_so_in_a_few_lines(url):
     assert lines[1].startswith("              run ")
     assert lines[2:4] == ["              4 personas: 4 created", "now           nothing runs"]
     assert lines[4].startswith("personas      4 live, last seen ")
-    assert lines[5:] == ["schema        anam at revision 0001"]
+    assert lines[5:] == [f"schema        anam at revision {head_revision()}"]
 
 
 def test_data_that_is_too_old_is_8_and_says_how_old_and_what_to_do(url):
@@ -146,7 +147,7 @@ def test_json_is_one_object_with_the_documented_keys(url):
     assert told["running"]["age_seconds"] >= 12
     assert (told["ok"], told["exit_code"], told["reasons"], told["stale"]) == (True, 0, [], None)
     assert (told["live"]["count"], told["untracked"]) == (4, None)
-    assert told["schema"] == {"name": "anam", "revision": "0001", "at_head": True}
+    assert told["schema"] == {"name": "anam", "revision": head_revision(), "at_head": True}
     told = json.loads(run("status", "--json", "--max-age", "1s").stdout)
     assert told["died"][0]["run_id"] == str(run_id)
 
