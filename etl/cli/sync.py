@@ -77,7 +77,7 @@ def command(
     settings = invocation.settings()
     url = settings.require_database().get_secret_value()
     settings.require_key()
-    wanted, discover = _wanted(ids, ids_from, settings, every=every)
+    wanted, discover = wanted_personas(ids, ids_from, settings, every=every)
     ended: list[Summary] = []
     foreseen: list[str | msgspec.Raw] = []
     encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -173,7 +173,7 @@ def as_text(summary: Summary) -> str:
     return "\n".join(lines)
 
 
-def _wanted(
+def wanted_personas(
     ids: Sequence[str], ids_from: IO[str] | None, settings: Settings, *, every: bool
 ) -> tuple[Sequence[UUID], bool]:
     """The ids of the arguments and of the file, without either those of the settings.

@@ -35,10 +35,19 @@ class Asking:
     longer: only an answer to a persona's own address removes it.
     """
 
-    def __init__(self, settings: Settings, ids: Sequence[UUID], *, discover: bool) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        ids: Sequence[UUID],
+        *,
+        discover: bool,
+        choose: Callable[[Sequence[UUID]], Sequence[UUID]] = lambda ids: ids,
+    ) -> None:
+        """`choose`: which of all of them are really asked for."""
         api = settings.api
         self.ids = list(ids)
         self._discover = discover
+        self._choose = choose
         self._client = PersonaClient(
             base_url=api.base_url,
             api_key=settings.require_key().get_secret_value(),
@@ -99,6 +108,7 @@ class Asking:
                         logger.warning(
                             "the API lists no personas: is the key of the right organisation?"
                         )
+                self.ids = list(self._choose(self.ids))
                 known(len(self.ids))
                 self.ids = _in_turn(reader, self.ids)
                 await fetch_and_load(

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from etl.fold import Observation, Version
     from etl.jobs.findings import Findings
     from etl.payload.decode import JsonObject
-    from etl.store.chains import Span, Stored
+    from etl.store.chains import Picked, Span, Stored
     from etl.tables import Kind
 
     # A version as `COLUMNS` has it.
@@ -73,7 +73,7 @@ class _Step:
 def replay_chains(
     connection: Connection,
     kind: Kind,
-    span: Span,
+    span: Span | Picked,
     found: Findings,
     *,
     write: bool,
@@ -114,7 +114,9 @@ def replay_chains(
     return mended
 
 
-def _follow(connection: Connection, kind: Kind, span: Span, found: Findings) -> Generator[Values]:
+def _follow(
+    connection: Connection, kind: Kind, span: Span | Picked, found: Findings
+) -> Generator[Values]:
     """The versions that follow from the observations, by entity, the oldest first.
 
     `changed_paths` are None where they hang on a document that is not what it was.

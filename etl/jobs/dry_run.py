@@ -33,7 +33,7 @@ from etl.store.migration import require_head
 from etl.tables import FAILURES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from uuid import UUID
 
     from sqlalchemy import Connection
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from etl.payload.decode import JsonObject
     from etl.payload.differences import Difference
     from etl.settings import Settings
-    from etl.store.folding import Step
+    from etl.store.folding import Folded, Step
     from etl.store.observations import ContentKey
 
 
@@ -162,16 +162,24 @@ class _Rehearsal:
 def _foreseen(reckoned: Reckoned) -> Iterator[Foreseen]:
     """What a batch would change, then who would not be copied."""
     if reckoned.news is not None:
-        folded = reckoned.news.folded
-        documents = {**reckoned.news.contents, **folded.documents}
-        opened = {key for key, moved in folded.moved().items() if moved.is_opened}
-        for step in folded.steps:
-            # Of a chain that is made anew only the end is news.
-            if step.key in opened and (step.key in folded.chains or step.version.valid_to is None):
-                yield _of_version(step, documents)
+        for _, foreseen in foreseen_versions(reckoned.news.folded, reckoned.news.contents):
+            yield foreseen
     for item in reckoned.items:
         if item.outcome in FAILURES:
             yield Foreseen("persona", item.persona_id, None, item.outcome, message=item.message)
+
+
+def foreseen_versions(
+    folded: Folded, brought: Mapping[ContentKey, JsonObject]
+) -> Iterator[tuple[ContentKey, Foreseen]]:
+    """The versions that would be opened, each with its content; `brought`: the new documents."""
+    documents = {**brought, **folded.documents}
+    opened = {key for key, moved in folded.moved().items() if moved.is_opened}
+    for step in folded.steps:
+        # Of a chain that is made anew only the end is news.
+        if step.key in opened and (step.key in folded.chains or step.version.valid_to is None):
+            content = (step.key[0], step.version.content_hash or b"")
+            yield content, _of_version(step, documents)
 
 
 def _of_version(step: Step, documents: dict[ContentKey, JsonObject]) -> Foreseen:

@@ -77,10 +77,19 @@ def _owners(
     # In the table under somebody who does not show it: perhaps another does.
     strays = has_it.keys() - follow.links.keys()
     owners = {link: persona_id for link, (persona_id, _) in owners_of(connection, strays).items()}
+    contested = batch.contested
+    if contested is None:
+        doubtful = [
+            link
+            for link, shown in follow.links.items()
+            if len(shown) > 1 or has_it.get(link) not in shown
+        ]
+        found = owners_of(connection, doubtful)
+        contested = {link: found[link][0] if link in found else None for link in doubtful}
     for link, shown in follow.links.items():
-        owned_by = batch.contested.get(link)
+        owned_by = contested.get(link)
         now = has_it.get(link)
-        if owned_by is None and link in batch.contested and now not in batch.standings:
+        if owned_by is None and link in contested and now not in batch.standings:
             # Its id is not written as the API writes ids, by which claimants are found.
             owned_by = now
         owners[link] = owned_by or max(shown, key=lambda id_: _claim(batch.standings[id_]))

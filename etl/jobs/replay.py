@@ -267,12 +267,14 @@ class _Replay:
 
     def _rows(self, kind: Kind, after: UUID | None, found: Findings) -> tuple[UUID | None, int]:
         mended = self.mended.get(kind, {})
-        batch = next_batch(self.connection, kind, after, mended=mended, contested=self.contested)
+        batch, until = next_batch(
+            self.connection, kind, after, mended=mended, contested=self.contested
+        )
         run_id = self.run.run_id if self.run else None
         replay_rows(self.connection, batch, self.tables, found, run_id=run_id)
         if document_versions not in self.tables:
             found.checked["entities"] += len(batch.standings)
-        return batch.span.until, len(batch.standings)
+        return until, len(batch.standings)
 
     def _delete_surplus(self) -> None:
         """Rows of entities that were never observed; what others still refer to is left."""

@@ -13,7 +13,7 @@ from etl.flatten import flatten
 from etl.jobs.chains import sound
 from etl.jobs.links import OF_LINKS, add_links, settle_links
 from etl.store.ahead import Ahead
-from etl.store.chains import BYTES_AT_ONCE, Span, documents_in_order, sizes_of
+from etl.store.chains import BYTES_AT_ONCE, Picked, Span, documents_in_order, sizes_of
 from etl.store.issues import Found, issues_of, record_issues
 from etl.store.recordset import upsert
 from etl.store.rows import (
@@ -22,6 +22,7 @@ from etl.store.rows import (
     owner,
     rows_of,
     standings,
+    standings_of,
 )
 from etl.tables import (
     document_versions,
@@ -31,7 +32,7 @@ from etl.tables import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from uuid import UUID
 
     from sqlalchemy import Connection, Table
@@ -51,14 +52,17 @@ class Entities:
     """Entities whose documents may be held at once, and where they stand by their versions."""
 
     kind: Kind
-    span: Span
+    span: Span | Picked
     standings: Mapping[UUID, Standing]
     foretold: Collection[UUID]
     """Those that the versions, as they are written, have elsewhere."""
     are_versions_right: bool
     """Of all of the kind: no entity at all is foretold."""
-    contested: Mapping[UUID, UUID | None]
-    """The owners of all share links that more than one persona shows; None: they don't tell."""
+    contested: Mapping[UUID, UUID | None] | None
+    """The owners of all share links that more than one persona shows; None: they don't tell.
+
+    None instead of all: they are looked up, where anything speaks for another owner.
+    """
 
 
 @dataclass(slots=True)
@@ -81,8 +85,11 @@ def next_batch(
     *,
     mended: Mapping[UUID, Standing | None],
     contested: Mapping[UUID, UUID | None],
-) -> Entities:
-    """The next entities; where they should stand instead, `mended` says, in the order of ids."""
+) -> tuple[Entities, UUID | None]:
+    """The next entities, and the last of them; None instead: behind them there is nobody.
+
+    Where they should stand instead, `mended` says, in the order of ids.
+    """
     stored = {s.entity_id: s for s in standings(connection, kind, after, _ENTITIES_AT_ONCE)}
     ahead = list(mended)
     start = 0 if after is None else bisect_right(ahead, after)
@@ -93,14 +100,40 @@ def next_batch(
     fitting = _fitting(found, sizes_of(connection, kind, contents))
     # Fewer than might have been: behind them there is nobody.
     is_last = len(fitting) < _ENTITIES_AT_ONCE and len(fitting) == len(ids)
-    return Entities(
+    until = None if is_last else fitting[-1]
+    batch = Entities(
         kind,
-        Span(after, None if is_last else fitting[-1]),
+        Span(after, until),
         {id_: standing for id_ in fitting if (standing := found[id_])},
         {id_ for id_ in fitting if id_ in mended and mended[id_] != stored.get(id_)},
         not mended,
         contested,
     )
+    return batch, until
+
+
+def picked_batches(
+    connection: Connection,
+    kind: Kind,
+    ids: Sequence[UUID],
+    *,
+    mended: Mapping[UUID, Standing | None],
+) -> Iterator[Entities]:
+    """These entities, whether there are such or not; `mended` as above."""
+    stored = {s.entity_id: s for s in standings_of(connection, kind, ids)}
+    found = {id_: mended.get(id_, stored.get(id_)) for id_ in ids}
+    contents = [s.content_hash for s in found.values() if s and s.content_hash]
+    sizes = sizes_of(connection, kind, contents)
+    while found:
+        fitting = _fitting(found, sizes)
+        yield Entities(
+            kind,
+            Picked(fitting),
+            {id_: standing for id_ in fitting if (standing := found.pop(id_))},
+            {id_ for id_ in fitting if id_ in mended and mended[id_] != stored.get(id_)},
+            not mended,
+            None,
+        )
 
 
 def _fitting(found: Mapping[UUID, Standing | None], sizes: Mapping[bytes, int]) -> list[UUID]:

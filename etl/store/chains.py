@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sqlalchemy import and_, func, select, text, true
+from sqlalchemy import and_, any_, func, literal, select, text, true
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from etl.errors import DiscrepancyError
 from etl.fold import Observation
 from etl.store.recordset import encode_rows, insert_all, recordset
-from etl.tables import document_versions, documents, observations
+from etl.tables import UUID_, document_versions, documents, observations
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -92,6 +93,16 @@ class Span(NamedTuple):
         )
 
 
+class Picked(NamedTuple):
+    """Entities that were asked for, by their ids."""
+
+    ids: Sequence[UUID]
+
+    def holds(self, column: Column[Any]) -> ColumnElement[bool]:
+        """Whether a column's id is one of them."""
+        return column == any_(literal(list(self.ids), ARRAY(UUID_)))
+
+
 class Stored(NamedTuple):
     """A document, and whose it is said to be."""
 
@@ -125,7 +136,9 @@ def next_span(connection: Connection, kind: Kind, after: UUID | None, size: int)
     return Span(after, ids[-1] if len(ids) == size else None)
 
 
-def observed(connection: Connection, kind: Kind, span: Span) -> Generator[tuple[UUID, Observation]]:
+def observed(
+    connection: Connection, kind: Kind, span: Span | Picked
+) -> Generator[tuple[UUID, Observation]]:
     """The observations by entity, each one's in the order of time.
 
     Raises DiscrepancyError for one that is dated as no answer can be.
@@ -157,7 +170,7 @@ def observed(connection: Connection, kind: Kind, span: Span) -> Generator[tuple[
             yield entity_id, seen
 
 
-def written(connection: Connection, kind: Kind, span: Span) -> Generator[tuple[Any, ...]]:
+def written(connection: Connection, kind: Kind, span: Span | Picked) -> Generator[tuple[Any, ...]]:
     """The versions by entity, the oldest first: their `COLUMNS`."""
     v = document_versions.c
     statement = (

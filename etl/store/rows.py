@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Column, Connection, Table
 
     from etl.flatten import Row
-    from etl.store.chains import Span
+    from etl.store.chains import Picked, Span
     from etl.tables import Kind
 
 Key = tuple[Any, ...]
@@ -54,6 +54,9 @@ _STANDINGS = """
 # Two statements: of one for both, a plan that is kept would begin at the first entity each time.
 _FIRST_STANDINGS = text(_STANDINGS.format(after=""))
 _NEXT_STANDINGS = text(_STANDINGS.format(after="AND v.entity_id > :after"))
+_PICKED_STANDINGS = text(_STANDINGS.format(after="AND v.entity_id = ANY(:ids)")).bindparams(
+    bindparam("ids", type_=ARRAY(UUID_))
+)
 
 
 # In any letters: a link's id is a uuid.
@@ -96,6 +99,12 @@ def standings(connection: Connection, kind: Kind, after: UUID | None, size: int)
     return [Standing(*row) for row in connection.execute(statement, wanted)]
 
 
+def standings_of(connection: Connection, kind: Kind, ids: Sequence[UUID]) -> list[Standing]:
+    """Where these entities stand, in the order of their ids; those without versions are absent."""
+    wanted = {"kind": kind, "ids": list(ids), "limit": None}
+    return [Standing(*row) for row in connection.execute(_PICKED_STANDINGS, wanted)]
+
+
 def links_shown_twice(connection: Connection) -> set[UUID]:
     """The share links that more than one persona shows, of a removed one as it last did."""
     found = connection.execute(_SHOWN_TWICE).scalars()
@@ -120,7 +129,7 @@ def key_of(table: Table, row: Row) -> Key:
 
 
 def rows_of(
-    connection: Connection, table: Table, span: Span, links: Collection[UUID] = ()
+    connection: Connection, table: Table, span: Span | Picked, links: Collection[UUID] = ()
 ) -> dict[Key, Row]:
     """The rows that stem from these entities, and those of these share links; without ° columns."""
     owned_by = owner(table)

@@ -16,6 +16,7 @@ import etl
 from etl.jobs.dry_run import dry_run
 from etl.jobs.replay import check, replay, replayed_tables
 from etl.jobs.sync import sync
+from etl.jobs.verify import verify
 from etl.sandbox import World, running_sandbox
 from etl.settings import load_settings
 from etl.tables import metadata
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from etl.jobs.replay import Replayed
     from etl.jobs.summary import Summary
+    from etl.jobs.verify import Verified
     from etl.report.foreseen import Foreseen
     from etl.sandbox import Sandbox
 
@@ -121,6 +123,31 @@ class Target:
         assert summary.run_id is None
         assert summary.counts["requested"] == sum(summary.counts.values()) / 2
         return summary, foreseen
+
+    def verify(
+        self,
+        ids: Sequence[str] | None = None,
+        *,
+        discover: bool = False,
+        sample: int | None = None,
+        **settings: str,
+    ) -> Verified:
+        """Compares with the API, and checks that it left no trace and accounts for each."""
+        wanted = self.uuids(ids)
+        reported: list[Verified] = []
+        before = self.dump(), self.stamps()
+        verify(
+            load_settings(self.environment(**settings), cwd=self.folder),
+            wanted,
+            url=self.url,
+            discover=discover,
+            sample=sample,
+            report=reported.append,
+        )
+        assert (self.dump(), self.stamps()) == before
+        (verified,) = reported
+        assert verified.counts["requested"] == sum(verified.counts.values()) / 2
+        return verified
 
     def check(self, *tables: str) -> Replayed:
         """Compares the tables with their history, as `backfill replay --check` does."""
