@@ -123,6 +123,7 @@ def as_object(verified: Verified) -> dict[str, object]:
         "first": [difference.as_object() for difference in compared.found.first],
         "lost": [change.as_object() for change in compared.lost.first],
         "ahead": [change.as_object() for change in compared.ahead.first],
+        "moved": dict(compared.moved.differences),
         "http_requests": verified.http_requests,
     }
 
@@ -132,7 +133,7 @@ def as_lines(verified: Verified) -> Iterator[str]:
     compared = verified.comparison
     if compared.found.differences:
         yield "Not what follows from the observations:"
-        yield from (f"  {difference.as_line()}" for difference in compared.found.first)
+        yield from (difference.as_line() for difference in compared.found.first)
         yield from _more(compared.found.differences.total() - len(compared.found.first))
     yield from _changes("Copied, and lost since:", compared.lost)
     yield from _changes("At the API, not copied yet:", compared.ahead)
@@ -140,6 +141,7 @@ def as_lines(verified: Verified) -> Iterator[str]:
     seconds = (verified.finished_at - verified.started_at).total_seconds()
     yield f"verify {found} in {seconds:.1f} s, nothing was written"
     counts = {name.replace("_", " "): count for name, count in verified.counts.items()}
+    counts["moved values"] = compared.moved.differences.total()
     counts["requests"] = verified.http_requests
     yield from (f"  {name:<14}{count:>8}" for name, count in counts.items() if count)
 
@@ -148,10 +150,10 @@ def _changes(title: str, changes: Changes) -> Iterator[str]:
     if changes.number:
         yield title
         for change in changes.first:
-            yield from (f"  {line}" for line in change.as_lines())
+            yield from change.as_lines()
         yield from _more(changes.number - len(changes.first))
 
 
 def _more(number: int) -> Iterator[str]:
     if number > 0:
-        yield f"  … and {number} more"
+        yield f"… and {number} more"

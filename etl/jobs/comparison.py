@@ -14,6 +14,7 @@ from etl.fold import Observation
 from etl.jobs.chains import replay_chains
 from etl.jobs.dry_run import foreseen_versions
 from etl.jobs.findings import FIRST, Findings
+from etl.jobs.moved import moved_values
 from etl.jobs.outcome import item_of
 from etl.jobs.reading import read
 from etl.jobs.rows import picked_batches, replay_rows
@@ -69,6 +70,8 @@ class Comparison:
         """What the API shows and was never copied."""
         self.lost = Changes()
         """What was copied, as `persona_sync_state` knows, and is not there."""
+        self.moved = Findings()
+        """Counters and times that the API has moved by itself: no difference."""
         self._wrong: set[EntityKey] = set()
         # Shared things come with many personas: they are checked, and told, once.
         self._checked: set[EntityKey] = set()
@@ -94,6 +97,7 @@ class Comparison:
         left = {p: reading for p, reading in readings.items() if p not in overtaken}
         behind, lost = self._compare(connection, left, known)
         behind |= self._gone(connection, [p for p in missing if p not in overtaken])
+        self._note_what_moved(connection, [r for p, r in left.items() if p not in behind | lost])
 
         def outcome(persona_id: UUID) -> str:
             if persona_id in lost or not self._wrong.isdisjoint(uses[persona_id]):
@@ -186,6 +190,18 @@ class Comparison:
         brought = last_brought(connection, arrived)
         folded = fold_in(connection, new, {}, brought, at_hand=contents, ahead=Ahead())
         return foreseen_versions(folded, contents)
+
+    def _note_what_moved(self, connection: Connection, readings: Iterable[Reading]) -> None:
+        parts = [
+            part
+            for reading in readings
+            for part in reading.parts
+            if (part.kind, part.entity_id) not in self._wrong
+        ]
+        for moved in moved_values(connection, parts):
+            self.moved.add(moved)
+            if logger.isEnabledFor(logging.DEBUG):
+                logger.debug("moved: %s", moved.as_line())
 
     def _gone(self, connection: Connection, missing: Sequence[UUID]) -> set[UUID]:
         """Who of those that the API does not know is live in the tables."""

@@ -86,7 +86,7 @@ def next_batch(
     mended: Mapping[UUID, Standing | None],
     contested: Mapping[UUID, UUID | None],
 ) -> tuple[Entities, UUID | None]:
-    """The next entities, and the last of them; None instead: behind them there is nobody.
+    """The next entities, and the last of them; None: there is nobody behind it.
 
     Where they should stand instead, `mended` says, in the order of ids.
     """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import any_, bindparam, delete, exists, or_, select, text, tuple_
+from sqlalchemy import and_, any_, bindparam, delete, exists, or_, select, text, tuple_
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from etl.payload.paths import usable_uuid
@@ -140,6 +140,18 @@ def rows_of(
         wanted.append(table.c.share_link_id == any_(of_links))
     statement = select(*columns).where(or_(*wanted))
     found = (dict(row) for row in connection.execute(statement).mappings())
+    return {key_of(table, row): row for row in found}
+
+
+def rows_with(connection: Connection, table: Table, like: Sequence[Row]) -> dict[Key, Row]:
+    """Of the rows that agree with these in all but the ° columns: the columns that these have."""
+    on = [table.columns[name] for name in like[0] if not is_observed(table.columns[name])]
+    incoming = recordset(on)
+    statement = select(*(table.columns[name] for name in like[0])).join(
+        incoming, and_(*(column == incoming.c[column.name] for column in on))
+    )
+    wanted = encode_rows({column.name: row[column.name] for column in on} for row in like)
+    found = (dict(row) for row in connection.execute(statement, {"rows": wanted}).mappings())
     return {key_of(table, row): row for row in found}
 
 

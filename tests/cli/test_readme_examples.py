@@ -95,11 +95,23 @@ def somebody_renames_a_persona(sandbox: Sandbox, url: str) -> None:
         )
 
 
+def one_is_edited_and_one_changed_by_hand(sandbox: Sandbox, url: str) -> None:
+    sandbox.world.edit(sandbox.persona_ids[0], {"name": "Ben", "avatarModel": "cara-4"})
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            "UPDATE anam.personas SET skip_greeting = false WHERE persona_id = %s",
+            [sandbox.persona_ids[1]],
+        )
+
+
 HAPPENS: dict[str, Callable[[Sandbox, str], None]] = {
     "a week of work": a_week_of_work,
     "two personas are forbidden": two_personas_are_forbidden,
     "a persona is forbidden": a_persona_is_forbidden,
     "somebody renames a persona by hand": somebody_renames_a_persona,
+    "a persona is edited, and another's row is changed by hand": (
+        one_is_edited_and_one_changed_by_hand
+    ),
 }
 
 
@@ -162,7 +174,7 @@ def test_what_the_readme_shows_is_what_the_commands_print(
 
 
 @pytest.mark.parametrize(
-    "command", ["init", "check", "migrate", "sync", "status", "backfill replay"]
+    "command", ["init", "check", "migrate", "sync", "status", "backfill replay", "verify"]
 )
 def test_the_readme_shows_each_command_at_work(command: str) -> None:
     assert any(f"persona-etl {command}" in example.command for example in examples())
