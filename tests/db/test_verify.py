@@ -91,6 +91,21 @@ def test_a_stale_copy_of_a_shared_thing_is_no_difference(target):
     assert settled(target.verify()) == {"equal": 6}
 
 
+def test_a_persona_that_goes_on_to_bring_an_older_copy_is_equal(target):
+    """Of the same `updatedAt`: the later one is in force, unless it is but a repetition."""
+    first, late, *_ = target.world.persona_ids
+    avatar = target.world.shared_ids("avatars")[0]
+    for persona_id in (first, late):
+        target.world.edit(persona_id, {"avatar": avatar})
+    target.world.set_payload(late, target.world.payload(late))
+    target.sync([late])
+    target.world.edit(avatar, {"displayName": "Newest"}, "avatars", touch=False)
+    target.sync([first])
+    target.sync([late])
+    assert target.row("avatars", avatar_id=UUID(avatar))["display_name"] == "Newest"
+    assert settled(target.verify([first, late])) == {"equal": 2}
+
+
 def test_what_is_gone_on_both_sides_is_equal(target, caplog):
     gone = target.world.persona_ids[0]
     target.world.delete(gone)
@@ -309,6 +324,7 @@ def test_a_link_in_the_wrong_hands_is_found(spoiled):
     first, second = spoiled.world.persona_ids[:2]
     (row,) = spoiled.rows("share_links", share_link_id=UUID(LINK))
     wrong = ({first, second} - {str(row["persona_id"])}).pop()
+    assert told(spoiled.verify([wrong])) == []
     spoiled.query("UPDATE share_links SET persona_id = %s WHERE share_link_id = %s", [wrong, LINK])
     (found,) = spoiled.verify().comparison.found.first
     assert (found.table, found.column) == ("share_links", "persona_id")
