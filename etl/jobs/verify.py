@@ -16,8 +16,8 @@ from etl.errors import DiscrepancyError, EtlError, PersonaError
 from etl.jobs.arrival import DatabaseClock
 from etl.jobs.asking import Asking
 from etl.jobs.comparison import COMPARED, Comparison
-from etl.jobs.garbage import seldom_collected
 from etl.jobs.findings import differs
+from etl.jobs.garbage import seldom_collected
 from etl.jobs.summary import Tally, log_outcomes, refusal, status_of
 from etl.store.engine import LOOKS_FOR_SECONDS, make_engine, translated
 from etl.store.faithful import loads_faithfully, read_faithfully
