@@ -26,7 +26,9 @@ _SECRET_ENDINGS = ("accesskey", "apikey", "passwd", "password", "secret")
 
 # These do so at its end only: `accessToken` is a secret; `tokenBudget`, `cookieBanner` and
 # `signatureMove` are not.
-_SECRET_AT_END = _listed("auth authorization bearer cookie cookies hmac sas signature token")
+_SECRET_AT_END = _listed(
+    "auth authorization bearer cookie cookies dsn hmac oauth sas signature token"
+)
 
 _SECRET_AT_END_ENDINGS = ("signature", "token")
 
@@ -42,9 +44,9 @@ _TEXT_TOKENS = _listed("bos cost end eos input mask max min output pad per speci
 # A key is a secret only after one of these: `primaryKey`, `objectKey` and `hotKey` aren't.
 _KEYS = _listed(
     "access account admin aes anam anthropic api app auth aws azure cartesia client cohere "
-    "decryption deepgram deploy elevenlabs encryption functions gemini google groq hmac license "
-    "master mistral openai private rsa secret server service session shared signature signing "
-    "ssh stripe subscription twilio webhook write"
+    "decryption deepgram deploy elevenlabs encryption functions gemini google gpg groq hmac "
+    "license master mistral openai pgp private rsa secret server service session shared signature "
+    "signing ssh stripe subscription twilio webhook write"
 )
 
 # Tokens in the plural are most often a count; after one of these they are not.
@@ -54,11 +56,14 @@ _PAIRS = frozenset(
     {(word, key) for word in _KEYS for key in ("key", "keys")}
     | {(word, "tokens") for word in _TOKENS}
     | {(word, "pass") for word in ("admin", "basic", "db", "login", "smtp", "user")}
-    | {("connection", "string")}
+    | {("connection", "string"), ("connection", "strings"), ("access", "code")}
 )
 
 # The same run together in small letters.
 _JOINED = frozenset({first + second for first, second in _PAIRS})
+
+# A secret when it is the whole name: beside `user` it is a password.
+_SECRET_ALONE = frozenset({"pass"})
 
 # A name that ends in one of these tells something about a secret: `passwordPolicy`, `tokenUrl`.
 # The JSON schema keywords are among them, so that a schema outlives its property's name.
@@ -120,7 +125,7 @@ def is_credential(parameter: str, value: str) -> bool:
 
 def _sounds(parts: tuple[str, ...]) -> bool:
     joined = "".join(parts)  # also meets `passWord` and `ToKeN`
-    if joined in _SECRET or joined in _SECRET_AT_END or joined in _JOINED:
+    if any(joined in known for known in (_SECRET, _SECRET_AT_END, _SECRET_ALONE, _JOINED)):
         return True
     if not parts or parts[-1] in _DESCRIBING:
         return False

@@ -46,6 +46,13 @@ _USERINFO_AFTER_SCHEME = re.compile(
 )
 _NESTED_USERINFO = re.compile(r"//[^:/?#&@]*+:[^/?#&@]*+@")
 _SEPARATORS = re.compile(r"[?&;#]")
+_HOST = re.compile(r"(?:[A-Za-z0-9\-]++\.)++[A-Za-z]{2,24}+(?::[0-9]{1,5}+)?")
+
+# In a URL that is percent-encoded as a whole, once or more: its query, its userinfo.
+_ENCODED_QUERY = re.compile(rf"%(?:25)*+3[Ff][^{_ENDS}?#]*+")
+_ENCODED_USERINFO = re.compile(
+    rf"(%(?:25)*+2[Ff]%(?:25)*+2[Ff])[^{_ENDS}%/?#&]*+%(?:25)*+3[Aa][^{_ENDS}%/?#&]*+%(?:25)*+40"
+)
 
 # What a text must hold somewhere to hold a query; running text seldom does, and is done with.
 _PARAMETER = re.compile(rf"[?&;#][^{_ENDS}?&;#=%]*+[=%\\]")
@@ -82,11 +89,13 @@ def clean_text(text: str) -> str:
 
     Parameters in the path and in the fragment are judged, and dropped, each on their own.
     """
-    if "/" in text:
-        if "@" in text:
-            text = _without_userinfo(text)
-        if ("=" in text or "%" in text or "\\" in text) and _PARAMETER.search(text):
-            text = _without_queries(text)
+    if "/" in text and "@" in text:
+        text = _without_userinfo(text)
+    if ("=" in text or "%" in text or "\\" in text) and _PARAMETER.search(text):
+        text = _without_queries(text)
+    if "%" in text:
+        text = _ENCODED_USERINFO.sub(r"\1", text)
+        text = _ENCODED_QUERY.sub(_without_encoded_query, text)
     if len(text) > _BEARER_LENGTH and ("earer" in text or "EARER" in text or "horization" in text):
         text = _HEADER.sub(_without_header, text)
     return text
@@ -143,7 +152,7 @@ def _without_credentials(word: str, *, is_alone: bool) -> str:
         return word
     head = _SEPARATORS.split(word, maxsplit=1)[0]
     tail = word[len(head) :]
-    if "/" not in head:
+    if "/" not in head and not (tail.startswith("?") and _HOST.fullmatch(head)):
         return word
     if not is_alone or not _ABSOLUTE.match(word):
         sentence = _PUNCTUATION + "".join(b[1] for b in _BRACKETS if b[0] not in tail)
@@ -166,6 +175,12 @@ def _holds_credential(part: str) -> bool:
             return False
         part = unquote(part)
     return False
+
+
+def _without_encoded_query(match: re.Match[str]) -> str:
+    sentence = _PUNCTUATION + ")]}"
+    query = match[0].rstrip(sentence)
+    return match[0][len(query) :] if _holds_credential(query) else match[0]
 
 
 def _without_header(match: re.Match[str]) -> str:

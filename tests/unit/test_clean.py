@@ -74,6 +74,7 @@ SECRET_NAMES = """
     secretAccessKey accessKeyId openaiKey ELEVENLABS_API_KEY subscription-key serviceAccountKey
     sessionKey credential credentials awsCredentials cookie cookies setCookie Set-Cookie signature
     webhookSignature x-hub-signature-256 connectionString jwt hmac sasToken tokenHash
+    pass PASS dsn databaseDsn connection_strings accessCode gpgKey oauth OAuth2 api.key api_key_2
 """.split()  # noqa: SIM905
 ORDINARY_NAMES = """
     maxTokens max_tokens tokens tokenizer tokenized tokenCount tokenLimit tokenBudget token_usage
@@ -82,6 +83,8 @@ ORDINARY_NAMES = """
     objectKey hotKey secretary secretName author authored authority authenticity passwordless
     passwordPolicy passwordRequired passenger boardingPass compass signatureMove signatureStyle
     cookieBanner cookiePolicy credentialsUpdatedAt apiKeyName session sessionId code pin id
+    passThrough bypass passRate dsnName oauthScopes accessCodeLength primaryKeyName zipCode
+    enableAudioPassthrough headerStyle headersVisible query
 """.split()  # noqa: SIM905
 
 
@@ -194,13 +197,92 @@ def test_a_token_elsewhere_in_a_share_link_is_a_secret_like_any_other():
     ],
 )  # fmt: skip
 def test_webhook_header_values_are_blanked_and_names_stay(headers, cleaned):
-    for name in ("headers", "Headers", "requestHeaders", "HTTP_HEADERS"):
+    for name in ("headers", "Headers", "requestHeaders", "HTTP_HEADERS", "headersList"):
         for config in ({name: headers}, {"webhook": {"deep": [{name: headers}]}}):
             tools: Any = {"tools": [{"config": config}]}
             expected = json.dumps(tools).replace(json.dumps(headers), json.dumps(cleaned))
             assert clean(tools) == json.loads(expected)
     unknown: Any = {"hook": {"url": "u", "headers": headers}}
     assert clean(unknown) == {"hook": {"url": "u", "headers": cleaned}}
+
+
+@pytest.mark.parametrize(
+    ("config", "cleaned"),
+    [
+        ({"headers": [["X-Team", "red"]]}, {"headers": [[BLANK, BLANK]]}),
+        ({"customHeaders": {"X-Team": "red"}}, {"customHeaders": {"X-Team": BLANK}}),
+        ({"header_map": {"X-Team": "red"}}, {"header_map": {"X-Team": BLANK}}),
+        ({"headersJson": '{"X-Team":"red"}'}, {"headersJson": BLANK}),
+        ({"headerValues": ["red"]}, {"headerValues": [BLANK]}),
+        ({"header": {"X-Team": "red"}}, {"header": {"X-Team": BLANK}}),
+        ({"header": "X-Team: red"}, {"header": BLANK}),
+        ({"header": ["X-Team: red"]}, {"header": [BLANK]}),
+        ({"header": 5, "headerName": "X"}, {"header": 5, "headerName": "X"}),
+        ({"header": "X-Api-Key", "value": "k"}, {"header": "X-Api-Key", "value": BLANK}),
+        ({"headerName": "X", "headerValue": "k"}, {"headerName": "X", "headerValue": BLANK}),
+        ({"headerStyle": "bold"}, {"headerStyle": "bold"}),
+    ],
+)
+def test_headers_in_other_shapes_are_headers(config, cleaned):
+    assert clean({"tools": [{"config": config}]}) == {"tools": [{"config": cleaned}]}
+    assert clean({"hook": {"url": "u", **config}}) == {"hook": {"url": "u", **cleaned}}
+
+
+@pytest.mark.parametrize(
+    ("query", "cleaned"),
+    [
+        ({"key": "k", "sig": 5, "page": 2}, {"key": BLANK, "sig": BLANK, "page": 2}),
+        ([{"name": "key", "value": "k"}], [{"name": "key", "value": BLANK}]),
+        ([{"key": "sig", "value": "k"}], [{"key": "sig", "value": BLANK}]),
+        ([{"key": "page", "value": "k"}], [{"key": "page", "value": "k"}]),
+        ({"properties": {"key": {"type": "string"}}}, {"properties": {"key": {"type": "string"}}}),
+        ("the key", "the key"),
+    ],
+)
+def test_the_parameters_of_a_requests_url_are_judged_as_those_in_one(query, cleaned):
+    for name in ("query", "queryParams", "query_parameters"):
+        assert clean({"tools": [{"config": {name: query}}]}) == {
+            "tools": [{"config": {name: cleaned}}]
+        }
+        assert clean({"new": {name: query}}) == {"new": {name: query}}
+
+
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ('{"apiKey": "sk-1", "n": 1}', f'{{"apiKey": "{BLANK}", "n": 1}}'),
+        (' [{"password" : 1.5e3}]\n', f' [{{"password" : "{BLANK}"}}]\n'),
+        ('{"a":{"token":"x\\"y\\\\"},"b":2}', f'{{"a":{{"token":"{BLANK}"}},"b":2}}'),
+        ('{"secret": "x", "user": {{user}}}', f'{{"secret": "{BLANK}", "user": {{{{user}}}}}}'),
+        ('{"token": "", "pwd": null, "jwt": true}', '{"token": "", "pwd": null, "jwt": true}'),
+        (f'{{"token": "{BLANK}"}}', f'{{"token": "{BLANK}"}}'),
+        ('{"maxTokens": 5, "a": "password"}', '{"maxTokens": 5, "a": "password"}'),
+        ("client_id=a&client_secret=b&c=", f"client_id=a&client_secret={BLANK}&c="),
+        ("API_KEY=abc\nPORT=80\n", f"API_KEY={BLANK}\nPORT=80\n"),
+        ("Server=h;User Id=u;Password=p;", f"Server=h;User Id=u;Password={BLANK};"),
+        ("host=h user=u password=p", f"host=h user=u password={BLANK}"),
+        ("api_key=abc", f"api_key={BLANK}"),
+        ("key=5", "key=5"),
+    ],
+)  # fmt: skip
+def test_json_and_pairs_in_a_string_lose_what_stands_under_secret_names(text, cleaned):
+    assert clean({"tools": [{"config": {"body": text}}]}) == {
+        "tools": [{"config": {"body": cleaned}}]
+    }
+    assert clean({"new": [text]}) == {"new": [cleaned]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Answer like {"token": "abc", "city": "Oslo"}.', 'Say {"password": "x"}!',
+        "My password: hunter2", "Set api_key=abc in your settings, then call us.",
+        "An AWS key looks like AKIAIOSFODNN7EXAMPLE, ours like sk-proj-abc123abc123abc123abc",
+        '"token": "abc"', "{token: abc}", "{}", "[]", "a: {b} = c", "1=1",
+    ],
+)  # fmt: skip
+def test_prose_is_left_alone_even_when_it_speaks_of_secrets(text):
+    assert clean({"brain": {"systemPrompt": text}}) == {"brain": {"systemPrompt": text}}
 
 
 def test_headers_that_are_not_of_http_stay():
@@ -283,6 +365,8 @@ def test_a_url_loses_a_query_that_holds_a_credential(query):
         "mailto:bob@x.example", "What is your key? key=5", "a?token=1", "and/or? token=1",
         "if (a/b) { c = d ? token : key=5 }", "{{user:password@example}}", "1/2 = 50%", "a//b=c",
         "https://x.example/search?q=what%20is%20a%20token", "sha256/abc=", "https://x.example?",
+        "https%3A%2F%2Fx.example%3Fpage%3D2", "100%3F key%3D5", "x.example?page=2", "a.b?token=1",
+        "data:image/png;base64,iVBORw0KGgo=", "https%3A%2F%2Fx.example%3A80%2F%40me",
     ],
 )  # fmt: skip
 def test_harmless_urls_and_text_stay(text):
@@ -304,6 +388,16 @@ def test_harmless_urls_and_text_stay(text):
         ("https://x.example/?to=https://user:pw@y.example/", "https://x.example/?to=https://y.example/"),
         (r"https:\/\/user:pw@x.example\/a", r"https:\/\/x.example\/a"),
         ("jdbc:postgresql://host/db?user=u&password=p", "jdbc:postgresql://host/db"),
+        ("https://u@x:pw@x.example/", "https://x.example/"),
+        ("redis://:pw@x.example:6379/0", "redis://x.example:6379/0"),
+        ("x.example?token=1", "x.example"),
+        ("x.example:8080?a=1&sig=1", "x.example:8080"),
+        ("https%3A%2F%2Fx.example%2Fa%3Fsig%3D1", "https%3A%2F%2Fx.example%2Fa"),
+        ("https%3a%2f%2fx.example%2fa%3fsig%3d1", "https%3a%2f%2fx.example%2fa"),
+        ("https%253A%252F%252Fx.example%253Fsig%253D1", "https%253A%252F%252Fx.example"),
+        ("https://p.example/get/https%3A%2F%2Fx.example%3Fsig%3D1", "https://p.example/get/https%3A%2F%2Fx.example"),
+        ("https%3A%2F%2Fu%3Apw%40x.example%2Fa", "https%3A%2F%2Fx.example%2Fa"),
+        ("data:text/plain;base64,aGk=?token=1", "data:text/plain;base64,aGk="),
     ],
 )  # fmt: skip
 def test_a_url_loses_its_userinfo_whatever_its_query(url, cleaned):
@@ -385,6 +479,9 @@ def test_hostile_text_takes_linear_time():
     texts += [
         "https://x.example/?" + piece * (size // 4) for piece in ("a&a;", "%25%", "AAAA", "?=?=")
     ]
+    pieces = ['"a":"', '"a":', '\\"', "a=b ", "a=", "a b ", "%25", "%3F", "%2F%2F", "a.", '"a":1']
+    texts += [f"{{{piece * (size // 4 // len(piece))}}}" for piece in pieces]
+    texts += [piece * (size // 4 // len(piece)) + "?token=1 ?" for piece in pieces]
     start = time.process_time()
     for text in texts:
         clean(text)
@@ -393,15 +490,22 @@ def test_hostile_text_takes_linear_time():
 
 PLACES = """
     shareLinks primaryShareLink token tools config headers properties name value key type url
-    default webhook https://x.example/?sig=1 https://x.example/?key=2
+    default webhook https://x.example/?sig=1 https://x.example/?key=2 header headersList headerValue
+    query queryParams sig
 """.split()  # noqa: SIM905
 URL_PIECES = r"""
     https: // / \/ ? & ; # = @ : , ( ) ' " . %26 %3D %40 \u0026 \u003d { } [ ] a 80 token sig page
-    é 。 https://u:p@h/ ,https://h?token=1 /?key=1 x9x9x9x9x9x9x9x9x9x9x9
+    é 。 https://u:p@h/ ,https://h?token=1 /?key=1 x9x9x9x9x9x9x9x9x9x9x9 h.tld %3F %3f %2F%2F %3A
+    %253F %252F%252F %2540 %25 "password": "token":"x" "key":1 secret= [] {} \" \n
 """.split()  # noqa: SIM905
 names = st.sampled_from([*SECRET_NAMES, *ORDINARY_NAMES]) | st.sampled_from(PLACES)
 url_pieces = st.sampled_from([*URL_PIECES, " ", "Bearer ", "authorization: x ", BLANK])
-url_text = st.lists(url_pieces, max_size=12).map("".join)
+joined_pieces = st.lists(url_pieces, max_size=12).map("".join)
+url_text = st.builds(
+    "{0[0]}{1}{0[1]}".format,
+    st.sampled_from([("", ""), ("", ""), ("{", "}"), ("[", " ]\n"), ("a=b&", "=c"), ("a=", "")]),
+    joined_pieces,
+)
 scalars = (
     st.none()
     | st.booleans()
