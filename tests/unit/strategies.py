@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from etl.payload.clean import clean
@@ -19,6 +21,8 @@ from etl.payload.decode import decode
 
 if TYPE_CHECKING:
     from random import Random
+
+_TIMES = int(os.environ.get("PERSONA_ETL_TEST_EXAMPLES", "1"))
 
 PAYLOADS = Path(__file__).parents[1] / "payloads"
 PERSONA_ID = UUID("00000000-0000-4000-8000-00000000000a")
@@ -53,6 +57,19 @@ DOCUMENTED = {
     " emotion",
 }
 """The documented members of each object, copied from the reference by hand."""
+
+
+def properties(examples: int) -> settings:
+    """How a property is tested: the same examples each time, unless many times as many are asked.
+
+    PERSONA_ETL_TEST_EXAMPLES=50 tries fifty times as many, others on each run.
+    """
+    return settings(
+        deadline=None,
+        max_examples=examples * _TIMES,
+        derandomize=_TIMES == 1,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
 
 
 def payload_files() -> list[Path]:

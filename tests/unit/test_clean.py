@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.payload.clean import BLANK, clean, mask_urls
 from etl.payload.decode import MAX_LEVELS, JsonObject, decode, dumps
+from tests.unit.strategies import properties
 
 DOCUMENTED = Path(__file__).parents[1] / "payloads" / "documented.json"
 SIGNED = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Expires=3600&X-Amz-Signature=5ec2e7"
@@ -520,14 +521,14 @@ payloads = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=1500)
+@properties(1500)
 @given(url_text)
 def test_cleaning_a_text_twice_is_cleaning_it_once(text):
     once = clean(text)
     assert clean(once) == once
 
 
-@settings(deadline=None, max_examples=500)
+@properties(500)
 @given(payloads)
 def test_cleaning_twice_is_cleaning_once_and_leaves_the_input_alone(payload):
     before = copy.deepcopy(payload)
@@ -536,7 +537,7 @@ def test_cleaning_twice_is_cleaning_once_and_leaves_the_input_alone(payload):
     assert clean(once) == once
 
 
-@settings(deadline=None, max_examples=300)
+@properties(300)
 @given(payloads, st.lists(st.sampled_from(SECRET_NAMES), min_size=1, max_size=3))
 def test_a_secret_under_a_secret_name_never_survives(payload, path):
     for name in path:
@@ -594,7 +595,7 @@ signed_payloads = st.dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=500)
+@properties(500)
 @given(signed_payloads, signatures, signatures, st.booleans())
 def test_bodies_that_are_masked_alike_are_cleaned_alike(payload, first, second, escaped):
     body = json.dumps(payload, ensure_ascii=escaped)

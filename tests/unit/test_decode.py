@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from etl.errors import PayloadRejectedError
 from etl.payload.decode import MAX_LEVELS, Decoded, Location, decode, dumps, loads
+from tests.unit.strategies import properties
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -226,7 +227,7 @@ def test_the_documented_persona_decodes_to_what_it_says():
     assert (decoded.mended, decoded.oversized) == ([], [])
 
 
-@settings(deadline=None, max_examples=300)
+@properties(300)
 @given(json_values(st.none() | st.booleans() | numbers | storable_text, storable_text))
 def test_what_was_dumped_decodes_to_the_same(value):
     def exact(dumped: bytes) -> Any:
@@ -239,7 +240,7 @@ def test_what_was_dumped_decodes_to_the_same(value):
     assert repr(loads(dumps(normal.value))) == repr(normal.value)
 
 
-@settings(deadline=None, max_examples=300)
+@properties(300)
 @given(numbers, st.integers(0, 30), st.integers(0, 40))
 def test_equal_numbers_are_equal_and_print_equally(number, zeros, shift):
     exact = Decimal(str(number))
@@ -270,7 +271,7 @@ fragments = st.sampled_from(
 ) | st.sampled_from([b"\x00", b"\xff", b"\xed\xa0\x80", b"\xef\xbb\xbf"])
 
 
-@settings(deadline=None, max_examples=500)
+@properties(500)
 @given(st.binary() | st.lists(fragments | st.binary(max_size=3)).map(b"".join))
 @example(b"1" * 5000)
 @example(b'"\\')
@@ -279,7 +280,7 @@ def test_any_bytes_decode_or_are_rejected(body):
     decoded_or_none(body)
 
 
-@settings(deadline=None, max_examples=300)
+@properties(300)
 @given(
     st.lists(st.text() | st.sampled_from(["\0", "\ud800", "\udc00\ud83d"])),
     st.binary(max_size=4),

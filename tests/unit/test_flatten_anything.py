@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.flatten import flatten
@@ -21,6 +21,7 @@ from tests.unit.strategies import (
     documents,
     payload_files,
     personas,
+    properties,
     read_payload,
 )
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from etl.payload.plans import Columns
 
 AN_ID = UUID("c0000000-0000-4000-8000-000000000001")
-properties = settings(deadline=None, max_examples=100)
 any_document = st.sampled_from(KINDS).flatmap(
     lambda kind: st.tuples(st.just(kind), documents[kind])
 )
@@ -53,7 +53,7 @@ def assert_storable(value: Any) -> None:
         assert -(2**63) <= value < 2**63
 
 
-@properties
+@properties(100)
 @given(any_document)
 def test_rows_of_any_document_have_exactly_their_columns_and_can_be_stored(found):
     kind, document = found
@@ -83,7 +83,7 @@ def assert_good_rows(name: str, rows: list[dict[str, Any]], columns: Columns) ->
         assert len(rows) == 1
 
 
-@properties
+@properties(100)
 @given(any_document)
 def test_stored_rows_are_all_rows_without_the_observed_columns(found):
     kind, document = found
@@ -93,7 +93,7 @@ def test_stored_rows_are_all_rows_without_the_observed_columns(found):
         assert stored == [{column: row[column] for column in kept} for row in everything[name]]
 
 
-@properties
+@properties(100)
 @given(personas)
 def test_a_stored_persona_gives_the_rows_that_the_live_one_gave(payload):
     for part in take_apart(payload, PERSONA_ID).parts():
@@ -104,7 +104,7 @@ def test_a_stored_persona_gives_the_rows_that_the_live_one_gave(payload):
             assert rows == [{column: row[column] for column in kept} for row in live.rows[name]]
 
 
-@properties
+@properties(100)
 @given(personas)
 def test_every_reference_leads_to_a_document(payload):
     apart = take_apart(payload, PERSONA_ID)
@@ -119,7 +119,7 @@ def test_every_reference_leads_to_a_document(payload):
     assert {(kind, found) for kind, found in referred if found} <= there
 
 
-@properties
+@properties(100)
 @given(any_document)
 def test_issues_have_a_path_each_and_never_a_value(found):
     kind, document = found

@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from etl.payload.canonical import content_hash
@@ -25,6 +25,7 @@ from tests.unit.strategies import (
     exactly,
     payload_files,
     personas,
+    properties,
     raw_personas,
     reordered,
     resigned,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from etl.payload.documents import Apart
 
 randoms = st.randoms(use_true_random=False)
-properties = settings(deadline=None, max_examples=100)
 
 
 def hashes(payload: dict[str, Any]) -> dict[tuple[str, UUID], bytes]:
@@ -72,7 +72,7 @@ def assert_lossless(payload: dict[str, Any], apart: Apart) -> None:
     assert exactly(put_together(apart.persona, apart.shared)) == exactly(payload)
 
 
-@properties
+@properties(100)
 @given(personas)
 def test_documents_put_together_are_the_cleaned_payload(payload):
     before = copy.deepcopy(payload)
@@ -91,7 +91,7 @@ def decoded_id(payload: Any) -> UUID:
     return type(PERSONA_ID)(payload["id"])
 
 
-@properties
+@properties(100)
 @given(raw_personas, randoms)
 def test_order_signatures_and_the_look_of_numbers_do_not_count(raw: dict[str, Any], random: Random):
     other = clean(decoded(resigned(reordered(raw, random))))
@@ -99,7 +99,7 @@ def test_order_signatures_and_the_look_of_numbers_do_not_count(raw: dict[str, An
     assert hashes(other) == hashes(clean(decoded(raw)))  # type: ignore[arg-type]
 
 
-@properties
+@properties(100)
 @given(personas)
 def test_observed_fields_do_not_count(payload):
     assert hashes(with_moved_observed(payload)) == hashes(payload)
@@ -156,14 +156,14 @@ def all_containers(value: Any):
             yield from all_containers(item)
 
 
-@settings(deadline=None, max_examples=200)
+@properties(200)
 @given(edited_pairs())
 def test_everything_else_counts(pair):
     payload, edited = pair
     assert (hashes(payload) == hashes(edited)) == (essence(payload) == essence(edited))
 
 
-@properties
+@properties(100)
 @given(edited_pairs())
 def test_documents_differ_in_some_path_when_their_hashes_differ(pair):
     one, other = (take_apart(payload, PERSONA_ID) for payload in pair)
@@ -176,7 +176,7 @@ def test_documents_differ_in_some_path_when_their_hashes_differ(pair):
             assert len(paths) == len(set(paths))
 
 
-@properties
+@properties(100)
 @given(personas)
 def test_documents_hold_no_observed_field(payload):
     apart = take_apart(payload, PERSONA_ID)
@@ -189,7 +189,7 @@ def test_documents_hold_no_observed_field(payload):
         assert not observed[part.kind] & part.document.keys()
 
 
-@properties
+@properties(100)
 @given(personas)
 def test_a_stored_document_has_the_same_hash(payload):
     for part in take_apart(payload, PERSONA_ID).parts():
@@ -199,7 +199,7 @@ def test_a_stored_document_has_the_same_hash(payload):
         assert content_hash(part.kind, stored) == part.content_hash
 
 
-@properties
+@properties(100)
 @given(personas)
 def test_taking_apart_what_was_put_together_gives_the_same_documents(payload):
     apart = take_apart(payload, PERSONA_ID)

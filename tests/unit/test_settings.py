@@ -10,13 +10,13 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from hypothesis import HealthCheck, example, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from etl.errors import UsageError
 from etl.settings import Settings, known_keys, load_settings, parse_ids, settings_file
+from tests.unit.strategies import properties
 
 ONE = UUID("6f1f0e8e-0000-4000-8000-000000000001")
 TWO = UUID("6f1f0e8e-0000-4000-8000-000000000002")
@@ -644,7 +644,7 @@ ENVIRONS = st.dictionaries(
 )
 
 
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@properties(100)
 @given(SETTABLE | st.dictionaries(NAMES, VALUES, max_size=3), ENVIRONS)
 @example({"api": {"concurrency": 10**400, "timeout_seconds": 10**400}}, {})
 @example({}, {"PERSONA_ETL_PERSONAS__IDS_FILE": "\udc80"})
@@ -659,7 +659,7 @@ def test_whatever_is_written_gives_settings_or_a_usage_error(tmp_path: Path, tab
         assert isinstance(settings, Settings)
 
 
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@properties(100)
 @given(st.binary() | st.text().map(str.encode))
 def test_whatever_bytes_are_in_the_file_only_a_usage_error_comes_out(tmp_path: Path, content):
     file = tmp_path / "persona-etl.toml"
@@ -670,7 +670,7 @@ def test_whatever_bytes_are_in_the_file_only_a_usage_error_comes_out(tmp_path: P
         assert str(exc).startswith((str(file), "2 mistakes", "3 mistakes"))  # noqa: PT017
 
 
-@hypothesis_settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@properties(100)
 @given(
     st.text(min_size=6).map(lambda text: f"hunter22{text}"),
     st.sampled_from(["postgresql://u:{}@h/d", "postgres://u:{}@h:x/d", "pg://{}", "embedded{}"]),
