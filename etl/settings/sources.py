@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import stat
 import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from etl.settings.ids import shown
+from etl.settings.ids import shorten, shown
 from etl.settings.keys import ENVIRONMENT_PREFIX, Key, known_keys
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ _VENDOR_VARIABLES = {API_KEY_VARIABLE: ("api", "key"), "ANAM_API_URL": ("api", "
 # For test suites, so that a developer's test database is no mistake in the settings.
 _TEST_PREFIX = "PERSONA_ETL_TEST_"
 _KEY_ITSELF = {("api", "key"), ("api", "api_key")}
+# Ids of more than a million personas; what is larger, or has no end, is the wrong file.
+_LARGEST = 64 * 2**20
 _FLAGS = {"true": True, "1": True, "yes": True, "on": True}
 _FLAGS |= {"false": False, "0": False, "no": False, "off": False}
 _NO_KEY_HERE = (
@@ -79,7 +82,7 @@ def read_file(file: Path) -> tuple[list[Written], list[str]]:
                     written.append(Written(section, name, value, where, file.parent))
                 else:
                     mistakes.append(f"{where}: {_unknown_key(section, name, known)}")
-    return written, mistakes
+    return written, shorten(mistakes, str(file))
 
 
 def read_environment(environ: Mapping[str, str], cwd: Path) -> tuple[list[Written], list[str]]:
@@ -100,7 +103,7 @@ def read_environment(environ: Mapping[str, str], cwd: Path) -> tuple[list[Writte
     for variable, (section, name) in _VENDOR_VARIABLES.items():
         if variable in environ:
             written.append(Written(section, name, environ[variable], variable, cwd))
-    return written, mistakes
+    return written, shorten(mistakes, "the environment")
 
 
 def _typed(text: str, key: Key) -> object:
@@ -111,13 +114,22 @@ def _typed(text: str, key: Key) -> object:
 
 
 def read_text(file: Path) -> str:
-    """Read a file that the settings name.
+    """Read a file that the settings name, a pipe that somebody writes to included.
 
     Raises:
         ValueError: it can't be read; the message says why, without the file's name.
     """
     try:
-        return file.read_bytes().decode("utf-8-sig")
+        # Else the opening of a pipe would wait for a writer, who may never come.
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as opened:  # noqa: PTH123  a descriptor has no path
+            os.set_blocking(descriptor, True)
+            content = opened.read(_LARGEST + 1)
+            if not content and stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+                raise ValueError("a pipe that nobody writes to; name a file")
+        if len(content) > _LARGEST:
+            raise ValueError(f"larger than {_LARGEST >> 20} MiB; name another file")
+        return content.decode("utf-8-sig")
     except FileNotFoundError:
         raise ValueError("there is no such file; name one that exists") from None
     except OSError as exc:

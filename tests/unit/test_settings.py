@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import subprocess
 import sys
@@ -416,6 +417,47 @@ def test_a_file_that_is_no_text_or_no_file_is_a_mistake(tmp_path: Path) -> None:
         load_settings({}, Path("latin1.toml"), cwd=tmp_path)
     with pytest.raises(UsageError, match=r"cannot be read \(Is a directory\)"):
         load_settings({}, tmp_path)
+
+
+@pytest.mark.parametrize("variable", ["CONFIG", "API__API_KEY_FILE", "PERSONAS__IDS_FILE"])
+def test_what_has_no_content_or_no_end_is_a_mistake_and_never_waited_for(tmp_path, variable):
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    (tmp_path / "folder").mkdir()
+    with (tmp_path / "sparse").open("wb") as sparse:
+        sparse.truncate(2**30)
+    (tmp_path / "sparse").chmod(0o600)
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    for name, says in (
+        ("pipe", "a pipe that nobody writes to; name a file"),
+        ("folder", "cannot be read (Is a directory)"),
+        ("sparse", "larger than 64 MiB; name another file"),
+        ("endless", "larger than 64 MiB; name another file"),
+        ("sparse/inside", "cannot be read (Not a directory)"),
+        ("n" * 300, "cannot be read (File name too long)"),
+    ):
+        with pytest.raises(UsageError) as caught:
+            load_settings({f"PERSONA_ETL_{variable}": name}, cwd=tmp_path)
+        assert str(caught.value).endswith(f"{tmp_path / name}: {says}")
+
+
+def test_a_pipe_that_somebody_writes_to_is_a_file(tmp_path: Path) -> None:
+    # As `--config <(…)` in a shell, and secrets that another program prints.
+    reading, writing = os.pipe()
+    for content in (b"[api]\n", b"concurrency = 3\n"):
+        os.write(writing, content)
+    os.close(writing)
+    settings = load_settings({}, Path(f"/dev/fd/{reading}"), cwd=tmp_path)
+    os.close(reading)
+    assert settings.api.concurrency == 3
+
+
+def test_very_many_mistakes_do_not_flood_the_terminal(mistakes) -> None:
+    toml = "[api]\n" + "".join(f"key{number} = 1\n" for number in range(500))
+    environ = {f"PERSONA_ETL_X{number}": "1" for number in range(500)}
+    lines = mistakes(toml, **environ)
+    assert len(lines) == 42
+    assert lines[20] == "persona-etl.toml: … and 480 more like these"
+    assert lines[41] == "the environment: … and 480 more like these"
 
 
 def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
