@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from etl.payload.clean import BLANK, clean, mask_urls
@@ -523,6 +523,7 @@ payloads = st.recursive(
 
 @properties(1500)
 @given(url_text)
+@example("a=//b&token=x/y&p=w:z@c")
 def test_cleaning_a_text_twice_is_cleaning_it_once(text):
     once = clean(text)
     assert clean(once) == once
