@@ -27,8 +27,8 @@ from etl.payload.differences import differences
 from etl.payload.documents import put_together, take_apart
 from etl.payload.paths import path_of, usable_uuid
 from etl.tables import metadata
-from tests.unit.hostile_bodies import hostile_bodies
-from tests.unit.strategies import PERSONA_ID, exactly, properties, reordered, resigned
+from tests.unit.hostile_bodies import VALUES, hostile_bodies
+from tests.unit.strategies import PERSONA_ID, exactly, properties, read_payload, reordered, resigned
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,8 +136,26 @@ def test_any_body_is_rejected_or_put_together_again_from_its_documents(body):
 @given(hostile_bodies(rough=False))
 def test_nothing_reaches_the_driver_that_its_column_does_not_take(body):
     apart = apart_of(body)
-    if apart is None:
-        return
+    if apart is not None:
+        assert_driver_takes(apart)
+
+
+@pytest.mark.parametrize("value", VALUES, ids=range(len(VALUES)))
+def test_each_odd_value_in_every_place_is_taken_or_an_issue(value):
+    odd = decode(b'{"odd":%s}' % value).value
+    assert isinstance(odd, dict)
+    payload = everywhere(read_payload("everything_in_use"), odd["odd"])
+    assert_driver_takes(take_apart(clean(payload), UUID(payload["id"])))
+
+
+def everywhere(value: Any, odd: Any) -> Any:
+    """A copy with this instead of whatever is neither an id, an object nor an array."""
+    if isinstance(value, dict):
+        return {k: item if k == "id" else everywhere(item, odd) for k, item in value.items()}
+    return [everywhere(item, odd) for item in value] if isinstance(value, list) else odd
+
+
+def assert_driver_takes(apart: Apart) -> None:
     for part in apart.parts():
         for columns in ("all", "stored", "observed"):
             flat = flatten(part.kind, part.entity_id, part.whole(), columns)
