@@ -27,6 +27,9 @@ Location: TypeAlias = "tuple[str | int, ...]"
 # Recursion, here and in the parser, takes one frame a level, and Python's limit is 1000.
 MAX_LEVELS = 500
 
+# A persona has some hundreds. In memory one takes up to 300 bytes, and may be written in two.
+MAX_VALUES = 1_000_000
+
 REPLACEMENT = "\ufffd"
 
 # Postgres numeric takes more, but not in every operation, and no real field comes near.
@@ -47,6 +50,9 @@ _SUSPECT_ESCAPE = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 # What gives JSON its shape, and strings whole, so that what they hold is passed over. Each match
 # ends at the text's end at the latest and none is tried twice: linear for any text.
 _SHAPE = re.compile(r'[\[\]{}]|NaN|-?Infinity|"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+
+# The same for what each value but the outermost stands behind.
+_STEPS = re.compile(r'[\[{](?!\s*+[\]}])|,|"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 
 # A decimal of up to 15 digits survives the way through a float; a sixteenth character is the dot.
 _SAFE_FLOAT_LENGTH = 16
@@ -77,12 +83,17 @@ def decode(body: bytes) -> Decoded:
     """Parse a body as RFC 8259 has it, without a repeated key in any object.
 
     Raises:
-        PayloadRejectedError: it is not that, or nests deeper than MAX_LEVELS. The message tells
-            the offset in characters (a byte order mark not counted), and nothing of the body.
+        PayloadRejectedError: it is not that, nests deeper than MAX_LEVELS or holds more than
+            MAX_VALUES. The message tells the offset in characters (a byte order mark not counted),
+            and nothing of the body.
     """
     text, suspect = _text(body)
-    if text.count("[") + text.count("{") > MAX_LEVELS:
-        _check_depth(text)
+    brackets = text.count("[") + text.count("{")
+    too_many_at = _too_many(text) if brackets + text.count(",") >= MAX_VALUES else None
+    if brackets > MAX_LEVELS:
+        _check_depth(text[:too_many_at])
+    if too_many_at is not None:
+        raise PayloadRejectedError(f"more than {MAX_VALUES} values at offset {too_many_at}")
     value, has_oversized = _parse(text)
     mended: list[Location] = []
     oversized: list[Location] = []
@@ -131,6 +142,12 @@ def _check_depth(text: str) -> None:
                 raise PayloadRejectedError(f"more than {MAX_LEVELS} levels at offset {offset}")
         elif text[offset] in "]}":
             depth -= 1
+
+
+def _too_many(text: str) -> int | None:
+    """Where the first value stands that is one too many."""
+    steps = (m.start() for m in _STEPS.finditer(text) if text[m.start()] != '"')
+    return next(islice(steps, MAX_VALUES - 1, None), None)
 
 
 def _parse(text: str) -> tuple[Json, bool]:
@@ -258,10 +275,13 @@ def _mended_names(members: dict[str, Json]) -> dict[str, str]:
     broken = sorted(key for key in members if _UNSTORABLE.search(key))
     taken = set(members)
     names: dict[str, str] = {}
+    alike: dict[str, int] = {}
     for key in broken:
-        name = _UNSTORABLE.sub(REPLACEMENT, key)
+        plain = name = _UNSTORABLE.sub(REPLACEMENT, key)
         while name in taken:
-            name += REPLACEMENT
+            # Counted: to look for a free name from the start each time would be quadratic.
+            count = alike[plain] = alike.get(plain, 0) + 1
+            name = f"{plain}{REPLACEMENT}{count if count > 1 else ''}"
         taken.add(name)
         names[key] = name
     return names

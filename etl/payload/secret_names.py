@@ -95,11 +95,16 @@ _CODE_LENGTH = 32
 # Names come from payloads: longer ones are judged anew each time rather than kept in memory.
 _CACHED_LENGTH = 64
 
+# What is longer is no name: of such a one only both ends are read, as a word takes fifty bytes.
+_LONGEST = 20_000
+
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 
 
 def words(name: str) -> tuple[str, ...]:
     """The words of a camelCase, snake_case, kebab-case or spaced name, in small letters."""
+    if len(name) > _LONGEST:
+        name = f"{name[: _LONGEST // 2]} {name[-_LONGEST // 2 :]}"
     return tuple(word.lower() for word in _WORD.findall(name))
 
 

@@ -53,6 +53,7 @@ _ENCODED_QUERY = re.compile(rf"%(?:25)*+3[Ff][^{_ENDS}?#]*+")
 _ENCODED_USERINFO = re.compile(
     rf"(%(?:25)*+2[Ff]%(?:25)*+2[Ff])[^{_ENDS}%/?#&]*+%(?:25)*+3[Aa][^{_ENDS}%/?#&]*+%(?:25)*+40"
 )
+_BETWEEN_SEPARATORS = re.compile(r"[^?&;#]+")
 
 # What a text must hold somewhere to hold a query; running text seldom does, and is done with.
 _PARAMETER = re.compile(rf"[?&;#][^{_ENDS}?&;#=%]*+[=%\\]")
@@ -165,15 +166,15 @@ def _holds_credential(part: str) -> bool:
     if "\\" in part:
         part = part.replace("\\u0026", "&").replace("\\u003d", "=").replace("\\u003D", "=")
     for _ in range(_ENCODINGS):
-        for parameter in _SEPARATORS.split(part):
-            name, equals, value = parameter.partition("=")
+        for parameter in _BETWEEN_SEPARATORS.finditer(part):
+            name, equals, value = parameter[0].partition("=")
             if equals and is_credential(name, value):
                 return True
         if _NESTED_USERINFO.search(part):
             return True
         if "%" not in part:
             return False
-        part = unquote(part)
+        part = _unquoted(part)
     return False
 
 
@@ -181,6 +182,20 @@ def _without_encoded_query(match: re.Match[str]) -> str:
     sentence = _PUNCTUATION + ")]}"
     query = match[0].rstrip(sentence)
     return match[0][len(query) :] if _holds_credential(query) else match[0]
+
+
+def _unquoted(text: str) -> str:
+    """Percent-decoded, a stretch at a time: `unquote` takes eighty bytes for each escape."""
+    pieces: list[str] = []
+    start = 0
+    while start < len(text):
+        end = start + 4096
+        # An escape has three characters, which are not to be parted.
+        cut = text.find("%", end - 2, end)
+        end = end if cut < 0 or end >= len(text) else cut
+        pieces.append(unquote(text[start:end]))
+        start = end
+    return "".join(pieces)
 
 
 def _without_header(match: re.Match[str]) -> str:

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -456,6 +457,31 @@ def test_as_many_levels_as_decode_allows_are_cleaned_far_down_the_stack():
         return below(frames - 1) if frames else clean(payload)
 
     assert dumps(below(300)).count(BLANK.encode()) == 1
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        "https://x.example/?a=" + "%25" * 100_000,
+        "https://x.example/?" + "&a=" * 100_000,
+        {"aB_" * 100_000: 1},
+    ],
+    ids=["escapes", "parameters", "words of a name"],
+)
+def test_hostile_text_takes_little_memory(payload):
+    tracemalloc.start()
+    try:
+        assert clean(payload) == payload
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3_000_000
+
+
+def test_a_credential_that_is_encoded_is_found_wherever_it_stands():
+    for length in range(4070, 4100):
+        url = "https://x.example/?u=" + "x" * length + "%26token%3D1"
+        assert clean(url) == "https://x.example/"
 
 
 def test_hostile_text_takes_linear_time():

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from etl.errors import PayloadRejectedError
-from etl.payload.decode import MAX_LEVELS, Decoded, Location, decode, dumps, loads
+from etl.payload.decode import MAX_LEVELS, MAX_VALUES, Decoded, Location, decode, dumps, loads
 from tests.unit.strategies import properties
 
 if TYPE_CHECKING:
@@ -174,7 +174,31 @@ def test_mended_keys_stay_apart_whatever_their_order():
     assert values[0] == values[1]
     assert sorted(values[0].values()) == [1, 2, 3, 4]
     assert values[0]["\ufffd"] == 3
-    assert sorted(decode(bodies[0]).mended) == [("\ufffd" * n,) for n in (2, 3, 4)]
+    assert sorted(decode(bodies[0]).mended) == [
+        ("\ufffd\ufffd",),
+        ("\ufffd\ufffd2",),
+        ("\ufffd\ufffd3",),
+    ]
+
+
+def test_any_number_of_keys_that_become_the_same_are_told_apart_in_short_names():
+    halves = [b"\\ud8%02x" % n for n in range(256)]
+    members = [b'"%b%b":0' % (one, other) for one in halves for other in halves[:100]]
+    decoded = decode(b"{" + b",".join(members) + b"}")
+    names = [name for (name,) in decoded.mended if isinstance(name, str)]
+    assert len(set(names)) == len(members)
+    assert max(map(len, names)) < 10
+
+
+def test_a_body_may_hold_a_million_values():
+    whole = b"[" + b"0," * (MAX_VALUES - 4) + b'0, ",[{", {}]'
+    decode(whole)
+    with pytest.raises(PayloadRejectedError, match=f"more than {MAX_VALUES} values at offset"):
+        decode(whole[:-1] + b",0]")
+
+
+def test_what_stands_in_strings_is_no_value():
+    decode(b'"' + b'[{,\\"' * MAX_VALUES + b'"')
 
 
 @pytest.mark.parametrize(
