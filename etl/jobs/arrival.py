@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
+from etl.source.room import BodyRoom
 from etl.store.engine import database_now
 from etl.store.ledger import latest_attempt
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from uuid import UUID
 
     from sqlalchemy import Connection
@@ -74,7 +76,9 @@ class Backlog:
     """Arrivals on their way from fetching to loading, bounded in number and bytes.
 
     An arrival is put in at the moment it is complete, so that they stay in the order of their
-    times; whoever put one in waits for room before the next request.
+    times; whoever put one in waits for room before the next request. That alone would let each
+    worker bring a body of any length: big ones have had to wait for `big_bodies`, and leave it when
+    they are loaded.
     """
 
     def __init__(self, *, batch_items: int, batch_bytes: int) -> None:
@@ -84,6 +88,7 @@ class Backlog:
         self._batch_items = batch_items
         self._batch_bytes = batch_bytes
         self._closed = False
+        self.big_bodies = BodyRoom()
         # Three events rather than one: nobody is woken for each single arrival.
         self._any = asyncio.Event()
         self._enough = asyncio.Event()
@@ -122,6 +127,11 @@ class Backlog:
         self._bytes -= size
         self._tell()
         return batch
+
+    def loaded(self, arrivals: Iterable[Arrival]) -> None:
+        """Nobody holds the bodies of these any more."""
+        for arrival in arrivals:
+            self.big_bodies.leave(arrival.answer.body if arrival.answer else None)
 
     def _tell(self) -> None:
         items, size = len(self._waiting), self._bytes

@@ -58,9 +58,9 @@ async def fetch_and_load(
 ) -> None:
     """Fetches each id; calls `read`, then `load` in a thread, with one batch after the other.
 
-    While one batch is loaded, which is mostly waiting for Postgres, the next is read. It ends early
-    when `halt` is told: by a signal, a refused key, a wait that is too long. What `read` or `load`
-    raises ends everything.
+    While one batch is loaded, which is mostly waiting for Postgres, the next is read; not a big
+    one, since what is read takes many times its bytes. It ends early when `halt` is told: by a
+    signal, a refused key, a wait that is too long. What `read` or `load` raises ends everything.
     """
     backlog = Backlog(batch_items=BATCH_ITEMS, batch_bytes=BATCH_BYTES)
     remaining = iter(ids)
@@ -79,10 +79,14 @@ async def fetch_and_load(
     loading: asyncio.Task[None] | None = None
     try:
         while arrivals := await backlog.take(PATIENCE_SECONDS):
+            if loading is not None and _is_big(arrivals):
+                await loading
             batch = await _read(read, arrivals)
             if loading is not None:
                 await loading
-            loading = asyncio.create_task(asyncio.to_thread(load, batch))
+            loading = asyncio.create_task(_load(load, batch, backlog))
+            # Whatever is held here would stay until the next batch comes.
+            del arrivals, batch
         if loading is not None:
             await loading
         await fetching
@@ -94,10 +98,20 @@ async def fetch_and_load(
             loading.exception()
 
 
+def _is_big(arrivals: list[Arrival]) -> bool:
+    return sum(arrival.size for arrival in arrivals) >= READ_ASIDE_BYTES
+
+
 async def _read(read: Callable[[list[Arrival]], Batch], arrivals: list[Arrival]) -> Batch:
-    if sum(arrival.size for arrival in arrivals) < READ_ASIDE_BYTES:
+    if not _is_big(arrivals):
         return read(arrivals)
     return await asyncio.to_thread(read, arrivals)
+
+
+async def _load(load: Callable[[Batch], None], batch: Batch, backlog: Backlog) -> None:
+    arrivals = batch.arrivals
+    await asyncio.to_thread(load, batch)
+    backlog.loaded(arrivals)
 
 
 async def _work(
@@ -113,7 +127,7 @@ async def _work(
     for persona_id in remaining:
         await pace.turn()
         try:
-            answer = await client.fetch(persona_id)
+            answer = await client.fetch(persona_id, backlog.big_bodies)
         except DeferredError as error:
             halt.stop(error)
             return

@@ -16,21 +16,25 @@ if TYPE_CHECKING:
 
     import httpx
 
+    from etl.source.room import Place
 
-async def read_body(response: httpx.Response, limit: int) -> bytes:
-    """Read a 200 to its end and inflate it, up to `limit` bytes.
+
+async def read_body(response: httpx.Response, limit: int, place: Place) -> bytes:
+    """Read a 200 to its end and inflate it, up to `limit` bytes; a big one waits for its `place`.
 
     Raises BodyTooBigError, or NoAnswerError for a body that is cut short, corrupt or encoded in a
     way that was not asked for. That a body is shorter than its Content-Length is httpx's to notice.
     """
     inflater = _inflater_for(response.headers.get("content-encoding", "identity"))
-    declared = response.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise _too_big(response, int(declared), limit)
+    declared = _declared_length(response)
+    if declared is not None and declared > limit:
+        raise _too_big(response, declared, limit)
+    most = limit if declared is None or inflater else declared
     body = bytearray()
     try:
         async for chunk in response.aiter_raw():
             for piece in inflater.pieces(chunk) if inflater else (chunk,):
+                await place.grow(len(body) + len(piece), most)
                 body += piece
                 if len(body) > limit:
                     raise _too_big(response, len(body), limit)
@@ -38,7 +42,14 @@ async def read_body(response: httpx.Response, limit: int) -> bytes:
         raise NoAnswerError("the gzip body is corrupt", http_status=200, transient=True) from exc
     if inflater and not inflater.finished:
         raise NoAnswerError("the gzip body is cut short", http_status=200, transient=True)
+    place.settle(len(body))
     return bytes(body)
+
+
+def _declared_length(response: httpx.Response) -> int | None:
+    declared = response.headers.get("content-length", "")
+    # Python refuses to read an integer of thousands of digits.
+    return int(declared[:20]) if declared.isascii() and declared.isdecimal() else None
 
 
 async def drain(response: httpx.Response) -> None:

@@ -36,12 +36,15 @@ from etl.source.connect import (
 )
 from etl.source.echo import Echo
 from etl.source.retry import backoff_seconds, retry_after_seconds
+from etl.source.room import BodyRoom
 from etl.source.trouble import TROUBLE, explain
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import TracebackType
     from uuid import UUID
+
+    from etl.source.room import Place
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +85,7 @@ class PersonaClient:
         self._extensions = {"timeout": httpx.Timeout(timeout_seconds).as_dict()}
         self._max_wait_seconds = max_wait_seconds
         self._max_body_bytes = max_body_bytes
+        self._room = BodyRoom()
         self._new_transport = transport
         self._sleep = sleep
         self._fraction = fraction
@@ -108,15 +112,20 @@ class PersonaClient:
     ) -> None:
         await self._open.aclose()
 
-    async def fetch(self, persona_id: UUID) -> Answer:
-        """Return the API's answer: 200 with its body, 403 or 404. Raises SourceError."""
-        return await self._get(f"/v1/personas/{persona_id}", persona_id)
+    async def fetch(self, persona_id: UUID, room: BodyRoom | None = None) -> Answer:
+        """Return the API's answer: 200 with its body, 403 or 404. Raises SourceError.
+
+        In a `room` of the caller's the body stays until the caller says that it leaves.
+        """
+        return await self._get(f"/v1/personas/{persona_id}", persona_id, room)
 
     async def list_page(self, page: int, per_page: int) -> Answer:
         """Return a page of the list of personas, in the same way as `fetch`."""
         return await self._get(page_path(page, per_page), None)
 
-    async def _get(self, path: str, persona_id: UUID | None) -> Answer:
+    async def _get(
+        self, path: str, persona_id: UUID | None, room: BodyRoom | None = None
+    ) -> Answer:
         """Send requests until one is answered or there is no use in another."""
         transport = await self._idle.get()
         started = time.monotonic()
@@ -125,7 +134,8 @@ class PersonaClient:
             while True:
                 attempts += 1
                 try:
-                    status, body, content_type = await self._attempt(transport, path)
+                    place = (room or self._room).place()
+                    status, body, content_type = await self._attempt(transport, path, place)
                     break
                 except NoAnswerError as error:
                     wait = self._wait_after(error, attempts)
@@ -139,6 +149,8 @@ class PersonaClient:
             raise
         finally:
             self._idle.put_nowait(transport)
+        if room is None:
+            self._room.leave(body)
         logger.debug("GET %s: %d, attempts: %d", path, status, attempts)
         return Answer(
             persona_id=persona_id,
@@ -151,7 +163,7 @@ class PersonaClient:
         )
 
     async def _attempt(
-        self, transport: httpx.AsyncBaseTransport, path: str
+        self, transport: httpx.AsyncBaseTransport, path: str, place: Place
     ) -> tuple[int, bytes | None, str | None]:
         """Send one request; return status, body and content type, or raise SourceError."""
         self.http_requests += 1
@@ -164,20 +176,21 @@ class PersonaClient:
             )
             # httpx bounds each single read; only this bounds the sum of a slow trickle of them.
             async with (
-                asyncio.timeout(self._timeout_seconds),
+                place,
+                asyncio.timeout(self._timeout_seconds) as place.deadline,
                 contextlib.aclosing(await transport.handle_async_request(request)) as response,
             ):
                 self._echo.out_of_headers(response)
-                body = await self._take(response)
+                body = await self._take(response, place)
         except TROUBLE as exc:
             raise explain(exc, self._peer, self._timeout_seconds) from exc
         return response.status_code, body, response.headers.get("content-type")
 
-    async def _take(self, response: httpx.Response) -> bytes | None:
+    async def _take(self, response: httpx.Response, place: Place) -> bytes | None:
         """Return the body of a 200, None for a 403 or 404; raise SourceError for all else."""
         status = response.status_code
         if status == httpx.codes.OK:
-            return await read_body(response, self._max_body_bytes)
+            return await read_body(response, self._max_body_bytes, place)
         if status in (httpx.codes.FORBIDDEN, httpx.codes.NOT_FOUND):
             await drain(response)
             return None

@@ -13,6 +13,7 @@ from etl.payload.decode import decode
 from etl.payload.paths import UUID_FORM
 from etl.source.answer import SourceError
 from etl.source.body import read_body
+from etl.source.room import BodyRoom
 from etl.source.trouble import TROUBLE
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ async def read_complaint(response: httpx.Response, *, authorization: str, second
     """
     try:
         async with asyncio.timeout(seconds):
-            body = await read_body(response, _MOST_BYTES)
+            body = await read_body(response, _MOST_BYTES, BodyRoom().place())
         payload = clean(decode(body).value)
     except (SourceError, PayloadRejectedError, *TROUBLE):
         return ""
