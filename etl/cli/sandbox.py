@@ -28,12 +28,12 @@ EXAMPLES = """\b
 A fault is [TARGET:]PART[:PART]...
   TARGET  all (the default), list, personas, or a persona's id
   PART    a status, NAME=VALUE, or a word: always, truncate, gzip, chunked,
-          close, reset, stall, shuffle, html, text, empty, half, not_json,
-          array, nan, deep, huge, gzip_bomb, repeated_key, invalid_utf8,
-          nul, lone_surrogate, other_persona
+          endless, close, reset, stall, shuffle, html, text, empty, half,
+          not_json, array, nan, deep, huge, gzip_bomb, repeated_key,
+          invalid_utf8, nul, lone_surrogate, other_persona
   NAME    whom it meets: times after every probability seed
           in answer:     status body headers.<Name> raw wrong size_bytes
-                         retry_after retry_after_date gzip chunked
+                         retry_after retry_after_date gzip chunked endless
           how it comes:  delay_seconds jitter_seconds trickle_seconds
                          trickle_bytes truncate_at drop
           of the list:   per_page shift shuffle meta.<name>

@@ -55,6 +55,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         retry_after_date: the header as an HTTP date, so many seconds from now.
         gzip: compress the body.
         chunked: send it in chunks, without a Content-Length.
+        endless: send it again and again in chunks, until the client has had enough.
         delay_seconds: silence before the first byte.
         jitter_seconds: up to so much more of it, by chance.
         trickle_seconds: pause after every `trickle_bytes` of the body.
@@ -84,6 +85,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     retry_after_date: float | None = None
     gzip: bool = False
     chunked: bool = False
+    endless: bool = False
     delay_seconds: float = 0
     jitter_seconds: float = 0
     trickle_seconds: float = 0
@@ -125,6 +127,11 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
             return self.times
         return 1 if self.every == 1 and self.probability == 1 else None
 
+    @property
+    def is_chunked(self) -> bool:
+        """Whether the body comes in chunks."""
+        return self.chunked or self.endless
+
     def applied_to(self, true_answer: Callable[[], Answer], another: Callable[[], bytes]) -> Answer:
         """What is answered; the true answer is only asked for when it is not replaced.
 
@@ -138,7 +145,7 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
         if self.gzip:
             body = gzip.compress(body, mtime=0)
             headers = headers | {"Content-Encoding": "gzip"}
-        if self.chunked:
+        if self.is_chunked:
             headers = headers | {"Transfer-Encoding": "chunked"}
         answer = replace(answer, body=body, headers=headers | self._own_headers())
         if answer.tells_its_length:

@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 from functools import partial
+from itertools import cycle
 from typing import TYPE_CHECKING
 
 import h11
@@ -184,15 +185,16 @@ async def _write(
     """Writes the answer, as slowly and as far as the fault says."""
     body = answer.body if with_body else b""
     body = body if fault.truncate_at is None else body[: fault.truncate_at]
-    if not (fault.chunked or fault.trickle_seconds):
+    if not (fault.is_chunked or fault.trickle_seconds):
         writer.write(answer.head + body)
     else:
         writer.write(answer.head)
-        for piece in _pieces(body, fault.trickle_bytes if fault.trickle_seconds else _CHUNK):
-            writer.write(b"%x\r\n%s\r\n" % (len(piece), piece) if fault.chunked else piece)
+        pieces = _pieces(body, fault.trickle_bytes if fault.trickle_seconds else _CHUNK)
+        for piece in cycle(pieces) if fault.endless else pieces:
+            writer.write(b"%x\r\n%s\r\n" % (len(piece), piece) if fault.is_chunked else piece)
             await writer.drain()
             await asyncio.sleep(fault.trickle_seconds)
-        if fault.chunked and fault.truncate_at is None and with_body:
+        if fault.is_chunked and fault.truncate_at is None and with_body:
             writer.write(b"0\r\n\r\n")
     await writer.drain()
 

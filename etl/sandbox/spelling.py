@@ -32,7 +32,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 WORDS: dict[str, dict[str, Any]] = {
     "always": {"times": None},
     "truncate": {"truncate_at": 20},
-    **{name: {name: True} for name in ("gzip", "chunked", "shuffle")},
+    **{name: {name: True} for name in ("gzip", "chunked", "endless", "shuffle")},
     **{name: {"drop": name} for name in DROPS},
     **{name: {"wrong": name} for name in WRONG},
 }

@@ -8,6 +8,7 @@ import re
 import time
 from collections import Counter
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from typing import Any
 
 import httpx
@@ -440,6 +441,15 @@ def test_chunks_come_with_an_end_or_without(sandbox, client, exchange, first):
         client.get(first)
     sandbox.order(Fault(chunked=True, truncate_at=100))
     assert exchange(request_for(first)).endswith(b"\r\n64\r\n%s\r\n" % whole[:100])
+
+
+def test_a_body_without_an_end_comes_again_and_again(sandbox, client, first):
+    sandbox.order(Fault(body=b"abc", endless=True))
+    with client.stream("GET", first) as response:
+        assert response.headers["transfer-encoding"] == "chunked"
+        found = b"".join(islice(response.iter_raw(100), 50))
+    assert found == (b"abc" * 5000)[:5000]
+    assert client.get(first).json()["id"] == sandbox.persona_ids[0]
 
 
 def test_a_content_length_can_lie_in_both_directions(sandbox, client, exchange, first):
