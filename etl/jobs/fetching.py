@@ -138,4 +138,6 @@ async def _work(
                 return
         else:
             backlog.put(Arrival(persona_id, clock.at(answer.completed_at), answer))
+            # Its body would stay here until the next one has come.
+            del answer
         await backlog.room()

@@ -38,12 +38,15 @@ async def read_body(response: httpx.Response, limit: int, place: Place) -> bytes
                 body += piece
                 if len(body) > limit:
                     raise _too_big(response, len(body), limit)
+        if inflater and not inflater.finished:
+            raise NoAnswerError("the gzip body is cut short", http_status=200, transient=True)
+        place.settle(len(body))
+        return bytes(body)
     except zlib.error as exc:
         raise NoAnswerError("the gzip body is corrupt", http_status=200, transient=True) from exc
-    if inflater and not inflater.finished:
-        raise NoAnswerError("the gzip body is cut short", http_status=200, transient=True)
-    place.settle(len(body))
-    return bytes(body)
+    finally:
+        # An error holds on to this frame until it is in the ledger.
+        body.clear()
 
 
 def _declared_length(response: httpx.Response) -> int | None:
