@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import any_, bindparam, func, select
+from sqlalchemy import any_, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from etl.store.recordset import as_row, insert_all, insert_new, upsert
@@ -78,6 +78,18 @@ class Rejection:
     length: int
     sha256: bytes | None
     content_type: str | None
+
+
+_LAST_REJECTED = text("""
+    SELECT k.persona_id, r.reason, r.sha256
+      FROM unnest(CAST(:ids AS uuid[])) AS k(persona_id)
+     CROSS JOIN LATERAL (
+           SELECT reason, sha256
+             FROM rejected_payloads
+            WHERE persona_id = k.persona_id
+            ORDER BY observed_at DESC
+            LIMIT 1) AS r
+""")
 
 
 def close_orphans(connection: Connection) -> int:
@@ -242,9 +254,17 @@ def add_items(connection: Connection, run_id: UUID, items: Iterable[Item]) -> No
     insert_all(connection, run_items, rows)
 
 
-def add_rejections(connection: Connection, run_id: UUID, found: Iterable[Rejection]) -> None:
-    """Keeps what was rejected."""
-    insert_new(connection, rejected_payloads, [{"run_id": run_id, **as_row(r)} for r in found])
+def add_rejections(connection: Connection, run_id: UUID, found: Sequence[Rejection]) -> None:
+    """Keeps what was rejected, but for what is the same as the persona's last that is kept.
+
+    A broken persona would else be kept once a run for ever; that it was rejected again is told by
+    the run's items and by its state.
+    """
+    ids = [rejection.persona_id for rejection in found]
+    kept = connection.execute(_LAST_REJECTED, {"ids": ids}) if ids else ()
+    last = {(row.persona_id, row.reason, row.sha256) for row in kept}
+    news = [r for r in found if (r.persona_id, r.reason, r.sha256) not in last]
+    insert_new(connection, rejected_payloads, [{"run_id": run_id, **as_row(r)} for r in news])
 
 
 def _among(persona_ids: Sequence[UUID], column: Column[Any]) -> ColumnElement[bool]:

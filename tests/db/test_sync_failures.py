@@ -114,12 +114,21 @@ def test_a_rejected_body_is_kept_cleaned_where_it_parses(copying):
             assert summary.started_at < row["observed_at"] < summary.finished_at
 
 
-def test_the_same_rejected_body_is_kept_for_each_run(target):
-    bad = target.world.persona_ids[0]
-    target.sandbox.order(Fault(body=b"no", target=bad, times=None))
-    target.sync([bad])
-    target.sync([bad])
-    assert len(target.rows("rejected_payloads")) == 2
+def test_a_rejected_body_that_comes_again_is_told_by_each_run_and_kept_once(target):
+    bad, other = target.world.persona_ids[:2]
+    bodies = [b"no", b"no", b"not now", b"no", b"no"]
+    for body in bodies:
+        target.sandbox.clear_faults()
+        target.sandbox.order(*(Fault(body=body, target=id_) for id_ in (bad, other)))
+        target.sync([bad, other])
+        assert (target.outcome(bad)["outcome"], target.outcome(other)["outcome"]) == (
+            ("rejected", "rejected")
+        )
+        assert "not JSON" in target.outcome(bad)["message"]
+    assert target.state(bad)["consecutive_failures"] == len(bodies)
+    for id_ in (bad, other):
+        rows = target.rows("rejected_payloads", persona_id=UUID(id_))
+        assert sorted(row["length"] for row in rows) == [2, 2, 7]
 
 
 def test_a_body_that_says_it_is_too_big_is_rejected_unread(target):
