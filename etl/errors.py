@@ -17,13 +17,18 @@
         ├── LockedError       75   another run writes to this target
         └── InterruptedRunError   130 or 143   by Ctrl-C, by SIGTERM
 
-Anything else that escapes is a bug (exit 1, with its traceback).
+Anything else that escapes is a bug (exit 1, with its traceback), but for Terminated (143), which
+is to SIGTERM what KeyboardInterrupt is to Ctrl-C.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM. The driver cancels on the server what a KeyboardInterrupt comes upon."""
 
 
 class EtlError(Exception):

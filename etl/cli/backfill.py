@@ -30,6 +30,7 @@ REPLAY_EXAMPLES = """\b
 Examples:
   persona-etl backfill replay --check
   persona-etl backfill replay
+  persona-etl backfill replay --wait 600
   persona-etl backfill replay --table voices --table brains
   persona-etl backfill replay --check --json
 """
@@ -64,10 +65,17 @@ def _complete_table(
     help="Only this one, document_versions or a normalized table, and those that it refers to."
     " Repeatable.",
 )
+@click.option(
+    "--wait",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="SECONDS",
+    help="Wait up to so long for another run to end, instead of giving up.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @pass_invocation
 def replay_command(
-    invocation: Invocation, *, check: bool, names: tuple[str, ...], as_json: bool
+    invocation: Invocation, *, check: bool, names: tuple[str, ...], wait: int, as_json: bool
 ) -> int:
     """Make versions and tables what the observations say, where they differ.
 
@@ -95,7 +103,14 @@ def replay_command(
             if check:
                 ended.append(compare(settings, url=served_url, tables=tables, watch=watch))
             else:
-                replay(settings, url=served_url, tables=tables, report=ended.append, watch=watch)
+                replay(
+                    settings,
+                    url=served_url,
+                    tables=tables,
+                    wait_seconds=wait,
+                    report=ended.append,
+                    watch=watch,
+                )
     finally:
         for replayed in ended:
             tell(invocation, replayed, as_json=as_json)

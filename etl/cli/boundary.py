@@ -13,7 +13,7 @@ import click
 
 from etl.cli.logs import on_one_line, timestamp
 from etl.cli.streams import drop_results
-from etl.errors import EtlError, OutputError
+from etl.errors import EtlError, OutputError, Terminated
 
 if TYPE_CHECKING:
     from etl.cli.invocation import Invocation
@@ -41,7 +41,8 @@ def ended_by(invocation: Invocation, raised: BaseException) -> int:
             _tell(invocation, told, raised.exit_code, shown=_with_usage(raised, told))
             return raised.exit_code
         case KeyboardInterrupt() | click.Abort():
-            code = 128 + signal.SIGINT
+            is_term = isinstance(raised, Terminated)
+            code = 128 + (signal.SIGTERM if is_term else signal.SIGINT)
             _tell(invocation, "interrupted", code, shown="persona-etl: interrupted")
             return code
         case _:

@@ -16,6 +16,7 @@ from etl.cli.boundary import ended_by
 from etl.cli.invocation import Invocation
 from etl.cli.logs import logs_to_stderr
 from etl.cli.streams import make_streams_safe
+from etl.errors import Terminated
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -162,4 +163,4 @@ def main() -> None:
 
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
     """Unwind on SIGTERM as on Ctrl-C, so that what a command started is stopped."""
-    sys.exit(128 + signum)
+    raise Terminated

@@ -44,6 +44,14 @@ Examples:
     metavar="ROLE",
     help="Give this role what `sync` needs, and no more. Repeatable.",
 )
+@click.option(
+    "--wait",
+    type=click.IntRange(min=0),
+    default=60,
+    metavar="SECONDS",
+    show_default=True,
+    help="Wait up to so long for another migrate to end.",
+)
 @pass_invocation
 def command(
     invocation: Invocation,
@@ -52,6 +60,7 @@ def command(
     since: str | None,
     readers: tuple[str, ...],
     writers: tuple[str, ...],
+    wait: int,
 ) -> None:
     """Bring the database's schema and its views up to date. Safe to run again.
 
@@ -73,7 +82,7 @@ def command(
     with served(settings.require_database().get_secret_value(), os.environ) as url:
         engine = make_engine(url, schema)
         before, head = current_and_head(engine, schema)
-        migrate(engine, schema, readers=readers, writers=writers)
+        migrate(engine, schema, readers=readers, writers=writers, wait_seconds=wait)
     if not invocation.quiet:
         was = "had no tables" if before is None else f"was at {before}"
         told = f"is at revision {head} already" if before == head else f"{was}, is at {head} now"

@@ -27,6 +27,7 @@ EXAMPLES = """\b
 Examples:
   persona-etl sync
   persona-etl sync --all --dry-run
+  persona-etl sync --wait 600
   persona-etl sync 00000000-0000-0000-0000-000000000000
   psql -Atc 'SELECT id FROM mine' | persona-etl sync --ids-from - --json
 """
@@ -48,6 +49,13 @@ Examples:
 @click.option(
     "--allow-mass-removal", is_flag=True, help="Remove what is missing, however much it is."
 )
+@click.option(
+    "--wait",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="SECONDS",
+    help="Wait up to so long for another run to end, instead of giving up.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @pass_invocation
 def command(
@@ -59,6 +67,7 @@ def command(
     dry_run: bool,
     strict: bool,
     allow_mass_removal: bool,
+    wait: int,
     as_json: bool,
 ) -> int:
     """Copy the personas and record what changed.
@@ -97,7 +106,7 @@ def command(
                 elif not invocation.quiet:
                     foreseen.extend(change.as_lines())
 
-            run = partial(rehearse, tell=foresee) if dry_run else sync
+            run = partial(rehearse, tell=foresee) if dry_run else partial(sync, wait_seconds=wait)
             run(
                 settings,
                 wanted,

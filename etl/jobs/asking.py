@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from etl.jobs.fetching import Pace, fetch_and_load
-from etl.jobs.halt import Halt, stopped_early
+from etl.jobs.halt import stopped_early
 from etl.jobs.reckoning import read_batch
 from etl.source.client import PersonaClient
 from etl.source.listing import list_persona_ids
+from etl.store.engine import driver_connection
 from etl.store.ledger import all_live_personas, last_attempts
+from etl.store.session import break_off
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
     from etl.errors import RunError
     from etl.jobs.arrival import DatabaseClock
+    from etl.jobs.halt import Halt
     from etl.jobs.reckoning import Batch
     from etl.settings import Settings
 
@@ -69,6 +73,7 @@ class Asking:
         engine: Engine,
         clock: DatabaseClock,
         *,
+        halt: Halt,
         known: Callable[[int], None],
         load: Callable[[Batch], None],
     ) -> RunError | None:
@@ -77,6 +82,7 @@ class Asking:
         Args:
             engine: For reading ahead.
             clock: Dates the answers.
+            halt: Stops it.
             known: Is told the number of personas, once that is known.
             load: Is called in a thread, with one batch after the other.
 
@@ -84,18 +90,21 @@ class Asking:
             Why it stopped early, if it did.
         """
         # A connection of its own, in autocommit: the loader's is in a transaction.
-        with engine.connect() as reading:
+        with (
+            engine.connect() as reading,
+            halt.breaking(partial(break_off, driver_connection(reading))),
+        ):
             reader = reading.execution_options(isolation_level="AUTOCOMMIT")
-            return asyncio.run(self._ask(reader, clock, known, load))
+            return asyncio.run(self._ask(reader, clock, halt, known, load))
 
     async def _ask(
         self,
         reader: Connection,
         clock: DatabaseClock,
+        halt: Halt,
         known: Callable[[int], None],
         load: Callable[[Batch], None],
     ) -> RunError | None:
-        halt = Halt()
         async with self._client:
             with stopped_early(halt, self._deadline_seconds):
                 if self._discover:

@@ -11,7 +11,7 @@ from etl.jobs.load import load
 from etl.jobs.reckoning import read_batch
 from etl.jobs.summary import log_new_drift, log_outcomes
 from etl.store.engine import is_data_error, is_retryable
-from etl.store.ledger import set_counts
+from etl.store.ledger import set_counts, states
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,10 +54,10 @@ class Loader:
 
     def load(self, batch: Batch) -> None:
         """Loads a batch; one that fails for its data is split until the culprit is alone."""
-        self.run.keep_lock()
         for attempt in range(1, ATTEMPTS_A_BATCH + 1):
             try:
-                with self.connection.begin():
+                with self.run.writing():
+                    batch = self._up_to_date(batch)
                     loaded = load(self.connection, batch, self.run_id)
                     tally = self.tally.plus(loaded)
                     set_counts(self.connection, self.run_id, tally.columns(self.http_requests()))
@@ -73,6 +73,11 @@ class Loader:
                 log_new_drift(loaded.unknown.names, self.drift_level)
                 self.watch(tally)
             return
+
+    def _up_to_date(self, batch: Batch) -> Batch:
+        """Read again when others have written about these personas since it was read."""
+        known = states(self.connection, [arrival.persona_id for arrival in batch.arrivals])
+        return batch if known == batch.known else read_batch(self.connection, batch.arrivals)
 
     def _split(self, arrivals: Sequence[Arrival], exc: Exception) -> None:
         middle = len(arrivals) // 2

@@ -6,12 +6,14 @@ Its sessions are read-only, it takes no lock and enters nothing in the ledger.
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from etl.errors import EtlError, RunError
 from etl.jobs.arrival import DatabaseClock
 from etl.jobs.asking import Asking
+from etl.jobs.halt import Halt, stopped_by_signals
 from etl.jobs.reckoning import reckon
 from etl.jobs.removal import gone_personas
 from etl.jobs.summary import (
@@ -27,9 +29,10 @@ from etl.payload.decode import loads
 from etl.payload.differences import differences
 from etl.report.foreseen import Foreseen
 from etl.store.ahead import Ahead
-from etl.store.engine import LOOKS_FOR_SECONDS, make_engine, translated
+from etl.store.engine import LOOKS_FOR_SECONDS, driver_connection, make_engine, translated
 from etl.store.ledger import persona_names
 from etl.store.migration import require_head
+from etl.store.session import break_off
 from etl.tables import FAILURES
 
 if TYPE_CHECKING:
@@ -76,7 +79,13 @@ def dry_run(
         read_only=True,
     )
     require_head(engine, schema)
-    with translated(), engine.connect() as connection:
+    halt = Halt()
+    with (
+        stopped_by_signals(halt),
+        translated(engine),
+        engine.connect() as connection,
+        halt.breaking(partial(break_off, driver_connection(connection))),
+    ):
         clock = DatabaseClock.read(connection)
         connection.rollback()
         rehearsal = _Rehearsal(connection, Tally(len(ids)), tell, watch, drift_level(settings))
@@ -99,18 +108,21 @@ def dry_run(
 
         error: EtlError | None
         try:
-            with translated():
-                stopped = asking.ask(engine, clock, known=rehearsal.known, load=rehearsal.load)
+            with translated(engine):
+                stopped = asking.ask(
+                    engine, clock, halt=halt, known=rehearsal.known, load=rehearsal.load
+                )
                 if stopped is None:
                     limit = None if allow_mass_removal else settings.safety.max_removed_percent
                     rehearsal.remove(asking.ids, max_percent=limit)
             error = verdict(rehearsal.tally, stopped, settings.safety, strict=strict, run_id=None)
         except RunError as exc:
             error = exc
-        except (KeyboardInterrupt, SystemExit):
-            # The second signal.
-            report(ended("interrupted", None))
-            raise
+        except BaseException:
+            if not halt.is_urgent:
+                raise
+            error = None
+        error = halt.interruption or error
     report(ended(status_of(error), error))
 
 

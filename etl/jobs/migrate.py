@@ -23,6 +23,7 @@ from etl.report.views_sql import (
     views_as_they_are,
 )
 from etl.store.migration import (
+    LOCK_SECONDS,
     create_schema_sql,
     head_revision,
     migrating,
@@ -43,7 +44,12 @@ _IN_PLACE = psycopg.errors.DuplicateTable | psycopg.errors.DuplicateFunction
 
 
 def migrate(
-    engine: sa.Engine, schema: str, *, readers: Sequence[str] = (), writers: Sequence[str] = ()
+    engine: sa.Engine,
+    schema: str,
+    *,
+    readers: Sequence[str] = (),
+    writers: Sequence[str] = (),
+    wait_seconds: float = LOCK_SECONDS,
 ) -> None:
     """Brings `schema` to the head, its views with it, and grants these roles what they need.
 
@@ -51,7 +57,7 @@ def migrate(
     is done, when a role is missing. What was committed before stays: run it again to go on.
     """
     require_roles(engine, [*readers, *writers])
-    with migrating(engine, schema) as connection:
+    with migrating(engine, schema, wait_seconds=wait_seconds) as connection:
         with connection.begin():
             refuse_strangers(connection, schema)
             in_place = run_script(connection, in_place_of_views(schema)).scalars().all()

@@ -5,17 +5,23 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from etl.errors import SafetyStopError
+from sqlalchemy.exc import DBAPIError
+
+from etl.errors import PersonaError, SafetyStopError
+from etl.jobs.batches import ATTEMPTS_A_BATCH
 from etl.jobs.observe import remove
+from etl.store.engine import is_data_error, is_retryable
 from etl.store.ledger import live_personas
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from sqlalchemy import Connection
 
     from etl.jobs.batches import Loader
+    from etl.jobs.opened_run import OpenedRun
     from etl.jobs.summary import Tally
 
 logger = logging.getLogger(__name__)
@@ -24,8 +30,10 @@ logger = logging.getLogger(__name__)
 REMOVALS_AT_ONCE = 500
 
 
-def remove_missing(loader: Loader, ids: Sequence[UUID], *, max_percent: float | None) -> None:
-    """Removes the live personas that the API says are gone.
+def remove_missing(
+    loader: Loader, ids: Sequence[UUID], *, max_percent: float | None
+) -> PersonaError | None:
+    """Removes the live personas that the API says are gone. Returns whom it could not remove.
 
     Raises:
         SafetyStopError: they are too many; none is removed.
@@ -35,11 +43,38 @@ def remove_missing(loader: Loader, ids: Sequence[UUID], *, max_percent: float | 
         gone = gone_personas(
             connection, loader.tally, ids, new=loader.tally.brought_to_life, max_percent=max_percent
         )
+    refused: list[UUID] = []
     for start in range(0, len(gone), REMOVALS_AT_ONCE):
-        loader.run.keep_lock()
         part = [(gone_id, missing[gone_id]) for gone_id in gone[start:][:REMOVALS_AT_ONCE]]
-        with connection.begin():
-            remove(connection, part, loader.run_id)
+        refused += _remove(loader.run, part)
+    if not refused:
+        return None
+    return PersonaError(
+        f"Postgres does not take the removal of {len(refused)} of {len(gone)} missing personas;"
+        f" first: persona {refused[0]}; they stay live, the next run tries again"
+    )
+
+
+def _remove(run: OpenedRun, part: Sequence[tuple[UUID, datetime]]) -> list[UUID]:
+    """Removes these in a transaction, split until the culprit is alone. Returns those refused."""
+    run.halt.check()
+    for attempt in range(1, ATTEMPTS_A_BATCH + 1):
+        try:
+            with run.writing():
+                remove(run.connection, part, run.run_id)
+        except DBAPIError as exc:
+            if is_retryable(exc) and attempt < ATTEMPTS_A_BATCH:
+                continue
+            if not is_data_error(exc):
+                raise
+            break
+        else:
+            return []
+    middle = len(part) // 2
+    if not middle:
+        logger.warning("persona %s is gone, but Postgres does not take its removal", part[0][0])
+        return [part[0][0]]
+    return [*_remove(run, part[:middle]), *_remove(run, part[middle:])]
 
 
 def gone_personas(

@@ -119,7 +119,7 @@ def check(
         read_only=True,
     ).execution_options(isolation_level="REPEATABLE READ")
     require_head(engine, schema)
-    with translated(), engine.begin() as connection:
+    with translated(engine), engine.begin() as connection:
         started_at = database_now(connection)
         replay_of = _Replay(connection, tables, None, watch=watch)
         lost = _lost(connection, settings.safety.max_removed_percent)
@@ -145,17 +145,22 @@ def replay(
     *,
     url: str,
     tables: Sequence[Table],
+    wait_seconds: float = 0,
     report: Callable[[Replayed], None],
     watch: Watch = lambda _done, _total: None,
 ) -> None:
     """Compares and writes what differs. Calls `report` once, on every way out.
+
+    It waits for the lock up to `wait_seconds`.
 
     Raises DatabaseError before the run exists: Postgres is unreachable or its schema not at head.
     """
     schema = settings.database.schema_
     engine = make_engine(url, schema, json_deserializer=loads_faithfully)
     require_head(engine, schema)
-    with opened_run(engine, url, schema, command="backfill replay") as run:
+    with opened_run(
+        engine, url, schema, command="backfill replay", wait_seconds=wait_seconds
+    ) as run:
         if run.locked is not None:
             nothing = Findings()
             at = run.started_at
@@ -164,7 +169,7 @@ def replay(
         under_way = _Replay(run.connection, tables, run, watch=watch)
 
         def work() -> EtlError | None:
-            with translated():
+            with translated(run.engine):
                 with run.connection.begin():
                     lost = _lost(run.connection, settings.safety.max_removed_percent)
                 if lost:
@@ -189,7 +194,7 @@ def replay(
                 )
             )
 
-        concluded(work, end)
+        concluded(run.halt, work, end)
 
 
 class _Replay:
@@ -309,9 +314,9 @@ class _Replay:
         if self.run is None:
             yield
             return
-        self.run.keep_lock()
+        self.run.halt.check()
         try:
-            with self.connection.begin():
+            with self.run.writing():
                 yield
         except IntegrityError as exc:
             broken = getattr(getattr(exc.orig, "diag", None), "constraint_name", None)

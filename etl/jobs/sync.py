@@ -36,13 +36,14 @@ def sync(
     discover: bool = False,
     strict: bool = False,
     allow_mass_removal: bool = False,
+    wait_seconds: float = 0,
     report: Callable[[Summary], None],
     watch: Callable[[Tally], None] = lambda _: None,
 ) -> None:
     """Copies these personas. Calls `report` once, on every way out on which the run exists.
 
     `discover` adds those that the API lists and all live ones. `watch` is called as the run goes
-    on, from any thread.
+    on, from any thread. It waits for the lock up to `wait_seconds`.
 
     Raises:
         DatabaseError: before the run exists: Postgres is unreachable or its schema not at head.
@@ -52,12 +53,15 @@ def sync(
     asking = Asking(settings, ids, discover=discover)
     engine = make_engine(url, schema, json_deserializer=loads)
     require_head(engine, schema)
-    with opened_run(engine, url, schema, command="sync", requested=len(ids)) as run:
+    with opened_run(
+        engine, url, schema, command="sync", requested=len(ids), wait_seconds=wait_seconds
+    ) as run:
         if run.locked is not None:
             report(_skipped(run, run.locked, len(ids)))
             return
         under_way = _Sync(settings, run, asking=asking, watch=watch)
         concluded(
+            run.halt,
             lambda: under_way.copy(strict=strict, allow_mass_removal=allow_mass_removal),
             lambda *ending: report(under_way.closed(*ending)),
         )
@@ -102,19 +106,25 @@ class _Sync:
             drift_level=drift_level(self.settings),
             watch=self.watch,
         )
+        refused: EtlError | None = None
         max_percent = None if allow_mass_removal else safety.max_removed_percent
         try:
-            with translated(), seldom_collected():
+            with translated(self.run.engine), seldom_collected():
                 clock = DatabaseClock.read(self.run.connection)
                 self.run.connection.rollback()
                 stopped = self.asking.ask(
-                    self.run.engine, clock, known=loader.known, load=loader.load
+                    self.run.engine,
+                    clock,
+                    halt=self.run.halt,
+                    known=loader.known,
+                    load=loader.load,
                 )
                 if stopped is None:
-                    remove_missing(loader, self.asking.ids, max_percent=max_percent)
+                    refused = remove_missing(loader, self.asking.ids, max_percent=max_percent)
         finally:
             self.tally = loader.tally
-        return verdict(self.tally, stopped, safety, strict=strict, run_id=self.run.run_id)
+        told = verdict(self.tally, stopped, safety, strict=strict, run_id=self.run.run_id)
+        return told or refused
 
     def closed(self, status: str, told: str | None, error: EtlError | None) -> Summary:
         """Closes the ledger's row. Returns how the run ended."""

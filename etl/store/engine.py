@@ -6,13 +6,14 @@ Sessions are opened in `session.py`. Here SQLSTATEs are known; no query about pe
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
 
 from etl.errors import DatabaseError
+from etl.store.blockers import who_blocks
 from etl.store.session import connection_arguments, open_session
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ _NEXT_STEPS = {
     "58": "look into the server's log",
 }
 
+
+_LOCK_TIMEOUT = "55P03"
 
 # How long what only looks waits for a table that somebody has locked.
 LOOKS_FOR_SECONDS = 10
@@ -100,6 +103,12 @@ def make_engine(
     return engine
 
 
+def driver_connection(connection: sa.Connection) -> psycopg.Connection[Any]:
+    """The driver's own, for what SQLAlchemy has no words for."""
+    own: Any = connection.connection.driver_connection
+    return cast("psycopg.Connection[Any]", own)
+
+
 def quote_identifier(name: str) -> str:
     """A name as SQL spells it, whatever is in it."""
     return '"' + name.replace('"', '""') + '"'
@@ -112,10 +121,11 @@ def database_now(connection: sa.Connection) -> datetime:
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translated(engine: sa.Engine | None = None) -> Iterator[None]:
     """Turns what the server or the network did to us into a DatabaseError of one line.
 
-    Bugs, and errors that are the data's fault, pass unchanged: their text may hold data.
+    Bugs, and errors that are the data's fault, pass unchanged: their text may hold data. With
+    `engine` it also tells who holds a lock that was waited for in vain.
     """
     try:
         yield
@@ -123,6 +133,9 @@ def translated() -> Iterator[None]:
         explained = _explain(exc)
         if explained is None:
             raise
+        if engine is not None and _sqlstate(_driver_error(exc)) == _LOCK_TIMEOUT:
+            blocker = who_blocks(engine)
+            explained = f"Postgres: a table stayed locked; {blocker}" if blocker else explained
         raise DatabaseError(explained) from exc
 
 
@@ -159,6 +172,9 @@ def _explain(exc: BaseException) -> str | None:
     """What happened and what to do next, or None when it is not the server's or network's doing."""
     error = _driver_error(exc)
     state = _sqlstate(error)
+    if isinstance(error, psycopg.DataError) and str(error).startswith("timestamp too "):
+        # What our tables hold is never beyond the year 9999: somebody else wrote it.
+        return f"Postgres: a table holds a {error}; correct it there, then run again"
     if not state and not isinstance(error, psycopg.OperationalError):
         return None
     next_step = next((_NEXT_STEPS[state[:n]] for n in (5, 3, 2) if state[:n] in _NEXT_STEPS), None)

@@ -151,11 +151,18 @@ def close_run(
     return dict(connection.execute(statement).mappings().one())
 
 
-def running(connection: Connection) -> dict[str, object] | None:
-    """The row of the run that is under way, the youngest if there are orphans too."""
-    found = connection.execute(
-        select(runs).where(runs.c.status == "running").order_by(runs.c.started_at.desc()).limit(1)
-    ).mappings()
+def is_open(connection: Connection, run_id: UUID) -> bool:
+    """Whether nobody has closed this run; nor can anybody before the transaction ends."""
+    statement = select(runs.c.run_id).where(runs.c.run_id == run_id, runs.c.status == "running")
+    return connection.execute(statement.with_for_update()).first() is not None
+
+
+def running(connection: Connection, run_id: UUID | None) -> dict[str, object] | None:
+    """The row of this run while it is under way; None: of the youngest, as there may be orphans."""
+    statement = select(runs).where(runs.c.status == "running")
+    if run_id is not None:
+        statement = statement.where(runs.c.run_id == run_id)
+    found = connection.execute(statement.order_by(runs.c.started_at.desc()).limit(1)).mappings()
     return next((dict(row) for row in found), None)
 
 

@@ -16,16 +16,19 @@ from typing import TYPE_CHECKING, Any, Self
 from uuid import UUID
 
 import psycopg
+import sqlalchemy as sa
 
 from etl.errors import LockedError
-from etl.store.engine import translated
-from etl.store.session import connection_arguments, open_session, server_session
+from etl.store.engine import driver_connection, translated
+from etl.store.session import break_off, connection_arguments, open_session, server_session
 
 if TYPE_CHECKING:
     from datetime import datetime
     from types import TracebackType
 
-    import sqlalchemy as sa
+# How often to ask for a lock that another run holds. Not awaited in Postgres: that would be a
+# transaction, which holds up VACUUM and CREATE INDEX CONCURRENTLY.
+_POLL_SECONDS = 0.2
 
 # How long to wait for a backend of ours to die, whose client connection the network lost.
 _GHOST_SECONDS = 10
@@ -40,6 +43,12 @@ _HOLDER = """
       AND lock.classid::bigint = %s AND lock.objid::bigint = %s
 """
 
+
+# Within a transaction, on the schema that the session sees: the lock of one run would not be
+# enough if the network hid its loss from us.
+_TURN = sa.text(
+    "SELECT pg_advisory_xact_lock(hashtextextended('persona-etl batch ' || current_schema(), 0))"
+)
 
 # A session's name is cut at 63 bytes: the id goes without its dashes.
 _RUN_NAME = re.compile(r"persona-etl (?P<command>.+) (?P<run_id>[0-9a-f]{32})")
@@ -81,10 +90,24 @@ def lock_key(schema: str, purpose: str) -> int:
 
 def current_writer(connection: sa.Connection, schema: str) -> Holder | None:
     """Who writes to `schema` right now; for a reader that wants no lock."""
-    driver_connection: Any = connection.connection.driver_connection
+    return _current(connection, lock_key(schema, "write"))
+
+
+def current_migrator(connection: sa.Connection, schema: str) -> Holder | None:
+    """Who migrates `schema` right now."""
+    return _current(connection, lock_key(schema, "migrate"))
+
+
+def _current(connection: sa.Connection, key: int) -> Holder | None:
+    session = driver_connection(connection)
     # Within a transaction Postgres answers from the first look it took.
-    driver_connection.execute("SELECT pg_stat_clear_snapshot()")
-    return _holder(driver_connection, lock_key(schema, "write"))
+    session.execute("SELECT pg_stat_clear_snapshot()")
+    return _holder(session, key)
+
+
+def take_turn(connection: sa.Connection) -> None:
+    """Waits until no other batch is being written to the schema; ends with the transaction."""
+    connection.execute(_TURN)
 
 
 def _holder(connection: psycopg.Connection[Any], key: int) -> Holder | None:
@@ -135,6 +158,16 @@ class WriterLock:
             asked = self._connection.execute("SELECT pg_try_advisory_lock(%s)", [self._key])
             return bool(asked.fetchone() == (True,))
 
+    def acquire_within(self, seconds: float) -> bool:
+        """Asks for the lock again and again; False when another holds it all the time."""
+        deadline = time.monotonic() + seconds
+        while not self.acquire():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(_POLL_SECONDS, left))
+        return True
+
     def holder(self) -> Holder | None:
         """Who holds the lock, ourselves included. Between `acquire` and `release` only."""
         if self._connection is None:
@@ -174,17 +207,17 @@ class WriterLock:
             return False
         # It is ourselves: the network lost us, and the server has not noticed.
         self._terminate(holder.pid)
-        deadline = time.monotonic() + _GHOST_SECONDS
-        while not self.acquire():
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(0.1)
-        return True
+        return self.acquire_within(_GHOST_SECONDS)
 
     def _terminate(self, pid: int) -> None:
         if self._connection is not None:
             with translated():
                 self._connection.execute("SELECT pg_terminate_backend(%s)", [pid])
+
+    def break_off(self) -> bool:
+        """Ends what another thread waits for here. Returns whether the server took notice."""
+        connection = self._connection
+        return connection is None or break_off(connection)
 
     def release(self) -> None:
         """Give the lock up and close the connection; twice is once."""

@@ -5,6 +5,7 @@ The revisions and their environment are in `migrations/`; the views are built el
 
 from __future__ import annotations
 
+import logging
 import time
 from contextlib import contextmanager
 from io import StringIO
@@ -25,14 +26,16 @@ import etl
 from etl.errors import DatabaseError, LockedError, UsageError
 from etl.settings import BODY_TAG
 from etl.store.engine import quote_identifier, translated
-from etl.store.lock import lock_key
+from etl.store.lock import current_migrator, lock_key
 from etl.tables import metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+logger = logging.getLogger(__name__)
+
 # How long another `migrate` may keep us waiting.
-_LOCK_SECONDS = 60
+LOCK_SECONDS: float = 60
 # A DDL statement that waits for a table makes everybody else wait behind it: give up soon and
 # come back, leaving the readers a gap.
 _TABLE_LOCK_TIMEOUT = "5s"
@@ -176,12 +179,17 @@ def patiently(work: Callable[[], None]) -> None:
 
 
 @contextmanager
-def migrating(engine: sa.Engine, schema: str) -> Iterator[sa.Connection]:
-    """A connection, not in a transaction, that alone may migrate `schema`, which exists."""
+def migrating(
+    engine: sa.Engine, schema: str, *, wait_seconds: float = LOCK_SECONDS
+) -> Iterator[sa.Connection]:
+    """A connection, not in a transaction, that alone may migrate `schema`, which exists.
+
+    The lock is its session's own: who loses it loses the transaction with it.
+    """
     with translated(), engine.connect() as connection:
         run_script(connection, "\n".join(_session_settings()))
         connection.commit()
-        _lock(connection, schema)
+        _lock(connection, schema, wait_seconds)
         run_script(connection, create_schema_sql(schema))
         connection.commit()
         yield connection
@@ -248,22 +256,30 @@ def _session_settings() -> list[str]:
     ]
 
 
-def _lock(connection: sa.Connection, schema: str) -> None:
+def _lock(connection: sa.Connection, schema: str, wait_seconds: float) -> None:
     """Takes the migration lock, for as long as the connection lives.
 
     Polled, not awaited: a session that waits is a transaction that CREATE INDEX CONCURRENTLY
     waits for, in the very migration that holds the lock.
     """
     take = sa.select(sa.func.pg_try_advisory_lock(lock_key(schema, "migrate")))
-    deadline = time.monotonic() + _LOCK_SECONDS
+    deadline = time.monotonic() + wait_seconds
+    is_told = False
     while True:
         taken = connection.execute(take).scalar_one()
-        connection.commit()
         if taken:
+            connection.commit()
             return
-        if time.monotonic() > deadline:
-            raise LockedError(f"schema {schema}: another migrate is running; wait for it to end")
-        time.sleep(0.25)
+        holder = current_migrator(connection, schema)
+        connection.commit()
+        who = f"another migrate is running: {holder or 'it has just ended'}"
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise LockedError(f"schema {schema}: {who}; wait for it to end")
+        if not is_told:
+            logger.info("schema %s: %s; waiting up to %g s", schema, who, wait_seconds)
+            is_told = True
+        time.sleep(min(0.25, left))
 
 
 def _current(connection: sa.Connection) -> str | None:

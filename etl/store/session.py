@@ -6,7 +6,11 @@ our SQL and the driver rely on is set here, and what can't be relied on is refus
 
 from __future__ import annotations
 
+import os
 import re
+import socket
+import threading
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any
 from urllib.parse import quote, unquote
@@ -20,6 +24,9 @@ from etl.errors import DatabaseError, UsageError
 from etl.store.refusal import refused
 
 _OLDEST = 150000
+
+# How long a server may take to hear that we are in a hurry.
+_HURRY_SECONDS = 0.5
 
 _SCHEME = re.compile(r"postgres(?:ql)?(?:\+\w+)?://", re.IGNORECASE)
 _ADVICE = (
@@ -56,6 +63,9 @@ _SETTINGS = {
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
 }
+# Only where nobody has set them. A table that somebody has locked, and forgotten, would else stop a
+# run for ever, and those behind it.
+_UNLESS_SET = {"lock_timeout": ("0", "60s")}
 # Those that a server may not know yet, with the version that brought them.
 _NEWER_SETTINGS = {"transaction_timeout": ("0", 170000)}
 
@@ -129,6 +139,29 @@ def open_session(
     return connection
 
 
+def break_off(connection: psycopg.Connection[Any]) -> bool:
+    """Ends a session at once, also one in whose statement another thread waits, or this one.
+
+    The server is told to give the statement up, then the connection is cut: who waits for it gets
+    an error, whether the server still lives or not. Returns whether it took notice.
+    """
+    heard = threading.Event()
+
+    def cancel() -> None:
+        with suppress(psycopg.Error):
+            connection.cancel_safe(timeout=_HURRY_SECONDS)
+            heard.set()
+
+    # In a thread, since before libpq 17 it takes as long as it takes.
+    asking = threading.Thread(target=cancel, daemon=True)
+    asking.start()
+    asking.join(_HURRY_SECONDS)
+    # Closed meanwhile, or cut off already.
+    with suppress(psycopg.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as end:
+        end.shutdown(socket.SHUT_RDWR)
+    return heard.is_set()
+
+
 def server_session(connection: psycopg.Connection[Any]) -> int:
     """The server's process id for this session; a pooler makes up the one that libpq knows."""
     ((pid,),) = connection.execute("SELECT pg_backend_pid()").fetchall()
@@ -186,11 +219,15 @@ def _prepare(
     announced at the start; a pooler announces one that isn't real, and is looked at first.
     """
     # Not startup `options`: PgBouncer refuses them.
-    call = SQL("set_config(%s, %s, false)")
-    query = SQL("SELECT {} WHERE pg_backend_pid() = %s").format(
-        SQL(", ").join([call] * len(settings))
-    )
+    calls = [SQL("set_config(%s, %s, false)")] * len(settings)
     values = [part for setting in settings.items() for part in setting]
+    for name, (unset, value) in _UNLESS_SET.items():
+        if name not in settings:
+            calls.append(
+                SQL("set_config(%s, coalesce(nullif(current_setting(%s), %s), %s), false)")
+            )
+            values += [name, name, unset, value]
+    query = SQL("SELECT {} WHERE pg_backend_pid() = %s").format(SQL(", ").join(calls))
     if connection.execute(query, [*values, connection.info.backend_pid]).fetchone() is None:
         connection.execute(query, [*values, _kept_session(connection, arguments)])
 
