@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from contextlib import contextmanager
 from uuid import UUID
 
@@ -189,15 +190,18 @@ def waiting(url: str, *command: str, table: str):
         someone.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
         with started(*command) as process:
             wait_until(lambda: rows(url, f"{LOCKS} AND NOT granted"))
-            yield process
+            yield process, someone
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_a_replay_cleanly_and_the_next_goes_on(url, number, code):
+def test_two_signals_end_a_replay_at_once_and_the_next_goes_on(url, number, code):
     spoil(url, "UPDATE avatars SET display_name = 'x'")
     spoil(url, "UPDATE personas SET name = 'x'")
     avatars = len(rows(url, "SELECT 1 FROM avatars"))
-    with waiting(url, *REPLAY, "--json", table="brains") as process:
+    with waiting(url, *REPLAY, "--json", table="brains") as (process, _):
+        process.send_signal(number)
+        # The driver looks for signals ten times a second: until then two are one.
+        time.sleep(0.2)
         process.send_signal(number)
         stdout, stderr = process.communicate(timeout=20)
     told = json.loads(stdout)
@@ -214,9 +218,24 @@ def test_a_signal_ends_a_replay_cleanly_and_the_next_goes_on(url, number, code):
     assert json.loads(run(*REPLAY, "--json").stdout)["mended"] == {"personas": 4}
 
 
+def test_the_first_signal_lets_a_replay_end_its_batch(url):
+    spoil(url, "UPDATE personas SET name = 'x'")
+    spoil(url, "UPDATE brains SET system_prompt = 'x'")
+    with waiting(url, *REPLAY, "--json", table="brains") as (process, someone):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        assert process.poll() is None
+        someone.rollback()
+        stdout, stderr = process.communicate(timeout=20)
+    told = json.loads(stdout)
+    assert (process.returncode, told["status"]) == (143, "interrupted")
+    assert told["mended"] == {"personas": 4, "brains": 4}
+    assert "Traceback" not in stderr
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_check(url, number, code):
-    with waiting(url, *CHECK, table="brains") as process:
+    with waiting(url, *CHECK, table="brains") as (process, _):
         process.send_signal(number)
         stdout, stderr = process.communicate(timeout=20)
     assert (process.returncode, stdout) == (code, "")

@@ -329,25 +329,6 @@ def test_sigterm_while_loading_waits_for_the_batch(half_way):
     assert told["counts"]["created"] == 3
 
 
-def test_sigterm_while_removing_undoes_the_removal(environment, sandbox):
-    url = environment["PERSONA_ETL_DATABASE__URL"]
-    run("sync")
-    sandbox.world.delete(sandbox.persona_ids[0])
-    with psycopg.connect(url, options="-c search_path=anam") as someone:
-        # Only a removal writes there, when nothing changed.
-        someone.execute("LOCK TABLE personas IN SHARE MODE")
-        with started("sync", "--json") as process:
-            wait_until(lambda: rows(url, f"{LOCKS} AND NOT granted"))
-            process.send_signal(signal.SIGTERM)
-            stdout, stderr = process.communicate(timeout=20)
-        someone.rollback()
-    assert (process.returncode, json.loads(stdout)["status"]) == (143, "interrupted")
-    assert "Traceback" not in stderr
-    assert rows(url, "SELECT count(*) FROM document_versions WHERE change = 'removed'") == [(0,)]
-    assert run("sync").exit_code == 0
-    assert rows(url, "SELECT count(*) FROM document_versions WHERE change = 'removed'") == [(1,)]
-
-
 def test_killed_it_leaves_a_run_that_the_next_one_closes(half_way, sandbox):
     with started("sync") as process:
         wait_until(lambda: rows(half_way, "SELECT 1 FROM personas"))

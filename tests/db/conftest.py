@@ -68,6 +68,7 @@ class Target:
         discover: bool = False,
         strict: bool = False,
         allow_mass_removal: bool = False,
+        wait_seconds: float = 0,
         **settings: str,
     ) -> Summary:
         """Runs the job: settings are named as in the environment, `API__CONCURRENCY="1"`.
@@ -84,6 +85,7 @@ class Target:
                 discover=discover,
                 strict=strict,
                 allow_mass_removal=allow_mass_removal,
+                wait_seconds=wait_seconds,
                 report=reported.append,
             )
         finally:

@@ -656,7 +656,8 @@ def test_a_replay_stops_when_another_run_wrote_while_it_had_no_lock(written):
     corrupt(written, metadata.tables["personas"].columns["name"])
     written.query("""
         CREATE FUNCTION meanwhile() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            PERFORM pg_terminate_backend(pid, 5000) FROM pg_locks WHERE locktype = 'advisory'
+            PERFORM pg_terminate_backend(pid, 5000) FROM pg_locks
+                WHERE locktype = 'advisory' AND pid <> pg_backend_pid()
                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database());
             INSERT INTO runs (run_id, command, status, started_at, host, pid, version)
             VALUES (gen_random_uuid(), 'sync', 'succeeded', clock_timestamp(), 'h', 1, 'v');

@@ -371,3 +371,11 @@ def test_a_role_whose_sessions_are_read_only_is_told_so(hostile_role, plain_role
         target.sync()
     assert "read-only transaction" in str(caught.value)
     assert "default_transaction_read_only = off" in str(caught.value)
+
+
+def test_a_locked_table_is_not_waited_for_for_ever_unless_the_role_says_so(plain_role):
+    url, execute = plain_role
+    for own, seen in (("0", "1min"), ("5min", "5min"), ("100ms", "100ms")):
+        execute(f"ALTER ROLE {{role}} SET lock_timeout = '{own}'")
+        with make_engine(url, "anam").connect() as connection:
+            assert connection.execute(sa.text("SHOW lock_timeout")).scalar() == seen
