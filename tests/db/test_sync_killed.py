@@ -1,136 +1,227 @@
-"""Killed at any statement, the next run ends where an undisturbed one would."""
+"""Whichever statement, commit or request goes wrong, the next run ends where it would have."""
 
 from __future__ import annotations
 
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from itertools import count, cycle
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 import sqlalchemy as sa
+from msgspec.structs import replace
 
-from etl.errors import DatabaseError
-from etl.tables import metadata
+from etl.jobs.migrate import migrate
+from etl.sandbox import Fault
+from etl.store.engine import make_engine
+from tests.torture.figures import tortured
+from tests.torture.judging import check_ledger, timeless
+from tests.torture.scenario import COUNT, SEED, one_of_everything
+from tests.torture.sizes import IS_LONG, steps
+from tests.torture.striking import ANSWER_LOST, DOOM, ERRORS, KILLED, struck
 
-# What differs between two histories of the same things: when it was seen, and in which run.
-OF_THE_MOMENT = {
-    "first_seen_at",
-    "last_changed_at",
-    "last_observed_at",
-    "last_seen_at",
-    "observed_at",
-    "resolved_at",
-    "run_id",
-    "valid_from",
-    "valid_to",
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# One connection, so that the nth is the same one each time.
+ONE = {"API__CONCURRENCY": "1"}
+FAILURES = {
+    "reset": Fault(drop="reset"),
+    "timeout": Fault(drop="stall"),
+    "500": Fault(status=500),
+    "truncated": Fault(truncate_at=20),
 }
-LEDGER = {"runs", "run_items", "persona_sync_state"}
+
+# Rows and versions that a replay has to mend; observed columns can't be.
+SPOILT = """
+    UPDATE personas SET name = 'spoilt';
+    DELETE FROM persona_tools;
+    DELETE FROM voice_display_tags;
+    DELETE FROM share_link_allowed_origins;
+    UPDATE document_versions SET change = 'reshaped', changed_paths = '{spoilt}'
+     WHERE content_hash IS NOT NULL;
+    DELETE FROM document_versions WHERE kind = 'avatar';
+    UPDATE avatars SET display_name = 'spoilt';
+"""
+CATALOGUE = """
+      WITH ours AS (SELECT oid FROM pg_namespace WHERE nspname LIKE 'anam%')
+    SELECT concat_ws(' ', oid::regclass, relkind, relacl, reloptions, pg_get_viewdef(oid),
+                     obj_description(oid, 'pg_class'))
+      FROM pg_class WHERE relnamespace IN (SELECT oid FROM ours)
+     UNION ALL
+    SELECT concat_ws(' ', attrelid::regclass, attnum, attname, format_type(atttypid, atttypmod),
+                     attnotnull, attacl, col_description(attrelid, attnum))
+      FROM pg_attribute JOIN pg_class AS c ON c.oid = attrelid AND NOT attisdropped
+     WHERE relnamespace IN (SELECT oid FROM ours) AND attnum > 0
+     UNION ALL
+    SELECT concat_ws(' ', oid::regprocedure, proacl, pg_get_functiondef(oid),
+                     obj_description(oid, 'pg_proc'))
+      FROM pg_proc WHERE pronamespace IN (SELECT oid FROM ours)
+     UNION ALL
+    SELECT concat_ws(' ', conrelid::regclass, conname, convalidated, pg_get_constraintdef(oid))
+      FROM pg_constraint WHERE connamespace IN (SELECT oid FROM ours)
+     UNION ALL
+    SELECT concat_ws(' ', nspname, nspacl) FROM pg_namespace WHERE oid IN (SELECT oid FROM ours)
+     UNION ALL
+    SELECT concat_ws(' ', 'alembic', version_num) FROM anam.alembic_version
+     ORDER BY 1
+"""
 
 
-class Executioner:
-    """Ends the session that is about to send the nth statement or commit.
+class Scenario:
+    """A target that has one of everything to do, in as many copies as are asked for."""
 
-    Or, when that is a commit and `afterwards`, the session whose commit was done: only the answer
-    to it is lost.
-    """
+    def __init__(self, target, new_database) -> None:
+        self.target = target
+        self.ids = one_of_everything(target)
+        target.query(DOOM)
+        target.admin.close()
+        self.template = sa.make_url(target.url).database
+        self.new_database = new_database
+        with self.copy():
+            target.sync(self.ids, **ONE)
+            self.undisturbed = timeless(target)
 
-    def __init__(self, url: str, nth: int, *, afterwards: bool = False) -> None:
-        self.url = url
-        self.nth = nth
-        self.afterwards = afterwards
-        self.seen = 0
+    @contextmanager
+    def copy(self) -> Iterator[str]:
+        with self.new_database(self.template) as url, self.target.at(url):
+            yield url
 
-    @property
-    def has_struck(self) -> bool:
-        return self.nth <= self.seen
+    def heals(self, what: object) -> None:
+        """The next run ends where an undisturbed one did, and a replay finds nothing."""
+        self.target.sync(self.ids, **ONE)
+        self.is_as_undisturbed(what)
 
-    def __call__(self, connection: sa.Connection, *_more: object) -> None:
-        self.seen += 1
-        if self.seen == self.nth:
-            driver_connection = connection.connection.driver_connection
-            assert isinstance(driver_connection, psycopg.Connection)
-            pid = driver_connection.info.backend_pid
-            if self.afterwards:
-                driver_connection.commit()
-            with psycopg.connect(self.url, autocommit=True) as admin:
-                admin.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
-            if self.afterwards:
-                # The driver would not notice before the next statement.
-                raise psycopg.OperationalError("the connection was lost")
+    def is_as_undisturbed(self, what: object) -> None:
+        check_ledger(self.target)
+        healed = timeless(self.target)
+        for name, rows in self.undisturbed.items():
+            assert healed[name] == rows, (what, name)
+        assert self.target.check().findings.first == [], what
 
-
-@contextmanager
-def at_work(executioner: Executioner):
-    events = ["commit"] if executioner.afterwards else ["commit", "before_cursor_execute"]
-    for event in events:
-        sa.event.listen(sa.Engine, event, executioner)
-    try:
-        yield
-    finally:
-        for event in events:
-            sa.event.remove(sa.Engine, event, executioner)
-
-
-def timeless(target) -> dict[str, list[str]]:
-    """All tables but the ledger; of times only whether there is one."""
-    found = {}
-    for name in metadata.tables.keys() - LEDGER:
-        rows = [
-            {
-                column: value is None if column == "removed_at" else value
-                for column, value in row.items()
-                if column not in OF_THE_MOMENT
-            }
-            for row in target.rows(name)
-        ]
-        found[name] = sorted(map(repr, rows))
-    return found
 
 
 @pytest.fixture
-def edited(copying):
-    """A target where the second sync has one of everything to do."""
-    with copying(count=7, seed=2) as target:
-        ids = target.world.persona_ids
-        target.sync(ids[:6])
-        world = target.world
-        links = next(links for i in ids if (links := world.payload(i)["shareLinks"]))
-        world.edit(ids[0], {"name": "Edited", "tools": [], "avatar": None, "voiceSpeed": "fast"})
-        world.edit(ids[1], {"shareLinks": [*links, *(world.payload(ids[1])["shareLinks"] or [])]})
-        world.edit(world.payload(ids[2])["voice"]["id"], {"displayName": "Edited"}, "voices")
-        world.set_payload(ids[3], world.payload(ids[3]) | {"new": 1})
-        world.set_payload(ids[4], b"not JSON")
-        world.delete(ids[5])
-        yield target, ids
+def scenario(copying, new_database):
+    with copying(count=COUNT, seed=SEED) as target:
+        yield Scenario(target, new_database)
 
 
-@pytest.mark.parametrize(
-    # Every fourth of some 70 statements: a transaction has many, and ends the same at each.
-    ("step", "afterwards"),
-    [(4, False), (1, True)],
-)
-def test_killed_at_any_statement_the_next_run_heals(edited, new_database, step, afterwards):
-    # One connection: to whom a link goes that two personas show hangs on the order of arrival.
-    target, ids = edited
-    template = sa.make_url(target.url).database
-    target.admin.close()
-    undisturbed: dict[str, list[str]] = {}
-    for nth in range(0, 999, step):
-        with new_database(template) as url, target.at(url):
-            executioner = Executioner(url, nth, afterwards=afterwards)
-            # Before the run exists it is raised, later reported.
-            with at_work(executioner), suppress(DatabaseError):
-                target.sync(ids, API__CONCURRENCY="1")
-            if nth == 0:
-                undisturbed = timeless(target)
-                continue
-            if not executioner.has_struck:
+@pytest.mark.parametrize(("how", "few"), [(KILLED, 7), (ANSWER_LOST, 1)])
+def test_killed_at_any_statement_the_next_run_heals(scenario, how, few):
+    target, ids = scenario.target, scenario.ids
+    for nth in count(1, steps(few)):
+        with scenario.copy() as url:
+            if not struck(url, nth, how, lambda: target.sync(ids, **ONE)):
                 break
-            target.sync(ids, API__CONCURRENCY="1")
-            statuses = {row["status"] for row in target.rows("runs")}
-            assert statuses <= {"succeeded", "partial", "failed", "crashed"}, nth
-            healed = timeless(target)
-            # Each run keeps what it rejected.
-            assert len(set(healed.pop("rejected_payloads"))) <= 2
-            for name, rows in healed.items():
-                assert rows == undisturbed[name], (nth, name)
-    assert nth > (4 if afterwards else 30)
+            scenario.heals((how, nth))
+            tortured(f"sync: {how}")
+    assert nth > (4 if how == ANSWER_LOST else 40)
+
+
+@pytest.mark.parametrize("errors", [[code] for code in ERRORS] if IS_LONG else [list(ERRORS)])
+def test_an_error_at_any_statement_ends_the_run_in_good_order(scenario, errors):
+    target, ids = scenario.target, scenario.ids
+    # A step that shares no factor with the number of errors: each kind is met by each part.
+    for nth, error in zip(count(1, steps(7)), cycle(errors)):
+        with scenario.copy() as url:
+            if not struck(url, nth, error, lambda: target.sync(ids, **ONE)):
+                break
+            for report in target.reports[-1:]:
+                # It was tried again, or is told: 3 for those that were not copied anyway.
+                assert report.exit_code in (3, 6), (error, nth, report)
+            scenario.heals((error, nth))
+            tortured(f"sync: {ERRORS[error]} ({error})")
+    assert nth > 40
+
+
+@pytest.mark.parametrize("ways", [[way] for way in FAILURES] if IS_LONG else [list(FAILURES)])
+def test_any_request_that_fails_is_made_again(scenario, ways):
+    target, ids = scenario.target, scenario.ids
+    for nth, way in zip(range(len(ids)), cycle(ways)):
+        with scenario.copy():
+            number = target.sandbox.order(replace(FAILURES[way], after=nth))
+            assert target.sync(ids, API__TIMEOUT_SECONDS="0.2", **ONE).counts["failed"] == 0, nth
+            assert number[0] not in {o.number for o in target.sandbox.server.script.waiting}
+            scenario.is_as_undisturbed((way, nth))
+            tortured(f"sync: one request fails, {way}")
+
+
+@pytest.mark.parametrize("way", FAILURES if IS_LONG else ["reset"])
+def test_when_all_requests_fail_from_the_nth_on_the_next_run_heals(scenario, way):
+    target, ids = scenario.target, scenario.ids
+    for nth in range(0, len(ids), steps(6)):
+        with scenario.copy():
+            fault = replace(FAILURES[way], after=nth, times=None)
+            (number,) = target.sandbox.order(fault)
+            # Two: with one the answer that is due would have to wait for all of the others.
+            gone = target.sync(ids, API__TIMEOUT_SECONDS="0.2", API__CONCURRENCY="10")
+            assert gone.counts["failed"] + gone.counts["not_attempted"] > 0
+            target.sandbox.server.script.clear(number)
+            scenario.heals((way, nth))
+            tortured(f"sync: all requests fail from the nth on, {way}")
+
+
+@pytest.mark.parametrize(("how", "few"), [(KILLED, 30), (ANSWER_LOST, 8), ("53100", 40)])
+def test_a_replay_that_dies_anywhere_is_ended_by_the_next(scenario, how, few):
+    target = scenario.target
+    for nth in count(1, steps(few)):
+        with scenario.copy() as url:
+            target.sync(scenario.ids, **ONE)
+            target.query(SPOILT)
+            if not struck(url, nth, how, target.replay):
+                break
+            target.replay()
+            scenario.is_as_undisturbed((how, nth))
+            tortured(f"replay: {ERRORS.get(how, how)}")
+    assert nth > (4 if how == ANSWER_LOST else 20)
+
+
+@pytest.mark.parametrize(("how", "few"), [(KILLED, 70), (ANSWER_LOST, 3), ("53100", 150)])
+def test_a_migration_that_dies_anywhere_is_ended_by_the_next(
+    new_role, new_database, how, few
+):
+    role = new_role()
+
+    def bring_up(url: str) -> None:
+        migrate(make_engine(url, "anam"), "anam", readers=[role])
+
+    with new_database() as url:
+        bring_up(url)
+        undisturbed = catalogue(url)
+    assert sum("reader" in line or role in line for line in undisturbed) > 10
+    for nth in count(1, steps(few)):
+        with new_database() as url:
+            with psycopg.connect(url) as admin:
+                admin.execute(DOOM)
+            if not struck(url, nth, how, lambda url=url: bring_up(url)):
+                break
+            bring_up(url)
+            assert catalogue(url) == undisturbed, (how, nth)
+            tortured(f"migrate: {ERRORS.get(how, how)}")
+    assert nth > (4 if how == ANSWER_LOST else 100)
+
+
+@pytest.mark.parametrize(("how", "few"), [(KILLED, 40), ("57014", 60)])
+def test_views_that_are_made_anew_stay_whole_when_that_dies(
+    new_role, database_url, how, few
+):
+    """At any statement of a `migrate` that finds all done: readers never miss a view or a grant."""
+    role = new_role()
+    engine = make_engine(database_url, "anam")
+    migrate(engine, "anam", readers=[role])
+    with psycopg.connect(database_url) as admin:
+        admin.execute(DOOM)
+    before = catalogue(database_url)
+    for nth in count(1, steps(few)):
+        if not struck(database_url, nth, how, lambda: migrate(engine, "anam")):
+            break
+        assert catalogue(database_url) == before, (how, nth)
+        tortured(f"migrate again: {ERRORS.get(how, how)}")
+    assert nth > 50
+
+
+def catalogue(url: str) -> list[str]:
+    """What the schemas hold, and who may do what with it."""
+    with psycopg.connect(url) as connection:
+        return [str(row[0]) for row in connection.execute(CATALOGUE)]
