@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,12 +38,16 @@ class Command:
                 stderr=stderr,
             )
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
     def wait(self) -> int:
-        try:
+        with self:
             return self.process.wait(PATIENCE_SECONDS)
-        finally:
-            self.process.kill()
-            self.process.wait()
 
     def finish(self) -> float:
         """Ends undisturbed, or with what could not be copied; returns how long that took."""

@@ -71,7 +71,7 @@ class Served:
     @staticmethod
     def _parts(persona_id: UUID, body: bytes) -> list[tuple[str, UUID, bytes]]:
         try:
-            payload = decode(body).payload
+            payload = decode(body).value
         except PayloadRejectedError:
             return []
         parts = take_apart(clean(payload), persona_id).parts()
@@ -83,7 +83,9 @@ def tables_by_owner(target: Target) -> dict[tuple[str, Any], list[str]]:
     found = defaultdict(list)
     for name in sorted(metadata.tables.keys() - HISTORY):
         table = metadata.tables[name]
-        owner = "persona_id" if "persona_id" in table.columns else next(iter(table.primary_key)).name
+        owner = (
+            "persona_id" if "persona_id" in table.columns else next(iter(table.primary_key)).name
+        )
         for row in target.rows(name):
             shown = {c: v for c, v in row.items() if c not in OF_THE_MOMENT}
             found[name, row[owner]].append(repr(shown))
