@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: demo test test-system fix lock bench clean
+.PHONY: demo test test-system torture fix lock bench clean
 
 demo: $(STAMP)
 	@$(BIN)/persona-etl demo
@@ -21,6 +21,14 @@ test: $(STAMP)
 test-system: $(STAMP)
 	tests/system/install
 	$(BIN)/python -m tests.system.server $(BIN)/pytest -n auto tests/db tests/cli tests/system
+
+# Whatever dies, whenever: N processes are killed, N/2 times the server goes, every statement fails
+# once in every way. `make test` has the short form. The same SEED does the same again.
+N ?= 300
+SEED ?= 1
+torture: $(STAMP)
+	TORTURE_ROUNDS=$(N) TORTURE_SEED=$(SEED) \
+		$(BIN)/pytest -s tests/torture tests/db/test_sync_killed.py
 
 fix: $(STAMP)
 	$(BIN)/ruff format .

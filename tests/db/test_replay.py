@@ -24,8 +24,8 @@ from etl.store.lock import WriterLock
 from etl.store.rows import is_observed
 from etl.tables import document_versions, documents, metadata, projections
 from tests.db.conftest import LEDGER, Target, session
-from tests.db.test_sync_killed import Executioner, at_work
 from tests.db.test_views import every_node
+from tests.torture.striking import ANSWER_LOST, KILLED, Strike, striking
 
 TABLES = [document_versions, *projections()]
 LINK = "00000000-0000-4000-8000-00000000000a"
@@ -704,15 +704,15 @@ def test_killed_at_any_statement_the_next_replay_ends_where_it_would_have(
     written.is_corrupted = True
     for nth in range(1, 999, step):
         with new_database(template) as url, written.at(url):
-            executioner = Executioner(url, nth, afterwards=afterwards)
-            with at_work(executioner), suppress(DatabaseError):
+            strike = Strike(url, nth, ANSWER_LOST if afterwards else KILLED)
+            with striking(strike), suppress(DatabaseError):
                 killed = written.replay()
-                assert not executioner.has_struck or killed.exit_code == 6
+                assert not strike.has_struck or killed.exit_code == 6
             assert written.replay().exit_code == 0
             assert stable(written) == before
             statuses = {row["status"] for row in written.rows("runs")}
             assert "running" not in statuses
-        if not executioner.has_struck:
+        if not strike.has_struck:
             break
     assert nth > 10
     # Here, and not in the midst of another test, which would not know that warning.

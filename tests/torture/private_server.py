@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -20,6 +19,7 @@ import psycopg
 from etl.store.cluster import ROLE, create_cluster, installation, reachable_programs, server_user
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Iterator
 
 PATIENCE_SECONDS = 60
@@ -113,12 +113,15 @@ class PrivateServer:
             )
             return [pid for (pid,) in found]
 
+    def is_used(self, database: str, *, by_others_than: int) -> bool:
+        return self.backends(database) != [by_others_than]
+
     def file_of(self, url: str, table: str) -> Path:
         """Where the rows of a table are."""
         with psycopg.connect(url) as connection:
             found = connection.execute("SELECT pg_relation_filepath(%s)", [f"anam.{table}"])
             ((path,),) = found.fetchall()
-        return self.data / path
+        return self.data / str(path)
 
 
 @contextmanager

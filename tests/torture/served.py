@@ -48,7 +48,9 @@ class Served:
             for content in contents:
                 while at != content:
                     at = next(served, StopIteration)
-                    assert at is not StopIteration, f"{what}: never served, or not then: {content}"
+                    assert at is not StopIteration, (
+                        f"{what}: never served, or not then: {content!r}"
+                    )
         for persona_id in map(UUID, target.world.persona_ids):
             own = ("persona", persona_id, persona_id)
             assert told[own][-1] == self.contents[own][-1], own

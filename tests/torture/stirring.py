@@ -73,7 +73,7 @@ class Stirred:
         self.world.edit(self.anyone(), {field: held})
 
     def move_link(self) -> None:
-        """From one persona to another, never with both showing it: that would hang on who's first."""
+        """From one persona to another; shown by both, it would go to whoever answers last."""
         number = self.dice.randint(1, 4)
         to = self.anyone()
         self._give(number, self.links.pop(number, None), takes=False)

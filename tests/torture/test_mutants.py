@@ -28,6 +28,7 @@ class Change:
     instead: str
 
 
+AUTOCOMMIT = 'execution_options(isolation_level="AUTOCOMMIT")'
 BATCH_WITHOUT_TRANSACTION = [
     Change(
         "jobs/batches.py",
@@ -46,7 +47,7 @@ MUTANTS = {
         Change(
             "jobs/batches.py",
             "with self.connection.begin():\n                    loaded",
-            'with self.connection.execution_options(isolation_level="AUTOCOMMIT").begin():\n                    loaded',
+            f"with self.connection.{AUTOCOMMIT}.begin():\n                    loaded",
         ),
     ],
     # What they let pass: history first, then the tables, then the ledger.
@@ -92,7 +93,9 @@ MUTANTS = {
         Change(
             "jobs/load.py",
             "    if reckoned.news is not None:\n",
-            "    with connection.engine.begin() as other:\n        save_states(other, reckoned.states)\n    if reckoned.news is not None:\n",
+            "    with connection.engine.begin() as other:\n"
+            "        save_states(other, reckoned.states)\n"
+            "    if reckoned.news is not None:\n",
         ),
     ],
 }

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import islice, cycle
-from pathlib import Path
+from functools import partial
+from itertools import cycle, islice
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import psycopg
@@ -24,6 +24,9 @@ from tests.torture.life import Life
 from tests.torture.private_server import private_server
 from tests.torture.processes import Command
 from tests.torture.sizes import IS_LONG, ROUNDS, SEED
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +105,7 @@ def test_whatever_becomes_of_the_server_the_next_run_heals(copying, server):
             ours = target.admin.info.backend_pid
             with life.under_way() as command:
                 # Before it is connected there is nobody to hurt.
-                command.until(lambda ours=ours: server.backends(database) != [ours])
+                command.until(partial(server.is_used, database, by_others_than=ours))
                 pids = [pid for pid in server.backends(database) if pid != ours]
                 life.dice.shuffle(pids)
                 if pids:
