@@ -25,13 +25,16 @@ class Life:
         self.served = Served(target.world)
         self.stirred = Stirred(target.world, seed)
         self.dice = Random(seed)
-        self.seconds = Command(target).finish()
+        first = Command(target)
+        first.until(first.has_asked)
+        self.starting = time.monotonic() - first.started
+        self.working = first.finish() - self.starting
 
     def under_way(self) -> Command:
         """A run of the stirred world, at a moment of chance."""
         self.stirred.stir()
         command = Command(self.target)
-        command.until_chance(self.dice, self.seconds)
+        command.until_chance(self.dice, self.starting, self.working)
         return command
 
     def run_is_struck(self, number: signal.Signals) -> tuple[int, Row | None]:

@@ -66,17 +66,19 @@ class Command:
             assert time.monotonic() < deadline
             time.sleep(0.001)
 
-    def until_chance(self, dice: Random, seconds: float) -> None:
-        """Waits up to a moment of its life of so many seconds: any, or near one of its requests.
+    def until_chance(self, dice: Random, starting: float, working: float) -> None:
+        """Waits up to a moment of its life, which has these two parts, in seconds.
 
-        Most of its life goes by before the first request, most of its statements come after.
+        Mostly of the second: all but a few statements come after the first request.
         """
-        at = self.started + dice.uniform(0, seconds)
-        if dice.random() < 0.75:
-            nth = self.requests_before + dice.randint(1, 40)
-            self.until(lambda: self.requests.total >= nth)
-            at = time.monotonic() + dice.uniform(0, seconds / 4)
+        at = self.started + dice.uniform(0, starting)
+        if dice.random() < 0.85:
+            self.until(self.has_asked)
+            at = time.monotonic() + dice.uniform(0, working)
         self.until(lambda: time.monotonic() >= at)
+
+    def has_asked(self) -> bool:
+        return self.requests.total > self.requests_before
 
     def strike(self, number: signal.Signals) -> int:
         """Sends a signal; returns how the process ended."""
