@@ -22,9 +22,8 @@ def test_killed_at_any_moment_the_history_is_true(copying, another_url):
     with copying(count=30, seed=SEED) as target:
         life = Life(target, SEED)
         for _ in range(ROUNDS or 12):
-            code, run = life.run_is_struck(signal.SIGKILL)
-            where = "before it was in the ledger" if run is None else "when it was in the ledger"
-            tortured(f"SIGKILL: {where}" if code < 0 else "SIGKILL: too late, it had ended")
+            _, run = life.run_is_struck(signal.SIGKILL)
+            tortured(f"SIGKILL: {run['status'] if run else 'not yet in the ledger'}")
             life.is_sound()
             if life.dice.random() < 0.2:
                 life.goes_on()
