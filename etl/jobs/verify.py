@@ -18,10 +18,12 @@ from etl.jobs.asking import Asking
 from etl.jobs.comparison import COMPARED, Comparison
 from etl.jobs.findings import differs
 from etl.jobs.garbage import seldom_collected
+from etl.jobs.halt import Halt, stopped_by_signals
 from etl.jobs.summary import Tally, log_outcomes, refusal, status_of
-from etl.store.engine import LOOKS_FOR_SECONDS, make_engine, translated
+from etl.store.engine import LOOKS_FOR_SECONDS, driver_connection, make_engine, translated
 from etl.store.faithful import loads_faithfully, read_faithfully
 from etl.store.migration import require_head
+from etl.store.session import break_off
 from etl.tables import FAILURES
 
 if TYPE_CHECKING:
@@ -84,7 +86,13 @@ def verify(
         read_only=True,
     ).execution_options(isolation_level="REPEATABLE READ")
     require_head(engine, schema)
-    with translated(), engine.connect() as connection:
+    halt = Halt()
+    with (
+        stopped_by_signals(halt),
+        translated(engine),
+        engine.connect() as connection,
+        halt.breaking(partial(break_off, driver_connection(connection))),
+    ):
         read_faithfully(connection)
         clock = DatabaseClock.read(connection)
         connection.rollback()
@@ -104,17 +112,18 @@ def verify(
 
         error: EtlError | None
         try:
-            with translated(), seldom_collected():
+            with translated(engine), seldom_collected():
                 stopped = asking.ask(
-                    engine, clock, known=verification.known, load=verification.load
+                    engine, clock, halt=halt, known=verification.known, load=verification.load
                 )
             error = verification.verdict(stopped)
         except EtlError as exc:
             error = exc
-        except (KeyboardInterrupt, SystemExit):
-            # The second signal.
-            report(ended("interrupted", None))
-            raise
+        except BaseException:
+            if not halt.is_urgent:
+                raise
+            error = None
+        error = halt.interruption or error
     status = "failed" if isinstance(error, DiscrepancyError) else status_of(error)
     report(ended(status, error))
 
