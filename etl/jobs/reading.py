@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from etl.errors import PayloadRejectedError
 from etl.flatten import ValueIssue
-from etl.payload.clean import clean, mask_urls
+from etl.payload.clean import RULES, clean, mask_urls
 from etl.payload.decode import decode
 from etl.payload.documents import take_apart
 from etl.payload.paths import path_of
@@ -60,7 +60,7 @@ class Reading:
 
 def read(arrival: Arrival, answer: Answer, body: bytes, state: State | None) -> Reading:
     """Reads a body as far as is needed to tell what it brings."""
-    masked = hashlib.sha256(mask_urls(body)).digest()
+    masked = hashlib.sha256(RULES + mask_urls(body)).digest()
     is_late = state is not None and arrival.is_late(state)
     if state is not None and state.body_sha256 == masked and not is_late:
         return Reading(arrival, state, masked, state.content_sha256)

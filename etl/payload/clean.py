@@ -32,9 +32,12 @@ from etl.payload.secret_urls import BLANK, clean_text, mask_urls
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from etl.payload.decode import JsonObject
 
-__all__ = ["BLANK", "clean", "mask_urls"]
+__all__ = ["BLANK", "RULES", "clean", "mask_urls"]
+
+# Another with each change of what is cleaned: a body that has not changed since is then read, and
+# cleaned, once more.
+RULES = b"1"
 
 
 _HASHED = re.compile(r"sha256:[0-9a-f]{64}")
@@ -49,16 +52,18 @@ def clean(payload: Json) -> Json:
     Booleans and nulls are never blanked: they can't hold a secret, and tell whether one is set.
     """
     cleaned = _clean(payload, Place.PLAIN)
-    tokens = _share_tokens(payload) if isinstance(payload, dict) else frozenset()
+    # What is no persona, such as a list of them, is kept too.
+    tokens = _share_tokens(payload if isinstance(payload, list) else [payload])
     return _without_tokens(cleaned, tokens) if tokens else cleaned
 
 
-def _share_tokens(payload: JsonObject) -> frozenset[str]:
+def _share_tokens(payloads: list[Json]) -> frozenset[str]:
     """The tokens of the share links: they may be repeated elsewhere, in a URL's path, in a text."""
     links: list[Json] = []
-    for key, value in payload.items():
-        if is_share_link(key):
-            links += value if isinstance(value, list) else [value]
+    for payload in payloads:
+        for key, value in payload.items() if isinstance(payload, dict) else ():
+            if is_share_link(key):
+                links += value if isinstance(value, list) else [value]
     tokens = (link.get("token") for link in links if isinstance(link, dict))
     return frozenset(
         token

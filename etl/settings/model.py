@@ -154,7 +154,7 @@ class Safety(Section):
     )
     run_deadline_seconds: Positive | None = setting(
         None,
-        "Stop a run that takes longer, keeping what is settled.",
+        "After so long nobody else is asked for; what has arrived is loaded.",
         expects="seconds, more than 0",
         examples=[3600],
     )

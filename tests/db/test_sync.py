@@ -347,6 +347,20 @@ def test_a_second_sync_writes_nothing_but_the_ledger(target):
         assert new["last_success_at"] > old["last_success_at"]
 
 
+def test_a_release_that_cleans_otherwise_reads_each_body_once_more(target, monkeypatch):
+    # A brain as an older release left it, with what is taken out today.
+    persona_id = target.world.persona_ids[0]
+    monkeypatch.setattr("etl.jobs.reading.RULES", b"later")
+    target.query(
+        "UPDATE persona_sync_state SET content_sha256 = '' WHERE persona_id = %s", [persona_id]
+    )
+    before = target.rows("persona_sync_state")
+    assert target.sync().counts["unchanged"] == 6
+    after = target.rows("persona_sync_state")
+    assert {row["body_sha256"] for row in before}.isdisjoint(row["body_sha256"] for row in after)
+    assert target.state(persona_id)["content_sha256"] != b""
+
+
 def test_moving_signatures_counters_and_key_order_change_only_observed_columns(copying):
     with copying(count=12, moving=True, shuffle_keys=True) as target:
         target.sync()

@@ -660,6 +660,8 @@ def test_a_share_links_token_is_taken_out_wherever_the_payload_repeats_it():
     assert f"x/{token}" not in told
     assert BLANK in told
     assert clean(cleaned) == cleaned
+    # What is no persona may be kept as well.
+    assert clean([payload]) == [cleaned]
 
 
 def test_many_tokens_and_much_text_come_to_an_end():
