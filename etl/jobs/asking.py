@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
-from etl.jobs.fetching import Pace, fetch_and_load
+from etl.jobs.circuit import Circuit
+from etl.jobs.fetching import fetch_and_load
 from etl.jobs.halt import stopped_early
 from etl.jobs.reckoning import read_batch
 from etl.source.client import PersonaClient
@@ -58,9 +59,11 @@ class Asking:
             concurrency=api.concurrency,
             timeout_seconds=api.timeout_seconds,
             max_wait_seconds=api.max_wait_seconds,
+            requests_per_second=api.requests_per_second,
+            run_deadline_seconds=settings.safety.run_deadline_seconds,
         )
         self._concurrency = api.concurrency
-        self._pace = Pace(api.requests_per_second)
+        self._max_wait_seconds = api.max_wait_seconds
         self._deadline_seconds = settings.safety.run_deadline_seconds
 
     @property
@@ -127,13 +130,17 @@ class Asking:
                     read=lambda arrivals: read_batch(reader, arrivals),
                     load=load,
                     concurrency=self._concurrency,
-                    pace=self._pace,
+                    circuit=Circuit(
+                        self._client,
+                        concurrency=self._concurrency,
+                        max_wait_seconds=self._max_wait_seconds,
+                    ),
                     halt=halt,
                 )
         return halt.reason
 
     async def _listed(self) -> Sequence[UUID]:
-        listing = await list_persona_ids(self._client, self._pace.turn)
+        listing = await list_persona_ids(self._client)
         for warning in listing.warnings:
             logger.warning("%s", warning)
         return listing.ids

@@ -6,17 +6,20 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from etl.errors import DeferredError, KeyRefusedError
+from etl.errors import DeferredError, KeyRefusedError, RunError
 from etl.jobs.arrival import Arrival, Backlog
+from etl.jobs.circuit import Remaining
 from etl.source.answer import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from uuid import UUID
 
     from etl.jobs.arrival import DatabaseClock
+    from etl.jobs.circuit import Circuit
     from etl.jobs.halt import Halt
     from etl.jobs.reckoning import Batch
+    from etl.source.answer import Answer
     from etl.source.client import PersonaClient
 
 # Larger batches cost memory and make a lost one dearer, smaller ones pay the round trips more
@@ -29,22 +32,6 @@ PATIENCE_SECONDS = 1.0
 READ_ASIDE_BYTES = 4 * 1024 * 1024
 
 
-class Pace:
-    """Spaces the starts of requests evenly; None: as fast as it goes."""
-
-    def __init__(self, per_second: float | None) -> None:
-        self._interval = 1 / per_second if per_second else 0.0
-        self._next = 0.0
-
-    async def turn(self) -> None:
-        """Returns when the next request may start."""
-        if self._interval:
-            now = time.monotonic()
-            start = max(now, self._next)
-            self._next = start + self._interval
-            await asyncio.sleep(start - now)
-
-
 async def fetch_and_load(
     ids: Sequence[UUID],
     client: PersonaClient,
@@ -53,29 +40,19 @@ async def fetch_and_load(
     read: Callable[[list[Arrival]], Batch],
     load: Callable[[Batch], None],
     concurrency: int,
-    pace: Pace,
+    circuit: Circuit,
     halt: Halt,
 ) -> None:
     """Fetches each id; calls `read`, then `load` in a thread, with one batch after the other.
 
     While one batch is loaded, which is mostly waiting for Postgres, the next is read; not a big
     one, since what is read takes many times its bytes. It ends early when `halt` is told: by a
-    signal, a refused key, a wait that is too long. What `read` or `load` raises ends everything.
+    signal, a refused key, a wait that is too long, or the circuit when the API is down. What `read`
+    or `load` raises ends everything.
     """
     backlog = Backlog(batch_items=BATCH_ITEMS, batch_bytes=BATCH_BYTES)
-    remaining = iter(ids)
-
-    async def fetch_all() -> None:
-        try:
-            async with asyncio.TaskGroup() as workers:
-                for _ in range(min(concurrency, len(ids))):
-                    workers.create_task(
-                        _work(remaining, client, clock, backlog=backlog, halt=halt, pace=pace)
-                    )
-        finally:
-            backlog.close()
-
-    fetching = asyncio.create_task(halt.unless_told(fetch_all()))
+    workers = _Workers(ids, client, clock, backlog=backlog, circuit=circuit, halt=halt)
+    fetching = asyncio.create_task(halt.unless_told(workers.run(concurrency)))
     loading: asyncio.Task[None] | None = None
     try:
         while arrivals := await backlog.take(PATIENCE_SECONDS):
@@ -114,30 +91,78 @@ async def _load(load: Callable[[Batch], None], batch: Batch, backlog: Backlog) -
     backlog.loaded(arrivals)
 
 
-async def _work(
-    remaining: Iterator[UUID],
-    client: PersonaClient,
-    clock: DatabaseClock,
-    *,
-    backlog: Backlog,
-    halt: Halt,
-    pace: Pace,
-) -> None:
-    """One worker: fetches from what remains until nothing does, or it is told off."""
-    for persona_id in remaining:
-        await pace.turn()
+class _Workers:
+    """Fetch what remains, each one persona after the other, until nothing does."""
+
+    def __init__(
+        self,
+        ids: Sequence[UUID],
+        client: PersonaClient,
+        clock: DatabaseClock,
+        *,
+        backlog: Backlog,
+        circuit: Circuit,
+        halt: Halt,
+    ) -> None:
+        self._remaining = Remaining(ids)
+        self._client = client
+        self._clock = clock
+        self._backlog = backlog
+        self._circuit = circuit
+        self._halt = halt
+
+    async def run(self, concurrency: int) -> None:
+        watching = asyncio.create_task(self._watch())
         try:
-            answer = await client.fetch(persona_id, backlog.big_bodies)
-        except DeferredError as error:
-            halt.stop(error)
-            return
-        except SourceError as error:
-            backlog.put(Arrival(persona_id, clock.at(time.monotonic()), error=error))
-            if isinstance(error, KeyRefusedError):
-                halt.stop(error)
+            async with asyncio.TaskGroup() as workers:
+                for _ in range(min(concurrency, len(self._remaining))):
+                    workers.create_task(self._work())
+        finally:
+            watching.cancel()
+            try:
+                await asyncio.wait([watching])
+            finally:
+                # Also when a halt cancels that wait: the loader would wait for ever.
+                self._backlog.close()
+
+    async def _work(self) -> None:
+        while (persona_id := self._remaining.next()) is not None:
+            try:
+                answer = await self._client.fetch(persona_id, self._backlog.big_bodies)
+            except DeferredError as error:
+                self._halt.stop(error)
                 return
+            except SourceError as error:
+                if self._circuit.given_up:
+                    return  # It is recorded.
+                self._circuit.settle(persona_id)
+                self._failed(persona_id, error)
+                if isinstance(error, KeyRefusedError):
+                    self._halt.stop(error)
+                    return
+            else:
+                if self._circuit.given_up:
+                    return
+                self._arrived(persona_id, answer)
+                # Its body would stay here until the next one has come.
+                del answer
+            await self._backlog.room()
+
+    async def _watch(self) -> None:
+        """Stop all when the API is down: those that have failed so far are recorded as such."""
+        try:
+            reason: RunError = await self._circuit.keep(
+                self._remaining, self._arrived, self._backlog.big_bodies
+            )
+        except RunError as told:  # A probe was.
+            reason = told
         else:
-            backlog.put(Arrival(persona_id, clock.at(answer.completed_at), answer))
-            # Its body would stay here until the next one has come.
-            del answer
-        await backlog.room()
+            for persona_id, error in self._circuit.unsettled.items():
+                self._failed(persona_id, error)
+        self._halt.stop(reason)
+
+    def _arrived(self, persona_id: UUID, answer: Answer) -> None:
+        self._backlog.put(Arrival(persona_id, self._clock.at(answer.completed_at), answer))
+
+    def _failed(self, persona_id: UUID, error: SourceError) -> None:
+        self._backlog.put(Arrival(persona_id, self._clock.at(time.monotonic()), error=error))

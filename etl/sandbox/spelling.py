@@ -67,7 +67,7 @@ def read_rate_limit(written: str) -> RateLimit:
         if not equals:
             raise ValueError(f'"{piece}": write NAME=VALUE')
         name = name.replace("-", "_")
-        parts[name] = _value(value) if name == "status" else value
+        parts[name] = _value(value) if name in {"status", "burst"} else value
     return convert(parts, RateLimit, "rate limit")
 
 

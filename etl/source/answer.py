@@ -4,7 +4,7 @@ SourceError
 ├── NoAnswerError         is a FetchFailedError      no whole answer, or none that can be read
 ├── BodyTooBigError       is a PayloadRejectedError  longer than any persona is
 ├── RefusedKeyError       is a KeyRefusedError       401
-├── ToldToWaitError       is a DeferredError         Retry-After beyond what the settings allow
+├── ToldToWaitError       is a DeferredError         told to wait longer than the settings allow
 ├── ListForbiddenError    is a KeyRefusedError       403 for the list of personas
 └── ListUnavailableError  is a SourceDownError       no list of personas, or none that ends
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from etl.errors import (
@@ -26,6 +27,13 @@ from etl.errors import (
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+
+def is_throttling(status: int | None, retry_after: float | None) -> bool:
+    """Whether a status means "not so fast": a 503 does if it says for how long."""
+    return status == HTTPStatus.TOO_MANY_REQUESTS or (
+        status == HTTPStatus.SERVICE_UNAVAILABLE and bool(retry_after)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,12 @@ class NoAnswerError(SourceError, FetchFailedError):
         super().__init__(what, next_step=next_step, http_status=http_status)
         self.transient = transient
         self.retry_after = retry_after
+        self.attempt_seconds = 0.0
+
+    @property
+    def is_throttled(self) -> bool:
+        """Whether it says nothing of what was asked for, only that too much was."""
+        return is_throttling(self.http_status, self.retry_after)
 
 
 class BodyTooBigError(SourceError, PayloadRejectedError):

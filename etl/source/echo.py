@@ -22,7 +22,7 @@ class Echo:
         self._pattern = re.compile("".join(map(_spellings, api_key)).encode())
         # Letters and digits are never escaped. What lacks the first of them needs no closer look.
         runs = re.findall(r"[A-Za-z0-9]+", api_key)
-        self._longest = max(runs, key=len, default=api_key).encode()
+        self._longest = max(runs, key=len, default="").encode()
         self._is_telling = len(api_key) >= _LEAST_LENGTH
 
     def out_of(self, said: bytes) -> bytes:

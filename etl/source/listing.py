@@ -23,8 +23,6 @@ from etl.source.answer import (
 from etl.source.client import page_path
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from etl.payload.decode import Json
     from etl.source.answer import Answer, SourceError
     from etl.source.client import PersonaClient
@@ -93,13 +91,8 @@ class Listing:
         return told
 
 
-async def list_persona_ids(
-    client: PersonaClient,
-    pace: Callable[[], Awaitable[None]] | None = None,
-    *,
-    most_pages: int = MOST_PAGES,
-) -> Listing:
-    """Read the whole list. `pace` is awaited before each request, `most_pages` bounds a pass.
+async def list_persona_ids(client: PersonaClient, *, most_pages: int = MOST_PAGES) -> Listing:
+    """Read the whole list. `most_pages` bounds a pass.
 
     Raises:
         KeyRefusedError: 401, or 403: the key may not list.
@@ -110,7 +103,7 @@ async def list_persona_ids(
     before: set[UUID | str] | None = None
     settled = False
     for _ in range(_MOST_PASSES):
-        names, total, at_once = await _read_through(client, pace, most_pages)
+        names, total, at_once = await _read_through(client, most_pages)
         found |= names
         # Not only no new ones: while others go, one can slip through two passes in a row.
         settled = at_once or names.keys() == before
@@ -157,15 +150,13 @@ async def read_page(client: PersonaClient, number: int, per_page: int = PER_PAGE
 
 
 async def _read_through(
-    client: PersonaClient, pace: Callable[[], Awaitable[None]] | None, most_pages: int
+    client: PersonaClient, most_pages: int
 ) -> tuple[dict[UUID | str, None], int | None, bool]:
     """One pass: what it saw, the total that the API told last, and whether it saw all at once."""
     names: dict[UUID | str, None] = {}
     total: int | None = None
     fruitless = 0
     for number in range(1, most_pages + 1):
-        if pace is not None:
-            await pace()
         page = await read_page(client, number)
         total = page.total
         before = len(names)

@@ -10,6 +10,43 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from etl.source.answer import NoAnswerError
+
+
+_MOST_ATTEMPTS = 4
+# To be throttled is nobody's own fault; but who is so often, while others are not, has a trouble of
+# its own.
+_MOST_THROTTLED = 6
+# Four attempts that time out and what they wait is less, with usual settings.
+_MOST_SECONDS = 300.0
+
+
+def is_transient(status: int) -> bool:
+    """Return whether another attempt may fare better."""
+    return status in (408, 425, 429) or 500 <= status < 600  # noqa: PLR2004  RFC 9110, 15.6
+
+
+class Tries:
+    """The attempts at one thing: how many there were, and whether another is worth it."""
+
+    def __init__(self) -> None:
+        self.attempts = 0
+        self.failed = 0
+        self._throttled = 0
+
+    def leave_another(self, error: NoAnswerError, seconds: float, *, is_serving: bool) -> bool:
+        """Count a failed attempt; return whether there should be another.
+
+        `seconds` is how long it has been tried, `is_serving` whether anybody else was not throttled
+        since.
+        """
+        if error.is_throttled:
+            # All are: the pace knows when that has been enough.
+            self._throttled += is_serving
+            return self._throttled < _MOST_THROTTLED
+        self.failed += 1
+        return error.transient and self.failed < _MOST_ATTEMPTS and seconds < _MOST_SECONDS
+
 
 def backoff_seconds(attempt: int, fraction: float) -> float:
     """Return the wait after the `attempt`th attempt: `fraction` (of 1) of a doubling bound.
@@ -28,14 +65,15 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
     value = headers.get("retry-after", "").strip()
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", value):
         return float(value)
-    at = _http_date(value)
+    at = http_date(value)
     if at is None:
         return None
-    now = _http_date(headers.get("date", "")) or datetime.now(UTC)
+    now = http_date(headers.get("date", "")) or datetime.now(UTC)
     return max(0.0, (at - now).total_seconds())
 
 
-def _http_date(value: str) -> datetime | None:
+def http_date(value: str) -> datetime | None:
+    """Return the moment that a header names (RFC 9110, 5.6.7), None if unreadable."""
     try:
         date = parsedate_to_datetime(value)
     except (ValueError, TypeError, IndexError, OverflowError):

@@ -51,7 +51,7 @@ def test_the_options_are_those_of_the_command() -> None:
 
 def test_the_parts_are_those_of_a_fault_and_of_a_rate_limit() -> None:
     assert sorted(first_cells("part")) == sorted(
-        [*Fault.__struct_fields__, "headers", "retry_after", "status"]
+        [*Fault.__struct_fields__, "shape", "burst", "headers", "retry_after", "status"]
     )
     assert all(f"`{name}`" in MANUAL for name in RateLimit.__struct_fields__)
     assert all(f"`{style}`" in MANUAL for style in (*HEADERS, *RETRY_AFTER, *GROUPS))

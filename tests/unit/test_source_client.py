@@ -1,6 +1,7 @@
 """What each status, each header and each exception of the transport comes to."""
 
 import asyncio
+import itertools
 import logging
 import socket
 import ssl
@@ -33,6 +34,7 @@ from etl.source.answer import (
 )
 from etl.source.client import PersonaClient
 from tests.unit.replies import Body, reply
+from tests.unit.virtual_time import VirtualLoop, run_virtually
 
 ID = UUID("11111111-2222-3333-4444-555555555555")
 KEY = "sk-very-secret"
@@ -45,10 +47,12 @@ class Api(httpx.AsyncBaseTransport):
         self.script = list(script)
         self.requests: list[httpx.Request] = []
         self.waits: list[float] = []
+        self.times: list[float] = []
         self.closed = False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
+        self.times.append(asyncio.get_running_loop().time())
         step = self.script.pop(0) if len(self.script) > 1 else self.script[0]
         if isinstance(step, BaseException):
             raise step
@@ -57,8 +61,15 @@ class Api(httpx.AsyncBaseTransport):
     async def aclose(self) -> None:
         self.closed = True
 
+    @property
+    def pauses(self) -> list[float]:
+        """Between its requests, in virtual time."""
+        return [round(b - a, 6) for a, b in itertools.pairwise(self.times)]
+
     async def sleep(self, seconds: float) -> None:
         self.waits.append(seconds)
+        if isinstance(asyncio.get_running_loop(), VirtualLoop):
+            await asyncio.sleep(seconds)
 
     def client(self, **settings: Any) -> PersonaClient:
         defaults: dict[str, Any] = {
@@ -73,7 +84,7 @@ class Api(httpx.AsyncBaseTransport):
         }
         return PersonaClient(**(defaults | settings))
 
-    def fetch(self, **settings: Any) -> Answer:
+    def fetch(self, *, is_virtual: bool = False, **settings: Any) -> Answer:
         async def fetch() -> Answer:
             async with self.client(**settings) as client:
                 try:
@@ -81,7 +92,7 @@ class Api(httpx.AsyncBaseTransport):
                 finally:
                     assert client.http_requests == len(self.requests)
 
-        return asyncio.run(fetch())
+        return run_virtually(fetch()) if is_virtual else asyncio.run(fetch())
 
     def failure(self, **settings: Any) -> SourceError:
         with pytest.raises(SourceError) as caught:
@@ -136,8 +147,19 @@ def test_every_wait_of_the_transport_is_bounded():
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
 def test_a_passing_trouble_is_retried_until_it_passes(status):
     api = Api(reply(status), reply(status), reply(status), reply(200))
-    assert api.fetch().attempts == 4
-    assert api.waits == [0.5, 1.0, 2.0]
+    assert api.fetch(is_virtual=True).attempts == 4
+    assert api.pauses == [0.5, 1.0, 2.0]
+
+
+def test_whoever_is_throttled_is_asked_again_as_long_as_all_are():
+    api = Api(*[reply(429)] * 9, reply(200))
+    assert api.fetch(is_virtual=True, max_wait_seconds=120).attempts == 10
+
+
+def test_to_be_throttled_without_end_defers_the_run():
+    error = Api(reply(429)).failure(is_virtual=True)
+    assert isinstance(error, ToldToWaitError)
+    assert "429 for every request" in str(error)
 
 
 def test_four_attempts_are_all():
@@ -240,42 +262,48 @@ def test_the_jitter_comes_from_the_source_it_is_given():
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_retry_after_in_seconds_is_honoured_and_spread(status):
+def test_retry_after_in_seconds_is_honoured(status):
     api = Api(reply(status, retry_after="7"), reply(200))
-    api.fetch()
-    assert api.waits == [7.5]
+    api.fetch(is_virtual=True)
+    assert api.pauses == [7.0]
 
 
 def test_retry_after_as_a_date_is_honoured():
     now = time.time()
     date, later = formatdate(now, usegmt=True), formatdate(now + 9, usegmt=True)
     api = Api(reply(429, retry_after=later, date=date), reply(200))
-    api.fetch(fraction=lambda: 0.0)
-    assert api.waits == [9.0]
+    api.fetch(is_virtual=True)
+    assert api.pauses == [9.0]
 
 
 def test_an_unreadable_retry_after_leaves_the_backoff():
     api = Api(reply(429, retry_after="later"), reply(200))
-    api.fetch()
-    assert api.waits == [0.5]
+    api.fetch(is_virtual=True)
+    assert api.pauses == [0.5]
 
 
 def test_the_longest_wait_allowed_is_waited():
     api = Api(reply(429, retry_after="60"), reply(200))
-    api.fetch(fraction=lambda: 0.0)
-    assert api.waits == [60.0]
+    api.fetch(is_virtual=True)
+    assert api.pauses == [60.0]
 
 
-def test_a_longer_wait_than_allowed_defers_the_run_without_waiting():
+@pytest.mark.parametrize(
+    ("settings", "setting"),
+    [
+        ({}, "api.max_wait_seconds (60 s)"),
+        ({"run_deadline_seconds": 30.0}, "what is left of safety.run_deadline_seconds (30 s)"),
+    ],
+)
+def test_a_longer_wait_than_allowed_defers_the_run_without_waiting(settings, setting):
     api = Api(reply(429, retry_after="3600"))
-    error = api.failure()
+    error = api.failure(is_virtual=True, **settings)
     assert isinstance(error, DeferredError)
     assert isinstance(error, ToldToWaitError)
-    assert (error.exit_code, error.http_status, error.attempts) == (5, 429, 1)
-    assert (error.wait_seconds, api.waits) == (3600, [])
-    assert str(error).endswith(
-        ": 429; Retry-After asks for 3600 s, more than api.max_wait_seconds (60)"
-    )
+    assert (error.exit_code, error.attempts, api.pauses) == (5, 1, [])
+    assert round(error.wait_seconds) == 3600
+    assert "told to wait 3600 s, until 20" in str(error)
+    assert f" UTC (429, Retry-After); longer than {setting} allows" in str(error)
 
 
 def test_a_longer_wait_asked_with_the_last_attempt_defers_too():

@@ -117,17 +117,6 @@ def test_a_longer_list_is_read_whole_and_twice(count):
     assert api.pages == once * 2
 
 
-def test_the_pace_is_kept_before_each_request():
-    api = serving(some(150))
-    turns: list[int] = []
-
-    async def pace() -> None:
-        turns.append(len(api.pages))
-
-    api.read(pace=pace)
-    assert turns == [0, 1, 2, 3, 4, 5]
-
-
 def test_more_than_a_hundred_personas_come_over_a_real_socket():
     world = World()
     ids = [world.add({"id": str(an_id(number)), "name": "P"}) for number in range(234)]
@@ -386,7 +375,7 @@ def test_pages_of_unusable_items_do_not_hide_those_behind_them():
             '400 ("odd"); nothing was copied',
         ),
         (reply(503), SourceDownError, 5, "503 after 4 attempts; nothing was copied; the next run"),
-        (reply(429, retry_after="9999"), DeferredError, 5, "asks for 9999 s"),
+        (reply(429, retry_after="9999"), DeferredError, 5, "told to wait 9999 s"),
         (reply(302, location="https://x"), SourceDownError, 5, "a redirect to x"),
         (
             reply(200, b"<html>Log in</html>", content_type="text/html; charset=utf-8"),
