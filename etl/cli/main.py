@@ -158,7 +158,12 @@ def main() -> None:
     """Run persona-etl and exit with its code."""
     signal.signal(signal.SIGTERM, _terminate)
     make_streams_safe()
-    cli(prog_name="persona-etl")
+    try:
+        cli(prog_name="persona-etl")
+    finally:
+        # All is done and told: a signal that comes as the interpreter ends changes no exit code.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001

@@ -51,7 +51,8 @@ def stuck(url: str, *command: str, table: str = "personas"):
     with psycopg.connect(url, options="-c search_path=anam") as someone:
         someone.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE")
         with started(*command) as process:
-            wait_until(lambda: rows(url, f"{LOCKS} AND NOT granted"))
+            waiting = f"{LOCKS} AND NOT granted AND relation = 'anam.{table}'::regclass"
+            wait_until(lambda: rows(url, waiting))
             yield process, someone
 
 
