@@ -12,7 +12,7 @@ from etl.errors import RunError, SourceDownError
 from etl.jobs.arrival import Arrival, DatabaseClock
 from etl.jobs.circuit import Circuit
 from etl.jobs.fetching import fetch_and_load
-from etl.jobs.halt import Halt
+from etl.jobs.halt import Halt, stopped_early
 from etl.jobs.reckoning import Batch
 from etl.source.client import PersonaClient
 from tests.unit.replies import reply
@@ -51,24 +51,26 @@ class Api(httpx.AsyncBaseTransport):
 
         async def scenario() -> tuple[RunError | None, float]:
             halt = Halt()
-            async with PersonaClient(
+            client = PersonaClient(
                 base_url="https://api.example",
                 api_key="k",
                 concurrency=concurrency,
                 timeout_seconds=30,
                 max_wait_seconds=120,
                 transport=lambda: self,
-            ) as client:
-                await fetch_and_load(
-                    [UUID(int=number) for number in range(count)],
-                    client,
-                    DatabaseClock(0.0, datetime(2026, 1, 1, tzinfo=UTC)),
-                    read=read,
-                    load=lambda _: None,
-                    concurrency=concurrency,
-                    circuit=Circuit(client, concurrency=concurrency, max_wait_seconds=120),
-                    halt=halt,
-                )
+            )
+            async with client:
+                with stopped_early(halt, None):
+                    await fetch_and_load(
+                        [UUID(int=number) for number in range(count)],
+                        client,
+                        DatabaseClock(0.0, datetime(2026, 1, 1, tzinfo=UTC)),
+                        read=read,
+                        load=lambda _: None,
+                        concurrency=concurrency,
+                        circuit=Circuit(client, concurrency=concurrency, max_wait_seconds=120),
+                        halt=halt,
+                    )
             return halt.reason, asyncio.get_running_loop().time() - 1000
 
         reason, seconds = run_virtually(scenario())
