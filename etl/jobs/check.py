@@ -143,7 +143,7 @@ def _check_api(settings: Settings, key_from: str) -> list[Line]:
     except (UsageError, RunError) as exc:
         told = f"{base_url}: {exc}"
         if isinstance(exc, ToldToWaitError):
-            told = f"{base_url} asks to wait {exc.wait_seconds:g} s; check again then"
+            told = f"{base_url} asks to wait {exc.wait_seconds:.0f} s; check again then"
         return [
             unknown("key", f"{key_from}, not tried: no answer from the API"),
             wrong("api", told, exc.exit_code),
