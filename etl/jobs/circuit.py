@@ -77,7 +77,7 @@ class Circuit:
 
     def __init__(self, client: PersonaClient, *, concurrency: int, max_wait_seconds: float) -> None:
         self.unsettled: dict[UUID, NoAnswerError] = {}
-        """Who failed since the last answer and may still be asked again."""
+        """Who failed since the last answer, and of whom nothing is recorded yet."""
         self.given_up = False
         self._client = client
         self._different = min(_SUSPICIOUS, concurrency)
@@ -87,13 +87,15 @@ class Circuit:
         self._in_a_row = 0
         self._began = 0.0
         self._answered: UUID | None = None
+        self._settled: set[UUID] = set()
         self._suspects = asyncio.Event()
         self._answers = asyncio.Event()
         client.watch = self._see
 
     def settle(self, persona_id: UUID) -> None:
-        """Note that a failure is recorded."""
+        """Note that an answer or a failure is recorded."""
         self.unsettled.pop(persona_id, None)
+        self._settled.add(persona_id)
 
     async def keep(
         self,
@@ -136,7 +138,10 @@ class Circuit:
             self._began = asyncio.get_running_loop().time() - error.attempt_seconds
         self._in_a_row += 1
         self._failed.add(persona_id)
-        self.unsettled[persona_id] = error
+        self._last = error
+        # Who was answered is asked once more, to see whether the API is there.
+        if persona_id not in self._settled:
+            self.unsettled[persona_id] = error
         if self._in_a_row >= _SUSPICIOUS and len(self._failed) >= self._different:
             self._suspects.set()
 
@@ -157,7 +162,7 @@ class Circuit:
                 return None
             rounds += 1
             waited = asyncio.get_running_loop().time() - self._began
-            is_passing = any(error.transient for error in self.unsettled.values())
+            is_passing = self._last.transient
             if waited >= self._patience_seconds if is_passing else rounds >= _ROUNDS_AT_LEAST:
                 return self._reason(waited, remaining)
             if rounds == 1:
@@ -193,10 +198,6 @@ class Circuit:
             arrived(persona_id, answer)
         else:
             room.leave(answer.body)
-
-    @property
-    def _last(self) -> NoAnswerError:
-        return list(self.unsettled.values())[-1]
 
     def _reason(self, waited: float, remaining: Remaining) -> SourceDownError:
         since = datetime.now(UTC) - timedelta(seconds=waited)

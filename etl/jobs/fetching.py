@@ -135,7 +135,6 @@ class _Workers:
             except SourceError as error:
                 if self._circuit.given_up:
                     return  # It is recorded.
-                self._circuit.settle(persona_id)
                 self._failed(persona_id, error)
                 if isinstance(error, KeyRefusedError):
                     self._halt.stop(error)
@@ -157,12 +156,14 @@ class _Workers:
         except RunError as told:  # A probe was.
             reason = told
         else:
-            for persona_id, error in self._circuit.unsettled.items():
+            for persona_id, error in list(self._circuit.unsettled.items()):
                 self._failed(persona_id, error)
         self._halt.stop(reason)
 
     def _arrived(self, persona_id: UUID, answer: Answer) -> None:
+        self._circuit.settle(persona_id)
         self._backlog.put(Arrival(persona_id, self._clock.at(answer.completed_at), answer))
 
     def _failed(self, persona_id: UUID, error: SourceError) -> None:
+        self._circuit.settle(persona_id)
         self._backlog.put(Arrival(persona_id, self._clock.at(time.monotonic()), error=error))

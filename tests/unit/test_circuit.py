@@ -94,6 +94,16 @@ def test_a_dead_api_is_given_up_soon_and_in_one_line(hangs, concurrency):
     assert "\n" not in told
 
 
+@pytest.mark.parametrize("concurrency", [1, 4, 16])
+@pytest.mark.parametrize("count", [100, 1000])
+def test_who_was_answered_before_the_api_died_has_not_failed(count, concurrency):
+    api = Api(lambda _, seconds: seconds < 0.2)
+    arrivals, reason, _ = api.run(count, concurrency)
+    assert isinstance(reason, SourceDownError)
+    assert {arrival.answer is None for arrival in arrivals} == {True, False}
+    assert f"{count - len(arrivals)} personas were not attempted" in str(reason)
+
+
 @pytest.mark.parametrize("concurrency", [1, 16])
 def test_an_api_that_restarts_is_waited_for_and_nobody_fails(concurrency):
     api = Api(lambda _number, seconds: not 0.3 < seconds < 30)
