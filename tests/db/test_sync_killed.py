@@ -153,7 +153,9 @@ def test_when_all_requests_fail_from_the_nth_on_the_next_run_heals(scenario, way
         with scenario.copy():
             fault = replace(FAILURES[way], after=nth, times=None)
             (number,) = target.sandbox.order(fault)
-            gone = target.sync(ids, API__TIMEOUT_SECONDS="0.2", API__CONCURRENCY="10")
+            # How long it is waited for an API that may be back.
+            patience = {"API__MAX_WAIT_SECONDS": "1"}
+            gone = target.sync(ids, API__TIMEOUT_SECONDS="0.2", API__CONCURRENCY="10", **patience)
             assert gone.counts["failed"] + gone.counts["not_attempted"] > 0
             target.sandbox.server.script.clear(number)
             scenario.heals((way, nth))
