@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _HIDDEN = "[hidden]"
 # What is shorter, or a plain word like `postgres`, would be found where it is no secret.
-_LEAST_LENGTH = 8
+_LEAST_LENGTH, _LEAST_WORD = 8, 16
 
 _SECRETS = ("ANAM_API_KEY", "PGPASSWORD")
 _URLS = ("PERSONA_ETL_DATABASE__URL", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
@@ -36,7 +36,7 @@ class Hiding:
     def add(self, *secrets: str) -> None:
         """Hide these too."""
         for secret in map(str.strip, secrets):
-            if len(secret) >= _LEAST_LENGTH and not secret.isalpha():
+            if len(secret) >= (_LEAST_WORD if secret.isalpha() else _LEAST_LENGTH):
                 # What is typed as an option ends at its =.
                 for whole in (secret, secret.rstrip("=")):
                     for spelt in (whole, quote(whole), quote(whole, safe="")):

@@ -12,7 +12,7 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from etl.errors import FetchFailedError, SourceDownError
+from etl.errors import FetchFailedError, PayloadRejectedError, SourceDownError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -157,8 +157,8 @@ class Circuit:
             others = remaining.spread(_PROBES, rounds)
             if self._answered is not None:
                 others = [self._answered, *others[1:]]
-            asked = asyncio.gather(*(self._ask(id_, remaining, arrived, room) for id_ in others))
-            if await self._answers_before(asked):
+            probes = self._ask_all(others, remaining, arrived, room)
+            if await self._answers_before(asyncio.ensure_future(probes)):
                 return None
             rounds += 1
             waited = asyncio.get_running_loop().time() - self._began
@@ -180,7 +180,19 @@ class Circuit:
             answers.cancel()
             work.cancel()
             await asyncio.wait([work, answers])
+        if not work.cancelled() and (error := work.exception()) is not None:
+            raise error
         return self._answers.is_set()
+
+    async def _ask_all(
+        self,
+        persona_ids: Sequence[UUID],
+        remaining: Remaining,
+        arrived: Callable[[UUID, Answer], None],
+        room: BodyRoom,
+    ) -> None:
+        # Not the gathering itself: what a cancelled one ends with, nobody would fetch.
+        await asyncio.gather(*(self._ask(id_, remaining, arrived, room) for id_ in persona_ids))
 
     async def _ask(
         self,
@@ -191,7 +203,8 @@ class Circuit:
     ) -> None:
         try:
             answer = await self._client.probe(persona_id, room)
-        except FetchFailedError:
+        except (FetchFailedError, PayloadRejectedError):
+            # Too big a body is an answer all the same, and comes again when it is its turn.
             return
         # Of the one that had been answered before, only that it is again was of interest.
         if remaining.take(persona_id):

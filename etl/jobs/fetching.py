@@ -55,7 +55,7 @@ async def fetch_and_load(
     fetching = asyncio.create_task(halt.unless_told(workers.run(concurrency)))
     loading: asyncio.Task[None] | None = None
     try:
-        while arrivals := await backlog.take(PATIENCE_SECONDS):
+        while arrivals := await _next(backlog, loading):
             if loading is not None and _is_big(arrivals):
                 await loading
             batch = await _read(read, arrivals)
@@ -73,6 +73,20 @@ async def fetch_and_load(
         await asyncio.wait([fetching, *([loading] if loading else [])])
         if loading is not None and not loading.cancelled():
             loading.exception()
+
+
+async def _next(backlog: Backlog, loading: asyncio.Task[None] | None) -> list[Arrival]:
+    """The next batch; raises what the one before it ends with, without waiting for more."""
+    taking = asyncio.create_task(backlog.take(PATIENCE_SECONDS))
+    if loading is None:
+        return await taking
+    try:
+        await asyncio.wait([taking, loading], return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            loading.result()
+        return await taking
+    finally:
+        taking.cancel()
 
 
 def _is_big(arrivals: list[Arrival]) -> bool:
@@ -112,18 +126,16 @@ class _Workers:
         self._halt = halt
 
     async def run(self, concurrency: int) -> None:
-        watching = asyncio.create_task(self._watch())
         try:
-            async with asyncio.TaskGroup() as workers:
-                for _ in range(min(concurrency, len(self._remaining))):
-                    workers.create_task(self._work())
+            async with asyncio.TaskGroup() as tasks:
+                # One of them: all would wait for ever for one who has paused them and died.
+                watching = tasks.create_task(self._watch())
+                count = min(concurrency, len(self._remaining))
+                if workers := [tasks.create_task(self._work()) for _ in range(count)]:
+                    await asyncio.wait(workers)
+                watching.cancel()
         finally:
-            watching.cancel()
-            try:
-                await asyncio.wait([watching])
-            finally:
-                # Also when a halt cancels that wait: the loader would wait for ever.
-                self._backlog.close()
+            self._backlog.close()
 
     async def _work(self) -> None:
         while (persona_id := self._remaining.next()) is not None:

@@ -45,6 +45,8 @@ logger = logging.getLogger(__name__)
 # How long a run that was told twice to stop may wait to close its row.
 _URGENT_MS = 500
 
+_STAYS = "what was done stays, run again when that one has ended"
+
 
 @dataclass(frozen=True, slots=True)
 class OpenedRun:
@@ -65,10 +67,10 @@ class OpenedRun:
         if self.lock.is_alive():
             return
         if not self.lock.reacquire():
-            raise LockedError("the lock was lost and another run has taken it")
+            raise LockedError(f"the lock was lost and another run has taken it; {_STAYS}")
         with self.connection.begin():
             if written_since(self.connection, self.run_id):
-                raise LockedError("the lock was lost and another run has written since")
+                raise LockedError(f"the lock was lost and another run has written since; {_STAYS}")
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -81,7 +83,7 @@ class OpenedRun:
         with self.connection.begin():
             take_turn(self.connection)
             if not is_open(self.connection, self.run_id):
-                raise LockedError("the lock was lost and another run has written since")
+                raise LockedError(f"the lock was lost and another run has written since; {_STAYS}")
             yield
 
 

@@ -29,7 +29,9 @@ async def read_body(response: httpx.Response, limit: int, place: Place) -> bytes
     declared = _declared_length(response)
     if declared is not None and declared > limit:
         raise _too_big(response, declared, limit)
-    most = limit if declared is None or inflater else declared
+    # Sent in chunks, a body has no length but theirs, whatever else it declares.
+    is_chunked = "transfer-encoding" in response.headers
+    most = limit if declared is None or inflater or is_chunked else declared
     body = bytearray()
     try:
         async for chunk in response.aiter_raw():

@@ -23,6 +23,7 @@ from etl.source.answer import (
     NoAnswerError,
     RefusedKeyError,
     SourceError,
+    ToldToWaitError,
 )
 from etl.source.body import drain, read_body
 from etl.source.complaint import read_complaint
@@ -187,6 +188,9 @@ class PersonaClient:
                     await self._sleep(wait)
         except SourceError as error:
             _fill_in(error, path, tries, started)
+            if not isinstance(error, (NoAnswerError, ToldToWaitError)):
+                # It is there: it refuses the key, or sends too big a body.
+                self._tell(persona_id, None)
             logger.debug("%s", error)
             raise
         finally:
