@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from etl.source.answer import ToldToWaitError, is_throttling
 from etl.source.budgets import Budget, read_left
 from etl.source.rate import LearnedRate
-from etl.source.retry import backoff_seconds, is_transient
+from etl.source.retry import is_transient
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 _AT_FIRST = 4
 # A limit that is renewed so soon is met better by an even rate than by bursts.
 _SHORT_SECONDS = 10.0
+# Refused without a word, all wait so long at first, then so many times longer.
+_FIRST_SECONDS, _LONGER, _LONGEST_SECONDS = 0.1, 1.5, 20.0
 # Timers are late by a millisecond or two; so much of it is caught up with.
 _LATENESS_SECONDS = 0.01
 # The last tenth of a limit is spread over what is left of its time, but no further apart than this:
@@ -127,6 +129,10 @@ class Pace:
             overlapping = self._sent - turn.ended - 1
             budget.tell(left, now=now, started=turn.started, overlapping=overlapping)
             explained = explained or (left.remaining < 1 and left.reset_seconds > 0)
+            if left.limit and left.reset_seconds <= _SHORT_SECONDS:
+                if self._rate.told(left.limit, left.reset_seconds):
+                    used = min(left.limit - left.remaining + overlapping, left.limit)
+                    self._next = now + used / left.limit * left.reset_seconds
         if retry_after:
             self._hold(now + retry_after, f"{status}, Retry-After")
         if is_throttling(status, retry_after):
@@ -134,13 +140,15 @@ class Pace:
             return
         self._served_at = now
         self._refused_since = None
+        self._refusals = 0
         if is_transient(status):
             return
-        self._refusals = 0
-        if self._rate.passed(turn.started, now) and not self._is_told:
-            self._is_told = True
-            rate = self._rate.per_second(now)
-            logger.info("the API throttles: going on at about %.3g requests a second", rate)
+        if self._rate.passed(turn.started, now):
+            rate = self._rate.per_second() or math.inf
+            self._next = max(self._next, turn.started + 1 / rate)
+            if not self._is_told:
+                self._is_told = True
+                logger.info("the API throttles: going on at about %.3g requests a second", rate)
         if turn.started > self._held_until:
             self._at_a_time = self._concurrency
 
@@ -158,13 +166,13 @@ class Pace:
             self._refused_since = now
         elif now - self._refused_since > self._max_wait_seconds:
             self._hold(math.inf, "429 for every request")
-        if not self._rate.refused(turn.started, now):
+        if not self._rate.refused(turn.started, now, is_rounded=is_explained):
             return
         self._at_a_time = 1
         self._refusals += 1
         if not is_explained:
-            wait = backoff_seconds(self._refusals, self._fraction())
-            self._hold(now + wait, "429")
+            wait = min(_FIRST_SECONDS * _LONGER ** (self._refusals - 1), _LONGEST_SECONDS)
+            self._hold(now + wait * (1 - self._fraction() / 4), "429")
 
     def _hold(self, until: float, by: str) -> None:
         if until > self._held_until:
@@ -180,14 +188,14 @@ class Pace:
         if in_flight >= self._at_a_time:
             return math.inf
         spread = 0.0
-        learned = self._rate.per_second(now)
+        learned = self._rate.per_second()
         for budget in self._budgets.values():
             budget.renew(now, in_flight)
             wait = budget.resets_at - now
             left = budget.remaining if learned is None else budget.told
-            if left < 1 and wait > 0:
-                if wait <= _SHORT_SECONDS:
-                    self._rate.used_up(now)
+            if left < 1 and wait > 0 and not (self._rate.is_sure and wait <= _SHORT_SECONDS):
+                if wait <= _SHORT_SECONDS and not self._rate.is_refusing:
+                    self._rate.refused(now, now, is_rounded=True)
                 if in_flight:
                     # Those may bring better news. Without them it is certain.
                     return wait

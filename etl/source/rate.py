@@ -1,91 +1,121 @@
-"""How many requests a second the API lets through, learned from when it refuses.
+"""How many requests a second the API lets through: learned from its headers, and when it refuses.
 
-Where no header tells, only a refusal does. The rate that got through before it, the wait included,
-is what the API allows; we go on a little below it, come back to it soon, stay there for long and
-then feel for more, ever faster: the curve of TCP's CUBIC (RFC 9438). Times are the event loop's.
+We send evenly, a little below what is known to be allowed: that fits windows, fixed or sliding, and
+buckets alike. After a while we try twice as much, step by step, until too much is told. Times are
+the event loop's.
 """
 
 from __future__ import annotations
 
-# So much below what got through we go on.
-_BELOW = 0.03
-# Seconds until we are back there. It follows how long it went well before, as a limit of so many
-# a minute is not worth feeling for every few seconds.
-_SOONEST, _LATEST = 3.0, 30.0
-# When it is so many times what was once learned, nothing is left to be learned from it.
-_FORGOTTEN = 20.0
+# So much of what is allowed is sent.
+_SHARE = 0.97
+# Limits are told per so many seconds; the likeliest first.
+_WINDOWS = (1.0, 60.0, 10.0, 3600.0, 30.0, 5.0, 2.0)
+# So many windows we keep to what is allowed before trying for more, and so many times longer after
+# each try that was in vain.
+_PATIENCE, _MORE_PATIENCE = 3.0, 2.0
+# A try lasts as long as twice the burst takes.
+_BURSTS = 2.0
+_FEW = 8
 
 
 class LearnedRate:
-    """A rate, or none as long as nobody was refused."""
+    """A rate, or none as long as nothing was told and nobody refused."""
 
     def __init__(self) -> None:
         self.is_refusing = False
         self._allowed: float | None = None
-        self._since = 0.0
-        self._plateau = _SOONEST
-        # The present stretch: from the first request that got through, over those that did, and the
-        # refusals, to the next that gets through.
+        self._window = self._burst = 0.0
+        self._patience, self._factor = _PATIENCE, 2.0
+        # What is tried beyond what is allowed, if anything.
+        self._tried: float | None = None
+        # The present stretch, at one rate: who was sent since and got through.
         self._began: float | None = None
         self._passed = 0
-        self._refused_at = 0.0
-        self._tried: float | None = None
-        self._is_refused = False
+        self._refused_at = self._refused_last = self._heard_at = 0.0
+        self._is_rounded = False
+        self._floor = 0.8
+
+    def per_second(self) -> float | None:
+        """How many a second to send; None: as many as one likes."""
+        return self._tried or (self._allowed and self._allowed * _SHARE)
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether nothing beyond what is allowed is sent."""
+        return self._allowed is not None and self._tried is None
+
+    def told(self, limit: float, seconds: float) -> bool:
+        """Take in how many are allowed in so many seconds, or in fewer; return whether it is news."""
+        if self.is_refusing or seconds <= self._window or limit < 1:
+            return False
+        self._allowed, self._tried = limit / seconds, None
+        self._burst, self._window = limit, seconds
+        self._began, self._passed, self._floor = None, 0, 0.95
+        return True
 
     def passed(self, started: float, now: float) -> bool:
         """Take in an answer; return whether it is the first after refusals."""
-        if self._began is None:
-            self._began = started
-        is_first = self.is_refusing and started >= self._refused_at
+        is_first = self.is_refusing and started > self._heard_at
         if is_first:
-            seconds = max(started - self._began, 0.001)
-            self._allowed = self._estimate(max(self._passed, 1) / seconds)
-            self._plateau = min(max(seconds, _SOONEST), _LATEST)
-            self._since = now
-            self._began, self._passed = started, 0
+            self._learn(started)
             self.is_refusing = False
-        self._passed += 1
+        if is_first or self._began is None:
+            self._begin(started)
+        self._passed += started >= (self._began or 0.0)
+        if self._allowed and not self.is_refusing:
+            self._try_more(now)
         return is_first
 
-    def used_up(self, now: float) -> None:
-        """Take in that nothing is left for now, by the API's own word."""
-        if not self.is_refusing:
-            self._stop(now)
-            self._is_refused = False
+    def refused(self, started: float, now: float, *, is_rounded: bool) -> bool:
+        """Take in that it was too much; return whether it is news, not of the crowd before it.
 
-    def refused(self, started: float, now: float) -> bool:
-        """Take in a refusal; return whether it is news, not one of the crowd before it."""
-        if started < self._refused_at:
+        `is_rounded` says that the wait is told, in whole seconds.
+        """
+        if started <= self._heard_at:
             return False
         if self._began is None:
-            self._began = started
-        self._stop(now)
-        self._is_refused = True
+            self._begin(started)
+        if not self.is_refusing:
+            self._refused_at = started
+        self.is_refusing, self._is_rounded = True, is_rounded
+        self._refused_last, self._heard_at = started, now
         return True
 
-    def _stop(self, now: float) -> None:
-        if not self.is_refusing:
-            self._tried = self.per_second(now)
-        self.is_refusing = True
-        self._refused_at = now
+    def _begin(self, at: float) -> None:
+        self._began, self._passed = at, 0
 
-    def _estimate(self, got_through: float) -> float:
-        """What is allowed, from what got through on average and what we sent in the end."""
-        if self._tried is None or self._allowed is None or self._tried < got_through:
-            return got_through
-        # It went well for long, and only then became too much; or nobody was refused.
-        if self._tried > self._allowed or not self._is_refused:
-            return max(got_through, self._tried * 0.95)
-        # Too much from the start. The average is unjust to it, as waits are told in whole seconds.
-        return self._tried * 0.9 if got_through > 0.4 * self._tried else got_through
+    def _try_more(self, now: float) -> None:
+        began, rate = self._began or 0.0, self._tried or self._allowed or 0.0
+        lasts = max(_BURSTS * self._burst, _FEW) / rate if self._tried else self._patience * self._window
+        if now - began < lasts:
+            return
+        self._allowed = rate
+        self._tried = rate * self._factor
+        if self._passed < rate * (now - began) / 2 - _FEW:
+            # It is not this that bounds it.
+            self._allowed = self._tried = None
+        self._begin(now)
 
-    def per_second(self, now: float) -> float | None:
-        """How many a second to send; None: as many as one likes."""
+    def _learn(self, resumed: float) -> None:
+        began, n = self._began or 0.0, max(self._passed, 1)
+        sending = max(self._refused_at - began, 0.001)
+        waited = max(resumed - began, 0.001)
         if self._allowed is None:
-            return None
-        x = (now - self._since - self._plateau) / self._plateau
-        factor = 1 + _BELOW * x**3
-        if factor > _FORGOTTEN:
-            self._allowed = None
-            return None
-        return self._allowed * factor
+            at_least = max(self._refused_last - began, waited - 1 if self._is_rounded else 0)
+            likely = [seconds for seconds in _WINDOWS if at_least < seconds <= waited]
+            self._window = likely[0] if likely else waited
+            self._burst = n
+            self._allowed = n / self._window
+            self._patience = _PATIENCE
+        elif self._tried is None:
+            got = n / (sending * waited) ** 0.5
+            self._allowed *= min(max(got / self._allowed, self._floor), 0.95)
+        else:
+            found = min((n - self._burst) / sending, self._tried)
+            if found > 1.05 * self._allowed:
+                self._allowed = found
+            else:
+                self._patience *= _MORE_PATIENCE
+            self._factor = max(self._factor**0.5, 1.1)
+            self._tried = None

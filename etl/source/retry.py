@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _MOST_ATTEMPTS = 4
 # To be throttled is nobody's own fault; but who is so often, while others are not, has a trouble of
 # its own.
-_MOST_THROTTLED = 6
+_MOST_THROTTLED = 8
 # Four attempts that time out and what they wait is less, with usual settings.
 _MOST_SECONDS = 300.0
 
