@@ -96,6 +96,8 @@ class Budget:
         self.name = left.name
         self.remaining = self.told = float("inf")
         self.limit = left.limit
+        self.window = self._longest = 0.0
+        self.is_scarce = False
         self.resets_at = float("-inf")
 
     def tell(self, left: Left, *, now: float, started: float, overlapping: int) -> None:
@@ -110,6 +112,9 @@ class Budget:
         if now >= self.resets_at or not 0 <= resets_at - self.resets_at <= _ROUNDED:
             self.resets_at = resets_at
         self.limit = left.limit
+        # The longest seen twice: clocks are read more than once for an answer, and round.
+        longest = sorted((self.window, self._longest, left.reset_seconds))
+        self.window, self._longest = longest[1:]
         self.told = left.remaining
         # Both what we counted ourselves and what is told, less all that it may not have known of,
         # are surely left; more than what is told is not.

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 # At a time, until the first answer has told of limits: a request that hangs holds nobody up alone.
 _AT_FIRST = 4
 # A limit that is renewed so soon is met better by an even rate than by bursts.
-_SHORT_SECONDS = 10.0
+_SHORT_SECONDS, _MINUTE_SECONDS = 10.0, 60.0
 # Refused without a word, all wait so long at first, then so many times longer.
 _FIRST_SECONDS, _LONGER, _LONGEST_SECONDS = 0.1, 1.5, 20.0
 # Timers are late by a millisecond or two; so much of it is caught up with.
@@ -122,21 +122,22 @@ class Pace:
     ) -> None:
         """Take in an answer's status, its headers, and the wait that it asks for."""
         now = self._loop.time()
-        explained = False
+        reset = 0.0
         for left in read_left(headers):
             budget = self._budgets.setdefault(left.name.lower(), Budget(left))
             # All that were under way at some moment since this one was sent.
             overlapping = self._sent - turn.ended - 1
             budget.tell(left, now=now, started=turn.started, overlapping=overlapping)
-            explained = explained or (left.remaining < 1 and left.reset_seconds > 0)
-            if left.limit and left.reset_seconds <= _SHORT_SECONDS:
-                if self._rate.told(left.limit, left.reset_seconds):
+            if left.remaining < 1:
+                reset = max(reset, left.reset_seconds)
+            if left.limit and (budget.window <= _SHORT_SECONDS or budget.is_scarce):
+                if self._rate.told(left.limit, left.remaining, budget.window):
                     used = min(left.limit - left.remaining + overlapping, left.limit)
-                    self._next = now + used / left.limit * left.reset_seconds
+                    self._next = now + used / left.limit * budget.window
         if retry_after:
             self._hold(now + retry_after, f"{status}, Retry-After")
         if is_throttling(status, retry_after):
-            self._refused(turn, now, is_explained=explained or bool(retry_after))
+            self._refused(turn, now, told=retry_after or reset)
             return
         self._served_at = now
         self._refused_since = None
@@ -161,17 +162,17 @@ class Pace:
         now = self._loop.time() if now is None else now
         self._require(self._held_until - now, self._held_by)
 
-    def _refused(self, turn: Turn, now: float, *, is_explained: bool) -> None:
+    def _refused(self, turn: Turn, now: float, *, told: float) -> None:
         if self._refused_since is None:
             self._refused_since = now
         elif now - self._refused_since > self._max_wait_seconds:
             self._hold(math.inf, "429 for every request")
-        if not self._rate.refused(turn.started, now, is_rounded=is_explained):
+        if not self._rate.refused(turn.started, now, told=told or None):
             return
         self._at_a_time = 1
         self._refusals += 1
-        if not is_explained:
-            wait = min(_FIRST_SECONDS * _LONGER ** (self._refusals - 1), _LONGEST_SECONDS)
+        if not told:
+            wait = min(max(_FIRST_SECONDS, self._rate.window / 4) * _LONGER ** (self._refusals - 1), _LONGEST_SECONDS)
             self._hold(now + wait * (1 - self._fraction() / 4), "429")
 
     def _hold(self, until: float, by: str) -> None:
@@ -193,9 +194,9 @@ class Pace:
             budget.renew(now, in_flight)
             wait = budget.resets_at - now
             left = budget.remaining if learned is None else budget.told
-            if left < 1 and wait > 0 and not (self._rate.is_sure and wait <= _SHORT_SECONDS):
-                if wait <= _SHORT_SECONDS and not self._rate.is_refusing:
-                    self._rate.refused(now, now, is_rounded=True)
+            if left < 1 and wait > 0 and (learned is None or wait > _SHORT_SECONDS):
+                if budget.limit and budget.window <= _MINUTE_SECONDS:
+                    budget.is_scarce = True
                 if in_flight:
                     # Those may bring better news. Without them it is certain.
                     return wait

@@ -13,7 +13,7 @@ _SHARE = 0.97
 _WINDOWS = (1.0, 60.0, 10.0, 3600.0, 30.0, 5.0, 2.0)
 # So many windows we keep to what is allowed before trying for more, and so many times longer after
 # each try that was in vain.
-_PATIENCE, _MORE_PATIENCE = 3.0, 2.0
+_PATIENCE, _MORE_PATIENCE = 4.0, 3.0
 # A try lasts as long as twice the burst takes.
 _BURSTS = 2.0
 _FEW = 8
@@ -25,7 +25,7 @@ class LearnedRate:
     def __init__(self) -> None:
         self.is_refusing = False
         self._allowed: float | None = None
-        self._window = self._burst = 0.0
+        self.window = self._burst = 0.0
         self._patience, self._factor = _PATIENCE, 2.0
         # What is tried beyond what is allowed, if anything.
         self._tried: float | None = None
@@ -33,26 +33,28 @@ class LearnedRate:
         self._began: float | None = None
         self._passed = 0
         self._refused_at = self._refused_last = self._heard_at = 0.0
-        self._is_rounded = False
+        self._told: float | None = None
         self._floor = 0.8
 
     def per_second(self) -> float | None:
         """How many a second to send; None: as many as one likes."""
         return self._tried or (self._allowed and self._allowed * _SHARE)
 
-    @property
-    def is_sure(self) -> bool:
-        """Whether nothing beyond what is allowed is sent."""
-        return self._allowed is not None and self._tried is None
-
-    def told(self, limit: float, seconds: float) -> bool:
-        """Take in how many are allowed in so many seconds, or in fewer; return whether it is news."""
-        if self.is_refusing or seconds <= self._window or limit < 1:
+    def told(self, limit: float, remaining: float, seconds: float) -> bool:
+        """Take in how many are left of how many in so many seconds; return whether it is news."""
+        if self.is_refusing or limit < _BURSTS:
             return False
-        self._allowed, self._tried = limit / seconds, None
-        self._burst, self._window = limit, seconds
-        self._began, self._passed, self._floor = None, 0, 0.95
-        return True
+        is_news = seconds > self.window
+        if is_news:
+            self._allowed = limit / seconds
+            self._burst, self.window = limit, seconds
+            self._floor = 0.95
+        if is_news or remaining < limit / 2:
+            # No more than this; in a bucket that seems to be so, and is not, most stays left.
+            if self._tried:
+                self._give_up_trying()
+            self._began = None
+        return is_news
 
     def passed(self, started: float, now: float) -> bool:
         """Take in an answer; return whether it is the first after refusals."""
@@ -67,10 +69,10 @@ class LearnedRate:
             self._try_more(now)
         return is_first
 
-    def refused(self, started: float, now: float, *, is_rounded: bool) -> bool:
+    def refused(self, started: float, now: float, *, told: float | None) -> bool:
         """Take in that it was too much; return whether it is news, not of the crowd before it.
 
-        `is_rounded` says that the wait is told, in whole seconds.
+        `told` is the wait that it asks for, which is rounded up to whole seconds.
         """
         if started <= self._heard_at:
             return False
@@ -78,7 +80,7 @@ class LearnedRate:
             self._begin(started)
         if not self.is_refusing:
             self._refused_at = started
-        self.is_refusing, self._is_rounded = True, is_rounded
+        self.is_refusing, self._told = True, told
         self._refused_last, self._heard_at = started, now
         return True
 
@@ -87,7 +89,7 @@ class LearnedRate:
 
     def _try_more(self, now: float) -> None:
         began, rate = self._began or 0.0, self._tried or self._allowed or 0.0
-        lasts = max(_BURSTS * self._burst, _FEW) / rate if self._tried else self._patience * self._window
+        lasts = max(_BURSTS * self._burst, _FEW) / rate if self._tried else self._patience * self.window
         if now - began < lasts:
             return
         self._allowed = rate
@@ -102,12 +104,17 @@ class LearnedRate:
         sending = max(self._refused_at - began, 0.001)
         waited = max(resumed - began, 0.001)
         if self._allowed is None:
-            at_least = max(self._refused_last - began, waited - 1 if self._is_rounded else 0)
-            likely = [seconds for seconds in _WINDOWS if at_least < seconds <= waited]
-            self._window = likely[0] if likely else waited
+            at_least, at_most = self._refused_last - began, waited
+            if self._told:
+                # At the server's, there is no latency in between.
+                at_most = at_least + self._told
+                at_least = max(at_most - 1, 0.001)
+            likely = [seconds for seconds in _WINDOWS if at_least < seconds <= at_most]
+            self.window = likely[0] if likely else at_most
             self._burst = n
-            self._allowed = n / self._window
-            self._patience = _PATIENCE
+            self._allowed = n / self.window
+            self._patience = _PATIENCE if n > _FEW else 1.0
+            self._factor = 2.0
         elif self._tried is None:
             got = n / (sending * waited) ** 0.5
             self._allowed *= min(max(got / self._allowed, self._floor), 0.95)
@@ -115,7 +122,10 @@ class LearnedRate:
             found = min((n - self._burst) / sending, self._tried)
             if found > 1.05 * self._allowed:
                 self._allowed = found
-            else:
-                self._patience *= _MORE_PATIENCE
-            self._factor = max(self._factor**0.5, 1.1)
-            self._tried = None
+                self._patience /= _MORE_PATIENCE
+            self._give_up_trying()
+
+    def _give_up_trying(self) -> None:
+        self._tried = None
+        self._patience *= _MORE_PATIENCE
+        self._factor = max(self._factor**0.5, 1.1)
