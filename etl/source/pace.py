@@ -146,7 +146,7 @@ class Pace:
             return
         if self._rate.passed(turn.started, now):
             rate = self._rate.per_second() or math.inf
-            self._next = max(self._next, turn.started + 1 / rate)
+            self._next = max(self._next, now, turn.started + 1 / rate)
             if not self._is_told:
                 self._is_told = True
                 logger.info("the API throttles: going on at about %.3g requests a second", rate)

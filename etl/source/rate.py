@@ -29,6 +29,7 @@ class LearnedRate:
         self._patience, self._factor = _PATIENCE, 2.0
         # What is tried beyond what is allowed, if anything.
         self._tried: float | None = None
+        self._before: float | None = None
         # The present stretch, at one rate: who was sent since and got through.
         self._began: float | None = None
         self._passed = 0
@@ -48,7 +49,7 @@ class LearnedRate:
         if is_news:
             self._allowed = limit / seconds
             self._burst, self.window = limit, seconds
-            self._floor = 0.95
+            self._floor, self._patience = 0.95, 1.0
         if is_news or remaining < limit / 2:
             # No more than this; in a bucket that seems to be so, and is not, most stays left.
             if self._tried:
@@ -89,10 +90,10 @@ class LearnedRate:
 
     def _try_more(self, now: float) -> None:
         began, rate = self._began or 0.0, self._tried or self._allowed or 0.0
-        lasts = max(_BURSTS * self._burst, _FEW) / rate if self._tried else self._patience * self.window
+        lasts = max(_BURSTS * self._burst / (self._factor - 1), _FEW) / rate if self._tried else self._patience * self.window
         if now - began < lasts:
             return
-        self._allowed = rate
+        self._before, self._allowed = self._allowed, rate
         self._tried = rate * self._factor
         if self._passed < rate * (now - began) / 2 - _FEW:
             # It is not this that bounds it.
@@ -120,7 +121,10 @@ class LearnedRate:
             self._allowed *= min(max(got / self._allowed, self._floor), 0.95)
         else:
             found = min((n - self._burst) / sending, self._tried)
-            if found > 1.05 * self._allowed:
+            if self._refused_at < began:
+                # Of the step before.
+                self._allowed = self._before
+            elif n - self._burst > _FEW and found > 1.05 * self._allowed:
                 self._allowed = found
                 self._patience /= _MORE_PATIENCE
             self._give_up_trying()
