@@ -7,9 +7,11 @@ from uuid import UUID
 
 import httpx
 import pytest
+from msgspec import structs
 
 from etl.errors import DeferredError
 from etl.sandbox.traffic import RateLimit, Throttle
+from etl.source.answer import NoAnswerError
 from etl.source.budgets import read_left
 from etl.source.client import PersonaClient
 from tests.unit.replies import reply
@@ -89,6 +91,47 @@ def test_a_limit_that_nobody_tells_is_learned(shape):
     seconds = api.seconds_for(3000)
     assert api.refused < 0.05
     assert 2975 / seconds >= 0.88 * 25
+
+
+# Requests, and of how many a second, in what shape: the share of it that is got at least, with
+# headers, with Retry-After alone, and with nothing but 429s. Whole seconds are told, so that each
+# refusal by a small bucket costs a second in which it would have been filled many times.
+SHARES = {
+    "a window of a second": (600, RateLimit(25, 1), (0.94, 0.88, 0.94)),
+    "a big window of a second": (1500, RateLimit(100, 1), (0.95, 0.88, 0.92)),
+    "a small window of a second": (300, RateLimit(10, 1), (0.94, 0.88, 0.92)),
+    "a bucket": (750, RateLimit(25, 1, "bucket"), (0.95, 0.94, 0.95)),
+    "a small bucket": (3000, RateLimit(100, 1, "bucket", 10), (0.8, 0.7, 0.85)),
+    "ten seconds": (500, RateLimit(100, 10), (0.95, 0.92, 0.9)),
+    "a minute": (500, RateLimit(100, 60), (0.93, 0.93, 0.9)),
+    "any second": (600, RateLimit(25, 1, "sliding"), (0.94, 0.85, 0.92)),
+    "any minute": (500, RateLimit(100, 60, "sliding"), (0.93, 0.93, 0.88)),
+    "one after the other": (300, RateLimit(10, 1, "bucket", 1), (0.6, 0.6, 0.85)),
+}
+
+
+@pytest.mark.parametrize(("count", "limit", "shares"), SHARES.values(), ids=SHARES)
+def test_most_of_what_is_allowed_is_got_with_few_refusals(count, limit, shares):
+    told = [("standard", "seconds"), ("none", "seconds"), ("none", "none")]
+    for share, (headers, retry_after) in zip(shares, told, strict=True):
+        api = Limited(structs.replace(limit, headers=headers, retry_after=retry_after), 0.05)
+        seconds = api.seconds_for(count, max_wait_seconds=300)
+        assert count / seconds >= share * limit.requests / limit.window_seconds, headers
+        assert api.refused < 0.08
+        assert api.refused <= 0.03 or headers == "none"
+
+
+def test_one_who_is_always_refused_holds_up_nobody_for_long():
+    class OneIsRefused(Limited):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            if request.url.path.endswith("0000-000000000005"):
+                return httpx.Response(429, stream=reply(200).stream)
+            return await super().handle_async_request(request)
+
+    api = OneIsRefused(RateLimit(10**6, 60, headers="none"), 0.05)
+    with pytest.raises(NoAnswerError, match="429 after 8 attempts"):
+        api.seconds_for(1000)
+    assert len(api.statuses) > 20
 
 
 def test_an_exhausted_limit_that_is_renewed_too_late_defers_at_once():
