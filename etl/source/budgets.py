@@ -89,7 +89,8 @@ class Budget:
     """One limit, and how many more requests it allows for certain.
 
     Times are those of the event loop. When `resets_at` is past, nothing is known but `remaining`:
-    what the next window allows, less what has been sent since.
+    what the next window allows, less what has been sent since. `window` is how long one
+    lasts, as far as was told; the pace notes in `is_scarce` that one was used up.
     """
 
     def __init__(self, left: Left) -> None:

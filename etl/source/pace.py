@@ -2,8 +2,8 @@
 
 Each attempt takes a `Turn` before it is sent and gives it back when it has ended; in between the
 pace hears what came. It holds everybody back for Retry-After and for a limit that is used up, keeps
-to the rate that was learned from refusals and to the ceiling of the settings, and starts with few
-requests at a time, also after a refusal. A wait that is too long ends the run instead.
+to the rate that was learned and to the ceiling of the settings, and starts with few requests at a
+time, also after a refusal. A wait that is too long ends the run instead.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ logger = logging.getLogger(__name__)
 
 # At a time, until the first answer has told of limits: a request that hangs holds nobody up alone.
 _AT_FIRST = 4
-# A limit that is renewed so soon is met better by an even rate than by bursts.
+# A limit that is renewed so soon is met better by an even rate than by bursts, from the start on or
+# once it was used up. What is left of longer ones may be sent at once: it may well be enough.
 _SHORT_SECONDS, _MINUTE_SECONDS = 10.0, 60.0
 # Refused without a word, all wait so long at first, then so many times longer.
 _FIRST_SECONDS, _LONGER, _LONGEST_SECONDS = 0.1, 1.5, 20.0
@@ -122,18 +123,7 @@ class Pace:
     ) -> None:
         """Take in an answer's status, its headers, and the wait that it asks for."""
         now = self._loop.time()
-        reset = 0.0
-        for left in read_left(headers):
-            budget = self._budgets.setdefault(left.name.lower(), Budget(left))
-            # All that were under way at some moment since this one was sent.
-            overlapping = self._sent - turn.ended - 1
-            budget.tell(left, now=now, started=turn.started, overlapping=overlapping)
-            if left.remaining < 1:
-                reset = max(reset, left.reset_seconds)
-            if left.limit and (budget.window <= _SHORT_SECONDS or budget.is_scarce):
-                if self._rate.told(left.limit, left.remaining, budget.window):
-                    used = min(left.limit - left.remaining + overlapping, left.limit)
-                    self._next = now + used / left.limit * budget.window
+        reset = self._read(turn, headers, now)
         if retry_after:
             self._hold(now + retry_after, f"{status}, Retry-After")
         if is_throttling(status, retry_after):
@@ -152,6 +142,24 @@ class Pace:
                 logger.info("the API throttles: going on at about %.3g requests a second", rate)
         if turn.started > self._held_until:
             self._at_a_time = self._concurrency
+
+    def _read(self, turn: Turn, headers: RawHeaders, now: float) -> float:
+        """Take in what is told of limits; return how long there is nothing left, 0 if there is."""
+        # All that were under way at some moment since this one was sent.
+        overlapping = self._sent - turn.ended - 1
+        wait = 0.0
+        for left in read_left(headers):
+            budget = self._budgets.setdefault(left.name.lower(), Budget(left))
+            budget.tell(left, now=now, started=turn.started, overlapping=overlapping)
+            if left.remaining < 1:
+                wait = max(wait, left.reset_seconds)
+            is_even = budget.window <= _SHORT_SECONDS or budget.is_scarce
+            if not left.limit or not is_even:
+                continue
+            if self._rate.told(left.limit, left.remaining, budget.window):
+                used = min(left.limit - left.remaining + overlapping, left.limit)
+                self._next = now + used / left.limit * budget.window
+        return wait
 
     def has_served_since(self, turn: Turn) -> bool:
         """Return whether anybody was not throttled since then."""
@@ -172,7 +180,10 @@ class Pace:
         self._at_a_time = 1
         self._refusals += 1
         if not told:
-            wait = min(max(_FIRST_SECONDS, self._rate.window / 4) * _LONGER ** (self._refusals - 1), _LONGEST_SECONDS)
+            wait = min(
+                max(_FIRST_SECONDS, self._rate.window / 4) * _LONGER ** (self._refusals - 1),
+                _LONGEST_SECONDS,
+            )
             self._hold(now + wait * (1 - self._fraction() / 4), "429")
 
     def _hold(self, until: float, by: str) -> None:

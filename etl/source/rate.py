@@ -1,8 +1,10 @@
 """How many requests a second the API lets through: learned from its headers, and when it refuses.
 
 We send evenly, a little below what is known to be allowed: that fits windows, fixed or sliding, and
-buckets alike. After a while we try twice as much, step by step, until too much is told. Times are
-the event loop's.
+buckets alike. After a while we try twice as much, step by step, until it is too much, and later
+smaller steps, ever less often. Waits are told in whole seconds, rounded up: a bucket that is
+full again much sooner is not used meanwhile, and that is why of a small one not all is got.
+Times are the event loop's.
 """
 
 from __future__ import annotations
@@ -14,9 +16,10 @@ _WINDOWS = (1.0, 60.0, 10.0, 3600.0, 30.0, 5.0, 2.0)
 # So many windows we keep to what is allowed before trying for more, and so many times longer after
 # each try that was in vain.
 _PATIENCE, _MORE_PATIENCE = 4.0, 3.0
-# A try lasts as long as twice the burst takes.
-_BURSTS = 2.0
-_FEW = 8
+# A try lasts until, of what is more than allowed, two bursts would have been sent; at least a few.
+_BURSTS, _FEW = 2.0, 8
+# Refused at what is allowed, we lower it, but a limit that was told by less than a learned one.
+_LEAST, _LEAST_TOLD, _MOST = 0.8, 0.95, 0.95
 
 
 class LearnedRate:
@@ -35,7 +38,7 @@ class LearnedRate:
         self._passed = 0
         self._refused_at = self._refused_last = self._heard_at = 0.0
         self._told: float | None = None
-        self._floor = 0.8
+        self._least = _LEAST
 
     def per_second(self) -> float | None:
         """How many a second to send; None: as many as one likes."""
@@ -49,7 +52,7 @@ class LearnedRate:
         if is_news:
             self._allowed = limit / seconds
             self._burst, self.window = limit, seconds
-            self._floor, self._patience = 0.95, 1.0
+            self._least, self._patience = _LEAST_TOLD, 1.0
         if is_news or remaining < limit / 2:
             # No more than this; in a bucket that seems to be so, and is not, most stays left.
             if self._tried:
@@ -90,7 +93,9 @@ class LearnedRate:
 
     def _try_more(self, now: float) -> None:
         began, rate = self._began or 0.0, self._tried or self._allowed or 0.0
-        lasts = max(_BURSTS * self._burst / (self._factor - 1), _FEW) / rate if self._tried else self._patience * self.window
+        lasts = self._patience * self.window
+        if self._tried:
+            lasts = max(_BURSTS * self._burst / (self._factor - 1), _FEW) / rate
         if now - began < lasts:
             return
         self._before, self._allowed = self._allowed, rate
@@ -107,19 +112,19 @@ class LearnedRate:
         if self._allowed is None:
             at_least, at_most = self._refused_last - began, waited
             if self._told:
-                # At the server's, there is no latency in between.
+                # It is rounded up, and counted from when the server refused.
                 at_most = at_least + self._told
                 at_least = max(at_most - 1, 0.001)
-            likely = [seconds for seconds in _WINDOWS if at_least < seconds <= at_most]
-            self.window = likely[0] if likely else at_most
-            self._burst = n
+            likely = (seconds for seconds in _WINDOWS if at_least < seconds <= at_most)
+            self.window, self._burst = next(likely, at_most), n
             self._allowed = n / self.window
-            self._patience = _PATIENCE if n > _FEW else 1.0
-            self._factor = 2.0
+            self._patience, self._factor = _PATIENCE if n > _FEW else 1.0, 2.0
         elif self._tried is None:
+            # Between what got through while we sent and what did with the wait.
             got = n / (sending * waited) ** 0.5
-            self._allowed *= min(max(got / self._allowed, self._floor), 0.95)
+            self._allowed *= min(max(got / self._allowed, self._least), _MOST)
         else:
+            # A bucket lets through its burst, and then what is allowed.
             found = min((n - self._burst) / sending, self._tried)
             if self._refused_at < began:
                 # Of the step before.
