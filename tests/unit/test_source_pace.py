@@ -26,6 +26,7 @@ class Limited(httpx.AsyncBaseTransport):
         self.latency = latency
         self.throttle: Throttle | None = None
         self.statuses: list[int] = []
+        self.errors: list[str] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if self.throttle is None:
@@ -43,7 +44,10 @@ class Limited(httpx.AsyncBaseTransport):
 
             async def work() -> None:
                 for number in left:
-                    await client.fetch(UUID(int=number))
+                    try:
+                        await client.fetch(UUID(int=number))
+                    except NoAnswerError as error:
+                        self.errors.append(str(error))
 
             async with PersonaClient(
                 base_url="https://api.example",
@@ -117,6 +121,7 @@ def test_most_of_what_is_allowed_is_got_with_few_refusals(count, limit, shares):
         api = Limited(structs.replace(limit, headers=headers, retry_after=retry_after), 0.05)
         seconds = api.seconds_for(count, max_wait_seconds=300)
         assert count / seconds >= share * limit.requests / limit.window_seconds, headers
+        assert api.errors == []
         assert api.refused < 0.08
         assert api.refused <= 0.03 or headers == "none"
 
@@ -129,9 +134,9 @@ def test_one_who_is_always_refused_holds_up_nobody_for_long():
             return await super().handle_async_request(request)
 
     api = OneIsRefused(RateLimit(10**6, 60, headers="none"), 0.05)
-    with pytest.raises(NoAnswerError, match="429 after 8 attempts"):
-        api.seconds_for(1000)
-    assert len(api.statuses) > 20
+    # Without that one it would take three seconds; what was learned from it is soon forgotten.
+    assert api.seconds_for(1000) < 25
+    assert api.errors == [f"GET /v1/personas/{UUID(int=5)}: 429 after 8 attempts"]
 
 
 def test_an_exhausted_limit_that_is_renewed_too_late_defers_at_once():
