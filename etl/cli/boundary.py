@@ -61,6 +61,7 @@ def _with_usage(raised: click.ClickException, told: str) -> str:
 
 def _tell_bug(invocation: Invocation, raised: BaseException) -> None:
     """With a traceback, which shows no variables, as they may be prompts or the key."""
+    _leave_rows_out(raised, set())
     report = "".join(traceback.format_exception(raised)).rstrip("\n")
     message = f"{type(raised).__name__}, a bug of persona-etl; please report it with its traceback"
     _tell(
@@ -70,6 +71,20 @@ def _tell_bug(invocation: Invocation, raised: BaseException) -> None:
         shown=f"{report}\npersona-etl: error: {message}",
         exception=report,
     )
+
+
+def _leave_rows_out(raised: BaseException | None, seen: set[int]) -> None:
+    """Cut what Postgres says down to its first line: the DETAIL quotes rows, prompts and all."""
+    if raised is None or id(raised) in seen:
+        return
+    seen.add(id(raised))
+    # The driver's own error, and SQLAlchemy's around it, by what only they have.
+    for error in (raised, getattr(raised, "orig", None)):
+        if primary := getattr(getattr(error, "diag", None), "message_primary", None):
+            raised.args = (primary, *raised.args[1:])
+    members = raised.exceptions if isinstance(raised, BaseExceptionGroup) else ()
+    for link in (raised.__cause__, raised.__context__, *members):
+        _leave_rows_out(link, seen)
 
 
 def _tell(

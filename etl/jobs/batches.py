@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from etl.jobs.load import load
 from etl.jobs.reckoning import read_batch
-from etl.jobs.summary import log_new_drift, log_outcomes
+from etl.jobs.summary import log_new_drift, log_outcomes, nothing_but_rejected
 from etl.store.engine import is_data_error, is_retryable
 from etl.store.ledger import set_counts, states
 
@@ -72,6 +72,8 @@ class Loader:
                 log_outcomes(loaded.items)
                 log_new_drift(loaded.unknown.names, self.drift_level)
                 self.watch(tally)
+                if (reason := nothing_but_rejected(tally)) is not None:
+                    self.run.halt.stop(reason)
             return
 
     def _up_to_date(self, batch: Batch) -> Batch:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# So many rejected answers, and no other, are not about single personas.
+_TELLING = 100
+
 
 @dataclass(slots=True)
 class Summary:
@@ -128,6 +131,16 @@ def refusal(tally: Tally) -> RunError | None:
             f"none of {_personas(requested)} could be fetched; first: {_told(tally.first_failure)}"
         )
     return None
+
+
+def nothing_but_rejected(tally: Tally) -> SourceDownError | None:
+    """Whether so many answers are no personas that somebody else gives them, as a login page."""
+    if tally.done < _TELLING or tally.outcomes["rejected"] < tally.done:
+        return None
+    return SourceDownError(
+        f"of {tally.done} answers none is a persona; check api.base_url and what stands between,"
+        f" the next run goes on; first: {_told(tally.first_failure)}"
+    )
 
 
 def verdict(

@@ -38,6 +38,8 @@ _SHORT_SECONDS, _MINUTE_SECONDS = 10.0, 60.0
 _FIRST_SECONDS, _LONGER, _LONGEST_SECONDS = 0.1, 1.5, 20.0
 # Timers are late by a millisecond or two; so much of it is caught up with.
 _LATENESS_SECONDS = 0.01
+# No date is told beyond that: some headers ask for more than there are dates.
+_YEAR_SECONDS = 366 * 86_400.0
 # The last tenth of a limit is spread over what is left of its time, but no further apart than this:
 # others may live on the same limit, and a run that can do with it should not become much longer.
 _LITTLE, _FURTHEST_APART = 0.1, 0.5
@@ -45,7 +47,7 @@ _LITTLE, _FURTHEST_APART = 0.1, 0.5
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A request that may start; `ended` and `sent` are how many had then, of all."""
+    """A request that may start; `ended` is how many had by then, of all."""
 
     started: float
     ended: int
@@ -174,7 +176,7 @@ class Pace:
         if self._refused_since is None:
             self._refused_since = now
         elif now - self._refused_since > self._max_wait_seconds:
-            self._hold(math.inf, "429 for every request")
+            self._hold(math.inf, f"429 for every request, for {now - self._refused_since:.0f} s")
         if not self._rate.refused(turn.started, now, told=told or None):
             return
         self._at_a_time = 1
@@ -233,14 +235,14 @@ class Pace:
         left = self._deadline - self._loop.time()
         if left < allowed:
             allowed, setting = left, "what is left of safety.run_deadline_seconds"
-        if wait <= allowed:
+        if wait <= max(allowed, 0.0):
             return
-        until = "for ever"
+        told = f"throttled ({by})"
         if wait < math.inf:
-            at = datetime.now(UTC) + timedelta(seconds=wait)
-            until = f"{wait:.0f} s, until {at:%Y-%m-%d %H:%M:%S} UTC"
+            at = datetime.now(UTC) + timedelta(seconds=min(wait, _YEAR_SECONDS))
+            told = f"told to wait {wait:.0f} s, until {at:%Y-%m-%d %H:%M:%S} UTC ({by})"
         raise ToldToWaitError(
-            f"told to wait {until} ({by})",
+            told,
             next_step=f"longer than {setting} ({allowed:.0f} s) allows; the next run goes on",
             http_status=None,
             wait_seconds=wait,

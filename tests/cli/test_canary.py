@@ -470,7 +470,8 @@ def test_not_even_a_traceback_tells_the_key_or_the_password(stage, state):
     quoted = sql.Literal(said).as_string(None)
     stage.sql(f"""
         CREATE FUNCTION blurt() RETURNS trigger LANGUAGE plpgsql AS $body$ BEGIN
-            RAISE EXCEPTION USING ERRCODE = '{state}', MESSAGE = {quoted}, DETAIL = {quoted};
+            RAISE EXCEPTION USING ERRCODE = '{state}', MESSAGE = {quoted},
+                DETAIL = {quoted} || NEW::text;
         END $body$;
         CREATE TRIGGER blurt BEFORE INSERT ON personas FOR EACH ROW EXECUTE FUNCTION blurt()
     """)

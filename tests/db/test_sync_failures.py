@@ -169,6 +169,18 @@ def test_errors_to_the_end_fail_one_and_then_all(target):
     unharmed(target, before)
 
 
+def test_a_login_page_for_everybody_ends_the_run_early(copying):
+    with copying(count=2000) as target:
+        target.sandbox.order(Fault(wrong="html", target="personas", times=None))
+        summary = target.sync()
+        assert (summary.status, summary.exit_code) == ("failed", 5)
+        assert "answers none is a persona; check api.base_url" in str(summary.error)
+        assert summary.counts["rejected"] >= 100
+        assert summary.counts["not_attempted"] > 0
+        target.sandbox.server.script.clear()
+        target.sync(target.world.persona_ids[:3])
+
+
 def test_403_for_one_of_one_is_forbidden(target):
     bad = target.world.persona_ids[0]
     target.sandbox.order(Fault(status=403, target=bad))

@@ -1,6 +1,7 @@
 """An API that is down ends the run soon; one that restarts does not, nor do poisoned personas."""
 
 import asyncio
+import gc
 from collections.abc import Callable
 from datetime import UTC, datetime
 from uuid import UUID
@@ -8,7 +9,7 @@ from uuid import UUID
 import httpx
 import pytest
 
-from etl.errors import RunError, SourceDownError
+from etl.errors import KeyRefusedError, RunError, SourceDownError
 from etl.jobs.arrival import Arrival, DatabaseClock
 from etl.jobs.circuit import Circuit
 from etl.jobs.fetching import fetch_and_load
@@ -23,8 +24,9 @@ Answers = Callable[[int, float], bool]
 
 
 class Api(httpx.AsyncBaseTransport):
-    def __init__(self, answers: Answers, *, hangs: bool = False) -> None:
+    def __init__(self, answers: Answers, *, hangs: bool = False, status: int = 404) -> None:
         self.answers = answers
+        self.status = status
         self.hangs = hangs
         self.asked: list[int] = []
 
@@ -34,7 +36,7 @@ class Api(httpx.AsyncBaseTransport):
         seconds = asyncio.get_running_loop().time() - 1000
         await asyncio.sleep(0.05)
         if self.answers(number, seconds):
-            return reply(404)
+            return reply(self.status)
         if self.hangs:
             await asyncio.sleep(3600)
         raise httpx.ConnectError("refused")
@@ -105,12 +107,23 @@ def test_who_was_answered_before_the_api_died_has_not_failed(count, concurrency)
 
 
 @pytest.mark.parametrize("concurrency", [1, 16])
-def test_an_api_that_restarts_is_waited_for_and_nobody_fails(concurrency):
+def test_an_api_that_restarts_is_waited_for_and_nobody_fails(concurrency, caplog):
     api = Api(lambda _number, seconds: not 0.3 < seconds < 30)
     arrivals, reason, _ = api.run(300, concurrency)
     assert reason is None
     assert [arrival.error for arrival in arrivals if arrival.error] == []
     assert len(arrivals) == 300
+    gc.collect()
+    # Such as that the end of a probe was never fetched.
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize("concurrency", [1, 16])
+def test_an_api_that_comes_back_and_refuses_the_key_ends_the_run_for_that(concurrency):
+    api = Api(lambda _, seconds: seconds > 15, status=401)
+    _, reason, seconds = api.run(300, concurrency)
+    assert isinstance(reason, KeyRefusedError)
+    assert seconds < 30
 
 
 @pytest.mark.parametrize("concurrency", [1, 16])

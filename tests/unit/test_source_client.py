@@ -306,6 +306,13 @@ def test_a_longer_wait_than_allowed_defers_the_run_without_waiting(settings, set
     assert f" UTC (429, Retry-After); longer than {setting} allows" in str(error)
 
 
+@pytest.mark.parametrize("asked", ["1732320000000", "9" * 20, "9" * 300])
+def test_a_wait_beyond_all_dates_defers_too(asked):
+    error = Api(reply(429, retry_after=asked)).failure(is_virtual=True)
+    assert isinstance(error, ToldToWaitError)
+    assert "told to wait" in str(error)
+
+
 def test_a_longer_wait_asked_with_the_last_attempt_defers_too():
     error = Api(reply(503), reply(503), reply(503), reply(503, retry_after="3600")).failure()
     assert isinstance(error, DeferredError)

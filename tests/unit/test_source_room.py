@@ -51,6 +51,25 @@ def test_big_bodies_come_one_after_the_other_and_small_ones_meanwhile(sandbox):
     asyncio.run(scenario())
 
 
+def test_a_body_in_chunks_needs_room_whatever_length_it_declares(sandbox):
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunked = b"%x\r\n" % len(BIG) + BIG + b"\r\n0\r\n\r\n"
+    first, second = map(UUID, sandbox.persona_ids[:2])
+    sandbox.order(Fault(raw=head + chunked, times=None))
+
+    async def scenario() -> None:
+        room = BodyRoom(len(BIG) + 1)
+        async with client(sandbox) as persona_client:
+            held = await persona_client.fetch(first, room)
+            waiting = asyncio.create_task(persona_client.fetch(second, room))
+            await asyncio.sleep(0.2)
+            assert not waiting.done()
+            room.leave(held.body)
+            assert (await waiting).body == BIG
+
+    asyncio.run(scenario())
+
+
 def test_to_wait_for_room_does_not_use_up_an_attempts_time(sandbox):
     sandbox.order(Fault(body=BIG, times=None))
     big = UUID(sandbox.persona_ids[0])
