@@ -11,16 +11,15 @@ import click
 from etl.cli.boundary import tell_error
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.progress import progress
+from etl.cli.selection import wanted_personas, which_personas
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from uuid import UUID
 
     import msgspec
 
     from etl.jobs.summary import Summary, Tally
     from etl.report.foreseen import Foreseen
-    from etl.settings import Settings
 
 
 EXAMPLES = """\b
@@ -34,14 +33,7 @@ Examples:
 
 
 @click.command("sync", epilog=EXAMPLES)
-@click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option(
-    "--ids-from",
-    type=click.File("r", encoding="utf-8", errors="replace"),
-    metavar="FILE",
-    help="Take the ids from a file, one a line, # for comments; - reads standard input.",
-)
-@click.option("--all", "every", is_flag=True, help="Also every persona that the API lists.")
+@which_personas
 @click.option("--dry-run", is_flag=True, help="Say what would change; write nothing.")
 @click.option(
     "--strict", is_flag=True, help="Exit 7 when the API shows a field for the first time."
@@ -180,26 +172,3 @@ def as_text(summary: Summary) -> str:
     counts = {name.replace("_", " "): count for name, count in summary.counts.items()} | beside
     lines += [f"  {name:<14}{count:>8}" for name, count in counts.items() if count]
     return "\n".join(lines)
-
-
-def wanted_personas(
-    ids: Sequence[str], ids_from: IO[str] | None, settings: Settings, *, every: bool
-) -> tuple[Sequence[UUID], bool]:
-    """The ids of the arguments and of the file, without either those of the settings.
-
-    Also whether those that the API lists are wanted.
-    """
-    from etl.settings import parse_ids  # noqa: PLC0415  spares --help
-
-    found: list[UUID] = []
-    if ids:
-        found += parse_ids("\n".join(ids), "argument")
-    if ids_from is not None:
-        # A standard input that somebody put in the place of the real one may have no name.
-        found += parse_ids(ids_from.read(), getattr(ids_from, "name", "<stdin>"))
-    if not ids and ids_from is None:
-        known = settings.personas.ids if every else settings.require_ids()
-        return known, every or settings.personas.discover
-    if not found and not every:
-        raise click.UsageError("no ids: there are none in --ids-from")
-    return list(dict.fromkeys(found)), every

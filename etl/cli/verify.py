@@ -10,7 +10,7 @@ import click
 from etl.cli.boundary import tell_error
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.progress import progress
-from etl.cli.sync import wanted_personas
+from etl.cli.selection import wanted_personas, which_personas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,14 +28,7 @@ Examples:
 
 
 @click.command("verify", epilog=EXAMPLES)
-@click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option(
-    "--ids-from",
-    type=click.File("r", encoding="utf-8", errors="replace"),
-    metavar="FILE",
-    help="Take the ids from a file, one a line, # for comments; - reads standard input.",
-)
-@click.option("--all", "every", is_flag=True, help="Also every persona that the API lists.")
+@which_personas
 @click.option(
     "--sample",
     type=click.IntRange(min=1),

@@ -125,11 +125,10 @@ class Budget:
         """Count a request that is sent."""
         self.remaining -= 1
 
-    def renew(self, now: float, in_flight: int) -> bool:
-        """Forget a window that is over; return whether one was."""
+    def renew(self, now: float, in_flight: int) -> None:
+        """Forget a window that is over."""
         if now < self.resets_at or self.resets_at == float("-inf"):
-            return False
+            return
         self.resets_at = float("-inf")
         self.told = float("inf")
         self.remaining = (self.limit or float("inf")) - in_flight
-        return True
