@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
+from etl.map import SHIPPED
 from etl.payload.documents import referenced, unescaped
 from etl.payload.paths import any_member, element, member, usable_uuid
 from etl.payload.plans import plans
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from uuid import UUID
 
+    from etl.map import Map
     from etl.payload.decode import Json, JsonObject
     from etl.payload.plans import Cell, Columns, Known, Plan
     from etl.tables import Kind
@@ -55,7 +58,14 @@ class Flat:
     """Path (`[]` for any element, `*` for an id) and JSON type of each unknown member."""
 
 
-def flatten(kind: Kind, entity_id: UUID, document: JsonObject, columns: Columns = "all") -> Flat:
+def flatten(
+    kind: Kind,
+    entity_id: UUID,
+    document: JsonObject,
+    columns: Columns = "all",
+    *,
+    the_map: Map = SHIPPED,
+) -> Flat:
     """The rows that a document stands for.
 
     Args:
@@ -63,8 +73,9 @@ def flatten(kind: Kind, entity_id: UUID, document: JsonObject, columns: Columns 
         entity_id: Its entity.
         document: With its observed fields, unless only the stored columns are asked for.
         columns: `stored` leaves the observed columns out, `observed` keeps the keys and those.
+        the_map: The one in force at the target.
     """
-    return _Flattening(kind, entity_id, document, columns).run()
+    return _Flattening(kind, entity_id, document, plans(the_map, kind, columns)).run()
 
 
 def _id_of(value: Json) -> UUID | None:
@@ -74,17 +85,19 @@ def _id_of(value: Json) -> UUID | None:
 class _Flattening:
     """One document on its way to rows."""
 
-    def __init__(self, kind: Kind, entity_id: UUID, document: JsonObject, columns: Columns) -> None:
+    def __init__(
+        self, kind: Kind, entity_id: UUID, document: JsonObject, to_fill: list[Plan]
+    ) -> None:
         self.kind = kind
         self.entity_id = entity_id
         self.document = document
-        self.columns: Columns = columns
+        self.plans = to_fill
         self.flat = Flat()
         self.paths: set[str] = set()
         self.elements: dict[str, list[tuple[UUID, str, JsonObject]]] = {}
 
     def run(self) -> Flat:
-        for plan in plans(self.kind, self.columns):
+        for plan in self.plans:
             rows = self.flat.rows[plan.table] = []
             match plan.origin.shape:
                 case "entity":
@@ -97,6 +110,8 @@ class _Flattening:
                     rows.extend(self._references(plan))
                 case "values":
                     rows.extend(self._values(plan))
+                case "list":
+                    rows.extend(self._list(plan))
         return self.flat
 
     def _part(self, plan: Plan) -> Iterator[Row]:
@@ -148,17 +163,10 @@ class _Flattening:
 
     def _values(self, plan: Plan) -> Iterator[Row]:
         """A row a distinct scalar of each array; a repeated one keeps its first place."""
-        parent, _, name = plan.origin.path.rpartition("[].")
-        name = name.removesuffix("[]")
-        objects = (
-            self.elements.get(f"{parent}[]", [])
-            if parent
-            else [(self.entity_id, "", self.document)]
-        )
         cell = next(cell for cell in plan.cells if cell.path == SELF)
-        for parent_id, prefix, value in objects:
+        for parent_id, array in self._arrays(plan):
             seen = set()
-            for index, path, item in self._array(value, name, prefix):
+            for index, path, item in array:
                 converted = self._convert(cell, item, path)
                 if converted is None:
                     continue
@@ -168,6 +176,29 @@ class _Flattening:
                 seen.add(converted)
                 fill = {OWNER: self.entity_id, PARENT: parent_id, POSITION: index, SELF: converted}
                 yield {column.name: fill[column.path] for column in plan.cells}
+
+    def _list(self, plan: Plan) -> Iterator[Row]:
+        """A row a place of each array, repeated values too; NULL for what does not fit."""
+        cell = next(cell for cell in plan.cells if cell.path == SELF)
+        for parent_id, array in self._arrays(plan):
+            for index, path, item in array:
+                value = None if item is None else self._convert(cell, item, path)
+                fill = {OWNER: self.entity_id, PARENT: parent_id, POSITION: index, SELF: value}
+                yield {column.name: fill[column.path] for column in plan.cells}
+
+    def _arrays(self, plan: Plan) -> Iterator[tuple[UUID, Iterator[tuple[int, str, Json]]]]:
+        """The arrays at a table's path, each with the id of the object that it belongs to."""
+        parent, _, path = plan.origin.path.rpartition("[].")
+        objects = [(self.entity_id, "", self.document)]
+        if parent:
+            objects = self.elements.get(f"{parent}[]", [])
+        *around, name = path.removesuffix("[]").split(".")
+        for parent_id, prefix, value in objects:
+            inner: Json = value
+            for key in around:
+                inner = inner.get(key) if isinstance(inner, dict) else None
+            if isinstance(inner, dict):
+                yield parent_id, self._array(inner, name, reduce(member, around, prefix))
 
     def _array(
         self, value: JsonObject, name: str, prefix: str = ""

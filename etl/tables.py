@@ -40,10 +40,15 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy.types import TypeEngine
 
 Kind = Literal["persona", "avatar", "voice", "tool", "knowledge_group"]
-Shape = Literal["entity", "part", "elements", "values", "references"]
+Shape = Literal["entity", "part", "elements", "references", "values", "list"]
+"""What a table's rows are: one a document; one a part of it; one an element, a reference or a
+distinct scalar of an array that is a set; one a place in an array whose order counts.
+"""
 
 # What a column is filled from when it is not a member of the row's own object.
 OWNER: Final = "(the document's id)"
@@ -90,6 +95,10 @@ class Source:
     """Set by the latest observation; neither hashed nor stored in the document."""
     token: bool = False
     """A token that cleaning turned into `sha256:<hex>`: the column holds the hex alone."""
+    json_types: tuple[str, ...] = ()
+    """The JSON types that it comes in besides null; empty: any."""
+    members: tuple[str, ...] = ()
+    """The values that the API documents, where they are few: another one is news."""
 
 
 def column(
@@ -101,16 +110,33 @@ def column(
     observed: bool = False,
     token: bool = False,
     index: bool | None = None,
+    json_types: tuple[str, ...] | None = None,
+    members: tuple[str, ...] = (),
 ) -> Column[Any]:
     """A column that is filled from a payload. Only keys are NOT NULL."""
+    if json_types is None:
+        json_types = usual_json_types(type_)
     return Column(
         name,
         type_,
         *constraints,
         comment=comment,
         index=index,
-        info={"source": Source(path, observed=observed, token=token)},
+        info={"source": Source(path, observed, token, json_types, members)},
     )
+
+
+def usual_json_types(type_: TypeEngine[Any]) -> tuple[str, ...]:
+    """What the values of a column usually come as."""
+    match type_:
+        case Boolean():
+            return ("boolean",)
+        case Integer() | Double():
+            return ("number",)
+        case JSONB():
+            return ("object",)
+        case _:
+            return ("string",)
 
 
 def extra() -> Column[Any]:
@@ -180,6 +206,7 @@ avatars = projection(
         observed=True,
         comment="When it was last edited, says Anam, as of the latest observation.",
     ),
+    # New columns above this line.
     *seen(),
     extra(),
     key=("avatar_id",),
@@ -205,12 +232,24 @@ voices = projection(
     "entity",
     column("voice_id", UUID_, OWNER, comment="Anam's id of the voice."),
     column("display_name", Text(), "displayName", comment="The voice's name."),
-    column("provider", Text(), "provider", comment="ELEVENLABS, CARTESIA, …: an open set."),
+    column(
+        "provider",
+        Text(),
+        "provider",
+        comment="ELEVENLABS, CARTESIA, …: an open set.",
+        members=("ELEVENLABS", "CARTESIA"),
+    ),
     column("provider_voice_id", Text(), "providerVoiceId", comment="The provider's id of it."),
     column("provider_model_id", Text(), "providerModelId", comment="The provider's model."),
     column("sample_url", Text(), "sampleUrl", comment="A sample to listen to."),
     column("preview_sample_url", Text(), "previewSampleUrl", comment="A shorter sample."),
-    column("gender", Text(), "gender", comment="MALE, FEMALE, NEUTRAL or NULL."),
+    column(
+        "gender",
+        Text(),
+        "gender",
+        comment="MALE, FEMALE, NEUTRAL or NULL.",
+        members=("MALE", "FEMALE", "NEUTRAL"),
+    ),
     column("country", Text(), "country", comment="ISO 3166-1 alpha-2 code of the accent."),
     column("description", Text(), "description", comment="What it sounds like."),
     column("is_zdr", Boolean(), "isZdr", comment="Whether zero data retention is possible."),
@@ -228,6 +267,7 @@ voices = projection(
         observed=True,
         comment="When it was last edited, says Anam, as of the latest observation.",
     ),
+    # New columns above this line.
     *seen(),
     extra(),
     key=("voice_id",),
@@ -254,7 +294,13 @@ tools = projection(
     column("tool_id", UUID_, OWNER, comment="Anam's id of the tool."),
     column("name", Text(), "name", comment="The name that the model calls it by."),
     column("description", Text(), "description", comment="What the model is told it does."),
-    column("type", Text(), "type", comment="CLIENT, SERVER_RAG, SERVER_WEBHOOK, SYSTEM, …"),
+    column(
+        "type",
+        Text(),
+        "type",
+        comment="CLIENT, SERVER_RAG, SERVER_WEBHOOK, SYSTEM, …",
+        members=("CLIENT", "SERVER_RAG", "SERVER_WEBHOOK", "SYSTEM"),
+    ),
     column("config", JSONB(), "config", comment="By type; values of headers are blanked."),
     column(
         "usage_count",
@@ -271,6 +317,7 @@ tools = projection(
         observed=True,
         comment="When it was last edited, says Anam, as of the latest observation.",
     ),
+    # New columns above this line.
     *seen(),
     extra(),
     key=("tool_id",),
@@ -300,6 +347,7 @@ knowledge_groups = projection(
         observed=True,
         comment="When it was last edited, says Anam, as of the latest observation.",
     ),
+    # New columns above this line.
     *seen(),
     extra(),
     key=("knowledge_group_id",),
@@ -376,6 +424,7 @@ personas = projection(
         comment="When it was last edited, says Anam, as of the latest observation.",
     ),
     Column("removed_at", TIME, comment="When the API first said that it is gone; NULL: live."),
+    # New columns above this line.
     *seen(),
     extra(),
     key=("persona_id",),
@@ -390,6 +439,7 @@ brains = projection(
     persona_key(),
     column("personality", Text(), "personality", comment="Short character description."),
     column("system_prompt", Text(), "systemPrompt", comment="What the model is told to be."),
+    # New columns above this line.
     extra(),
     key=("persona_id",),
     comment="What a persona is told to be. A row for every persona.",
@@ -450,7 +500,13 @@ share_links = projection(
         token=True,
         comment="SHA-256 (hex) of the token: whoever has the token can open the persona.",
     ),
-    column("type", Text(), "type", comment="LINK, PLAYER_EMBED, ORB_EMBED, …"),
+    column(
+        "type",
+        Text(),
+        "type",
+        comment="LINK, PLAYER_EMBED, ORB_EMBED, …",
+        members=("LINK", "PLAYER_EMBED", "ORB_EMBED"),
+    ),
     column("expires_at", TIME, "expiresAt", comment="NULL: never."),
     column("usage_limit", BigInteger(), "usageLimit", comment="NULL: none."),
     column(
@@ -465,6 +521,7 @@ share_links = projection(
     column("enabled", Boolean(), "enabled", comment="Whether it opens."),
     column("is_primary", Boolean(), "isPrimary", comment="Whether it is the persona's main link."),
     column("created_at", TIME, "createdAt", comment="When it was made, says Anam."),
+    # New columns above this line.
     extra(),
     key=("share_link_id",),
     comment="Links that open a persona to the public.",
@@ -524,6 +581,7 @@ voice_detection_options = projection(
         "speechEnhancementLevel",
         comment="0 to 1: how strongly background noise is suppressed.",
     ),
+    # New columns above this line.
     extra(),
     key=("persona_id",),
     comment="When a persona thinks that it is its turn. No row: the defaults.",
@@ -543,11 +601,14 @@ voice_generation_options = projection(
     column("speed", Double(), "speed", comment="ElevenLabs 0.7 to 1.2, Cartesia 0.6 to 1.5."),
     column("volume", Double(), "volume", comment="Cartesia, 0.5 to 2."),
     column("emotion", Text(), "emotion", comment="Cartesia."),
+    # New columns above this line.
     extra(),
     key=("persona_id",),
     comment="How the voice is rendered; fields depend on its provider. No row: the defaults.",
 )
 
+
+# New tables above this line.
 
 # ── What history is made from ────────────────────────────────────────────────────────────────────
 
@@ -796,18 +857,63 @@ drift_paths = Table(
     metadata,
     Column("kind", Text, comment="The document's kind."),
     Column("path", Text, comment="Relative to the document; `[]` any element, `*` any id."),
-    Column("problem", Text, comment="unknown: the map does not know it."),
+    Column(
+        "problem",
+        Text,
+        comment="unknown to the map; missing: sent no more; type_changed; new_value of a few.",
+    ),
     Column("json_types", ARRAY(Text), nullable=False, comment="The JSON types that it came in."),
     Column("first_seen_at", TIME, nullable=False, comment="When it first came."),
     Column("last_seen_at", TIME, nullable=False, comment="When it last came in new content."),
     Column("occurrences", BigInteger, nullable=False, comment="In how many new documents."),
     Column("status", Text, nullable=False, comment="open, accepted, ignored or mapped."),
+    Column(
+        "shapes",
+        ARRAY(Text),
+        nullable=False,
+        server_default=text("'{}'"),
+        comment="What the values look like: uuid, time, text, whole number, …; never a value.",
+    ),
+    Column(
+        "new_members",
+        ARRAY(Text),
+        nullable=False,
+        server_default=text("'{}'"),
+        comment="Of new_value: the first new members, cleaned.",
+    ),
     PrimaryKeyConstraint("kind", "path", "problem"),
     comment="Where the API and the map differ.",
 )
 
+local_columns = Table(
+    "local_columns",
+    metadata,
+    Column("table_name", Text, comment="The table; also one that the line makes."),
+    Column("column_name", Text, comment="The column that it is filled into."),
+    Column("kind", Text, nullable=False, comment="The document's kind."),
+    Column("path", Text, nullable=False, comment="The API's path; ends in [] for a list."),
+    Column("type", Text, nullable=False, comment="The type that the column has, in SQL."),
+    Column("json_types", ARRAY(Text), nullable=False, comment="The JSON types that it came in."),
+    Column("comment", Text, nullable=False, comment="The column's comment."),
+    Column("revision", Text, nullable=False, comment="The local revision that made it."),
+    Column(
+        "added_at",
+        TIME,
+        nullable=False,
+        server_default=text("now()"),
+        comment="When that revision was run.",
+    ),
+    PrimaryKeyConstraint("table_name", "column_name"),
+    comment="The map's lines that were added here rather than by a release.",
+)
+
 
 # ── Reading the map ──────────────────────────────────────────────────────────────────────────────
+
+
+def origins() -> Mapping[str, Origin]:
+    """What the rows of the projected tables are made from, by table."""
+    return _origins
 
 
 def origin(table: Table) -> Origin:
@@ -846,7 +952,7 @@ def set_paths(kind: Kind) -> list[str]:
     return [
         origin(table).path.removesuffix("[]")
         for table in projections(kind)
-        if origin(table).path.endswith("[]")
+        if origin(table).path.endswith("[]") and origin(table).shape != "list"
     ]
 
 

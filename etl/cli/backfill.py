@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from typing import TYPE_CHECKING
 
@@ -14,10 +13,6 @@ from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.progress import progress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from sqlalchemy import Table
-
     from etl.jobs.replay import Replayed
 
 EXAMPLES = """\b
@@ -45,9 +40,10 @@ def _complete_table(
     _context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     from etl.jobs.replay import replayed_tables  # noqa: PLC0415  spares --help
+    from etl.map import SHIPPED  # noqa: PLC0415  spares --help
 
-    found = [table for table in replayed_tables() if table.name.startswith(incomplete)]
-    return [CompletionItem(table.name, help=table.comment) for table in found]
+    found = [name for name in replayed_tables() if name.startswith(incomplete)]
+    return [CompletionItem(name, help=SHIPPED.tables[name].comment) for name in found]
 
 
 @command.command(
@@ -87,7 +83,6 @@ def replay_command(
     from etl.jobs.replay import replay  # noqa: PLC0415  spares --help
     from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
 
-    tables = _tables(names)
     settings = invocation.settings()
     url = settings.require_database().get_secret_value()
     ended: list[Replayed] = []
@@ -101,12 +96,12 @@ def replay_command(
                 line.update(done)
 
             if check:
-                ended.append(compare(settings, url=served_url, tables=tables, watch=watch))
+                ended.append(compare(settings, url=served_url, tables=names, watch=watch))
             else:
                 replay(
                     settings,
                     url=served_url,
-                    tables=tables,
+                    tables=names,
                     wait_seconds=wait,
                     report=ended.append,
                     watch=watch,
@@ -178,10 +173,9 @@ def as_lines(replayed: Replayed) -> list[str]:
 
 def _nothing_differs(replayed: Replayed) -> str:
     checked = replayed.findings.checked
-    names = [table.name for table in replayed.tables]
-    tables = len(names)
+    tables = len(replayed.tables)
     parts = []
-    if "document_versions" in names:
+    if "document_versions" in replayed.tables:
         tables -= 1
         versions = _counted(checked["versions"], "version", "versions")
         parts.append(f"{versions} of {_counted(checked['entities'], 'entity', 'entities')}")
@@ -193,18 +187,3 @@ def _nothing_differs(replayed: Replayed) -> str:
 
 def _counted(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
-
-
-def _tables(names: Sequence[str]) -> tuple[Table, ...]:
-    """The tables to look at; a name of none is a mistake."""
-    from etl.jobs.replay import replayed_tables  # noqa: PLC0415  spares --help
-
-    known = [table.name for table in replayed_tables()]
-    for name in names:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            meant = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(known)}."
-            raise click.BadParameter(
-                f"no table {name!r} is replayed. {meant}", param_hint="--table"
-            )
-    return replayed_tables(names)

@@ -17,14 +17,16 @@ from etl.jobs.findings import FIRST, Findings
 from etl.jobs.moved import moved_values
 from etl.jobs.outcome import item_of
 from etl.jobs.reading import read
+from etl.jobs.replay import replayed_tables
 from etl.jobs.rows import picked_batches, replay_rows
 from etl.report.foreseen import Foreseen
 from etl.store.ahead import Ahead
 from etl.store.chains import Picked
 from etl.store.folding import fold_in
 from etl.store.ledger import live_personas, persona_names, states
+from etl.store.mapped import map_of
 from etl.store.observations import Bringing, last_brought
-from etl.tables import KINDS, document_versions, projections
+from etl.tables import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -42,8 +44,6 @@ logger = logging.getLogger(__name__)
 
 COMPARED = ("equal", "behind", "differing", "overtaken")
 """What may become of a persona that was answered."""
-
-_TABLES = (document_versions, *projections())
 
 
 @dataclass(slots=True)
@@ -124,7 +124,8 @@ class Comparison:
         found = Findings()
         mended = replay_chains(connection, kind, Picked(ids), found, write=False)
         for batch in picked_batches(connection, kind, ids, mended=mended):
-            replay_rows(connection, batch, _TABLES, found, run_id=None)
+            tables = replayed_tables((), map_of(connection))
+            replay_rows(connection, batch, tables, found, run_id=None)
         half = len(ids) // 2
         if found.differences and half:
             parts = [self._narrow_down(connection, kind, p) for p in (ids[:half], ids[half:])]

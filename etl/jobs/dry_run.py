@@ -31,7 +31,7 @@ from etl.report.foreseen import Foreseen
 from etl.store.ahead import Ahead
 from etl.store.engine import LOOKS_FOR_SECONDS, driver_connection, make_engine, translated
 from etl.store.ledger import persona_names
-from etl.store.migration import require_head
+from etl.store.mapped import at_head
 from etl.store.session import break_off
 from etl.tables import FAILURES
 
@@ -78,7 +78,7 @@ def dry_run(
         json_deserializer=loads,
         read_only=True,
     )
-    require_head(engine, schema)
+    engine = at_head(engine, schema)
     halt = Halt()
     with (
         stopped_by_signals(halt),

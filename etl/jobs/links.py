@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from etl.store.links import owners_of
-from etl.store.rows import links_shown_twice, rows_of
-from etl.tables import share_link_allowed_origins, share_links
+from etl.store.links import owners_of, tables_of_links
+from etl.store.mapped import map_of
+from etl.store.rows import key_of, links_shown_twice, rows_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from etl.jobs.rows import Entities, Follow, Rows
     from etl.store.rows import Standing
 
-OF_LINKS = {share_links, share_link_allowed_origins}
-
 
 def contested_links(connection: Connection) -> dict[UUID, UUID | None]:
     """The share links that more than one persona shows, and to whom each belongs."""
@@ -29,14 +27,14 @@ def contested_links(connection: Connection) -> dict[UUID, UUID | None]:
     return {link: owners[link][0] if link in owners else None for link in links}
 
 
-def add_links(follow: Follow, persona_id: UUID, rows: Mapping[str, list[Row]]) -> None:
-    """Notes the links that a persona's document shows, with their origins."""
-    origins: dict[UUID, list[Row]] = {}
-    for row in rows[share_link_allowed_origins.name]:
-        origins.setdefault(row["share_link_id"], []).append(row)
-    for row in rows[share_links.name]:
-        link = row["share_link_id"]
-        follow.links.setdefault(link, {})[persona_id] = row, origins.get(link, [])
+def add_links(
+    tables: Sequence[Table], follow: Follow, persona_id: UUID, rows: Mapping[str, list[Row]]
+) -> None:
+    """Notes the links that a persona's document shows, with what belongs to them."""
+    for table in tables:
+        for row in rows[table.name]:
+            shown = follow.links.setdefault(row["share_link_id"], {}).setdefault(persona_id, {})
+            shown.setdefault(table, []).append(row)
 
 
 def settle_links(
@@ -46,8 +44,8 @@ def settle_links(
 
     A link that belongs to a persona of another batch is compared there.
     """
-    links = rows_of(connection, share_links, batch.span, follow.links)
-    origins = rows_of(connection, share_link_allowed_origins, batch.span, [k for (k,) in links])
+    own, *below = tables_of_links(map_of(connection))
+    links = rows_of(connection, own, batch.span, follow.links)
     has_it = {row["share_link_id"]: row["persona_id"] for row in links.values()}
     owners = _owners(connection, batch, follow, has_it)
     # Where versions are not yet right, neither is it told who owns a link.
@@ -62,12 +60,12 @@ def settle_links(
         if is_elsewhere or is_untold or not unsure.isdisjoint(claimants):
             left.add(link)
         elif owned_by in shown:
-            row, its_origins = shown[owned_by]
-            follow.rows[share_links][link,] = row
-            for row in its_origins:
-                follow.rows[share_link_allowed_origins][link, row["origin"]] = row
-    there[share_links] = {key: row for key, row in links.items() if key[0] not in left}
-    there[share_link_allowed_origins] = {k: row for k, row in origins.items() if k[0] not in left}
+            for table, rows in shown[owned_by].items():
+                follow.rows[table].update({key_of(table, row): row for row in rows})
+    there[own] = {key: row for key, row in links.items() if key[0] not in left}
+    for table in below:
+        found = rows_of(connection, table, batch.span, [link for (link,) in links])
+        there[table] = {k: row for k, row in found.items() if row["share_link_id"] not in left}
 
 
 def _owners(

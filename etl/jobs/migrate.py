@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from etl.errors import DatabaseError
 from etl.jobs.grants import reader_grants, require_roles, writer_grants
+from etl.map import SHIPPED
 from etl.report.ours import reporting_schema
 from etl.report.views_sql import (
     build_views,
@@ -22,6 +23,7 @@ from etl.report.views_sql import (
     standing_on_views,
     views_as_they_are,
 )
+from etl.store.mapped import read_map
 from etl.store.migration import (
     LOCK_SECONDS,
     create_schema_sql,
@@ -37,6 +39,8 @@ from etl.store.migration import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+    from etl.map import Map
 
 
 # What our own SQL says when somebody else's view or function has the name of one of ours.
@@ -70,7 +74,10 @@ def migrate(
         with connection.begin():
             run_script(connection, create_schema_sql(reporting_schema(schema)))
         upgrade(connection, schema)
-        patiently(lambda: _build(connection, _views_and_grants(schema, readers, writers)))
+        with connection.begin():
+            the_map = read_map(connection)
+        statements = _views_and_grants(schema, the_map, readers, writers)
+        patiently(lambda: _build(connection, statements))
 
 
 def migrate_sql(
@@ -107,7 +114,7 @@ def migrate_sql(
             create_schema_sql(reporting_schema(schema)),
             revisions.strip(),
             "BEGIN;",
-            *_views_and_grants(schema, readers, writers),
+            *_views_and_grants(schema, SHIPPED, readers, writers),
             "COMMIT;",
             session_end_sql(schema) + "\n",
         ]
@@ -157,9 +164,11 @@ def _paused_views(connection: sa.Connection, schema: str) -> Iterator[None]:
         raise
 
 
-def _views_and_grants(schema: str, readers: Sequence[str], writers: Sequence[str]) -> list[str]:
+def _views_and_grants(
+    schema: str, the_map: Map, readers: Sequence[str], writers: Sequence[str]
+) -> list[str]:
     return [
-        *build_views(schema),
+        *build_views(schema, the_map),
         *(grant for role in readers for grant in reader_grants(schema, role)),
         *(grant for role in writers for grant in writer_grants(schema, role)),
     ]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from etl.flatten import flatten
 from etl.report.discrepancy import Discrepancy
+from etl.store.mapped import map_of
 from etl.store.rows import is_observed, key_of, rows_with
-from etl.tables import metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,15 +27,16 @@ if TYPE_CHECKING:
 
 def moved_values(connection: Connection, parts: Iterable[Part]) -> Iterator[Discrepancy]:
     """The values that no answer shows; `parts`: documents of which the content is in force."""
+    the_map = map_of(connection)
     shown: dict[str, Copies] = {}
     for part in parts:
-        flat = flatten(part.kind, part.entity_id, part.whole(), "observed")
+        flat = flatten(part.kind, part.entity_id, part.whole(), "observed", the_map=the_map)
         for name, rows in flat.rows.items():
             for row in rows:
-                key = key_of(metadata.tables[name], row)
+                key = key_of(the_map.tables[name], row)
                 shown.setdefault(name, {}).setdefault(key, []).append(row)
     for name, copies in shown.items():
-        table = metadata.tables[name]
+        table = the_map.tables[name]
         first = [rows[0] for rows in copies.values()]
         for key, row in rows_with(connection, table, first).items():
             yield from _moved(table, row, copies[key])

@@ -31,6 +31,7 @@ from etl.store.ledger import (
     written_since,
 )
 from etl.store.lock import WriterLock, take_turn
+from etl.store.mapped import keep_map, stamp_of
 from etl.store.migration import require_head
 from etl.store.session import break_off
 
@@ -59,6 +60,8 @@ class OpenedRun:
     run_id: UUID
     command: str
     started_at: datetime
+    stamp: tuple[str, ...]
+    """Of the schema, as it was when the run began."""
     locked: LockedError | None
     """Why it is skipped: another run is in the way."""
 
@@ -76,6 +79,8 @@ class OpenedRun:
     def writing(self) -> Iterator[None]:
         """A transaction, which waits for the lock and for its turn, and is alone with the tables.
 
+        They are as they were when the run began: a run never writes by a map that is not in force.
+
         Who takes the lock closes the runs that are open. So a run whose lock was lost, and who
         does not know it yet, finds its own row closed and writes nothing more.
         """
@@ -84,6 +89,11 @@ class OpenedRun:
             take_turn(self.connection)
             if not is_open(self.connection, self.run_id):
                 raise LockedError(f"the lock was lost and another run has written since; {_STAYS}")
+            if stamp_of(self.connection) != self.stamp:
+                raise DatabaseError(
+                    "the schema was migrated while this run was under way; what was done stays,"
+                    " run again"
+                )
             yield
 
 
@@ -117,6 +127,7 @@ def opened_run(
                 halt.breaking(lock.break_off),
             ):
                 with connection.begin():
+                    stamp = keep_map(connection)
                     if locked is None:
                         close_orphans(connection)
                     started_at = open_run(
@@ -127,7 +138,7 @@ def opened_run(
                         error=str(locked) if locked else None,
                     )
                 yield OpenedRun(
-                    engine, connection, lock, halt, run.run_id, command, started_at, locked
+                    engine, connection, lock, halt, run.run_id, command, started_at, stamp, locked
                 )
     finally:
         lock.release()

@@ -12,6 +12,7 @@ from etl.jobs.reading import read, unread
 from etl.store.drift import Unknown, unknown_paths
 from etl.store.issues import Found, issues_of
 from etl.store.ledger import states
+from etl.store.mapped import map_of
 from etl.store.observations import stored_documents
 from etl.store.past import contents_in_force
 from etl.store.projections import Projected
@@ -89,7 +90,9 @@ def reckon(connection: Connection, batch: Batch, run_id: UUID, ahead: Ahead) -> 
     projected, stored, found = _project(connection, moved, by_content, contents, _mended(readings))
     observed: list[Flat] = []
     for at, part in _unmoved(connection, by_content, moved, news, ahead):
-        flat = flatten(part.kind, part.entity_id, part.whole(), "observed")
+        flat = flatten(
+            part.kind, part.entity_id, part.whole(), "observed", the_map=map_of(connection)
+        )
         observed.append(flat)
         found.append(Found(part.kind, part.entity_id, at, flat.issues, whole=False))
     unknown = Unknown([], [])
@@ -136,6 +139,7 @@ def _project(
     }
     unseen = {(key[0], content) for key, (_, content) in shown.items()} - contents.keys()
     documents = {**contents, **(stored_documents(connection, unseen) if unseen else {})}
+    the_map = map_of(connection)
     projected: list[Projected] = []
     stored: list[Projected] = []
     found: list[Found] = []
@@ -143,9 +147,9 @@ def _project(
         at, part = by_content.get((kind, content), (head.version.last_observed_at, None))
         document = documents[kind, content]
         if part is not None:
-            flat = flatten(kind, entity_id, part.whole_as(document), "all")
+            flat = flatten(kind, entity_id, part.whole_as(document), "all", the_map=the_map)
         else:
-            flat = flatten(kind, entity_id, document, "stored")
+            flat = flatten(kind, entity_id, document, "stored", the_map=the_map)
         (stored if part is None else projected).append(
             Projected(
                 kind,

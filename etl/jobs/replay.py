@@ -6,6 +6,7 @@ by batch; the one only tells, the other writes what differs and nothing else.
 
 from __future__ import annotations
 
+import difflib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from etl.errors import DatabaseError, DiscrepancyError, EtlError, SafetyStopError
+from etl.errors import DatabaseError, DiscrepancyError, EtlError, SafetyStopError, UsageError
 from etl.jobs.batches import ATTEMPTS_A_BATCH
 from etl.jobs.chains import replay_chains
 from etl.jobs.findings import Findings, differs, left_over
@@ -23,6 +24,7 @@ from etl.jobs.links import contested_links
 from etl.jobs.opened_run import close, concluded, opened_run
 from etl.jobs.removal import is_mass_removal
 from etl.jobs.rows import next_batch, replay_rows
+from etl.map import SHIPPED
 from etl.store.chains import next_span, unobserved_personas
 from etl.store.engine import (
     LOOKS_FOR_SECONDS,
@@ -33,16 +35,10 @@ from etl.store.engine import (
 )
 from etl.store.faithful import loads_faithfully, read_faithfully
 from etl.store.ledger import doubt_all_bodies
-from etl.store.migration import require_head
+from etl.store.links import tables_of_links
+from etl.store.mapped import at_head, map_of
 from etl.store.rows import delete_unused
-from etl.tables import (
-    KINDS,
-    document_versions,
-    documents,
-    projections,
-    share_link_allowed_origins,
-    share_links,
-)
+from etl.tables import KINDS, document_versions, documents, share_links
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
@@ -52,6 +48,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
 
     from etl.jobs.opened_run import OpenedRun
+    from etl.map import Map
     from etl.settings import Settings
     from etl.store.rows import Key, Standing
     from etl.tables import Kind
@@ -74,7 +71,7 @@ class Replayed:
     started_at: datetime
     finished_at: datetime | None
     findings: Findings
-    tables: Sequence[Table]
+    tables: Sequence[str]
     error: EtlError | None
 
     @property
@@ -83,43 +80,50 @@ class Replayed:
         return 0 if self.error is None else self.error.exit_code
 
 
-def replayed_tables(names: Collection[str] = ()) -> tuple[Table, ...]:
+def replayed_tables(names: Collection[str] = (), the_map: Map = SHIPPED) -> tuple[str, ...]:
     """These tables, and those that they refer to; no names: all that can be replayed.
 
-    Raises KeyError for a name of another table.
+    Raises UsageError for a name of another table.
     """
-    known = {table.name: table for table in (document_versions, *projections())}
-    wanted = {known[name] for name in names or known}
-    if share_links in wanted:
-        # A link can't go before its origins do.
-        wanted.add(share_link_allowed_origins)
-    for table in reversed(known.values()):
-        if table in wanted:
-            wanted |= {reference.column.table for reference in table.foreign_keys} - {documents}
-    return tuple(table for table in known.values() if table in wanted)
+    found = (the_map.tables[document_versions.name], *the_map.projections())
+    known = {table.name: table for table in found}
+    wanted = set(names or known)
+    if unknown := sorted(wanted - known.keys()):
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        meant = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(known)}."
+        raise UsageError(f"--table: no table {unknown[0]!r} is replayed. {meant}")
+    if share_links.name in wanted:
+        # A link can't go before what belongs to it.
+        wanted |= {table.name for table in tables_of_links(the_map)}
+    for name, table in reversed(known.items()):
+        if name in wanted:
+            wanted |= {key.column.table.name for key in table.foreign_keys} - {documents.name}
+    return tuple(name for name in known if name in wanted)
 
 
 def check(
     settings: Settings,
     *,
     url: str,
-    tables: Sequence[Table],
+    tables: Sequence[str] = (),
     watch: Watch = lambda _done, _total: None,
 ) -> Replayed:
     """Compares only: in one snapshot, read-only, without lock and ledger.
 
-    Raises DatabaseError when Postgres is unreachable or its schema not at head.
+    Raises DatabaseError when Postgres is unreachable or its schema not at head, and UsageError for
+    a name of no such table; none: all.
     """
     schema = settings.database.schema_
-    engine = make_engine(
+    reading = make_engine(
         url,
         schema,
         lock_timeout_seconds=LOOKS_FOR_SECONDS,
         json_deserializer=loads_faithfully,
         read_only=True,
-    ).execution_options(isolation_level="REPEATABLE READ")
-    require_head(engine, schema)
+    )
+    engine = at_head(reading, schema).execution_options(isolation_level="REPEATABLE READ")
     with translated(engine), engine.begin() as connection:
+        tables = replayed_tables(tables, map_of(connection))
         started_at = database_now(connection)
         replay_of = _Replay(connection, tables, None, watch=watch)
         lost = _lost(connection, settings.safety.max_removed_percent)
@@ -144,7 +148,7 @@ def replay(
     settings: Settings,
     *,
     url: str,
-    tables: Sequence[Table],
+    tables: Sequence[str] = (),
     wait_seconds: float = 0,
     report: Callable[[Replayed], None],
     watch: Watch = lambda _done, _total: None,
@@ -153,11 +157,13 @@ def replay(
 
     It waits for the lock up to `wait_seconds`.
 
-    Raises DatabaseError before the run exists: Postgres is unreachable or its schema not at head.
+    Raises, before the run exists, what `check` raises.
     """
     schema = settings.database.schema_
     engine = make_engine(url, schema, json_deserializer=loads_faithfully)
-    require_head(engine, schema)
+    engine = at_head(engine, schema)
+    with translated(engine), engine.connect() as connection:
+        tables = replayed_tables(tables, map_of(connection))
     with opened_run(
         engine, url, schema, command="backfill replay", wait_seconds=wait_seconds
     ) as run:
@@ -203,7 +209,7 @@ class _Replay:
     def __init__(
         self,
         connection: Connection,
-        tables: Sequence[Table],
+        tables: Sequence[str],
         run: OpenedRun | None,
         *,
         watch: Watch,
@@ -211,6 +217,7 @@ class _Replay:
         """`run`: None for a check, of which everything is one transaction."""
         read_faithfully(connection)
         self.connection = connection
+        self.map = map_of(connection)
         self.tables = tables
         self.run = run
         self.watch = watch
@@ -223,14 +230,14 @@ class _Replay:
 
     def go(self) -> None:
         """Goes through all. Raises LockedError when the lock is lost and another has written."""
-        kinds = [k for k in KINDS if not set(projections(k)).isdisjoint(self.tables)]
+        kinds = [k for k in KINDS if any(t.name in self.tables for t in self.map.projections(k))]
         passes = kinds
-        if document_versions in self.tables:
+        if document_versions.name in self.tables:
             passes = [*KINDS, *kinds]
         self.total = self._in_batch(partial(self._expected, passes))
         self.watch(0, self.total)
         with seldom_collected():
-            if document_versions in self.tables:
+            if document_versions.name in self.tables:
                 for kind in KINDS:
                     self._go_through(partial(self._chains, kind))
             for kind in kinds:
@@ -277,13 +284,13 @@ class _Replay:
         )
         run_id = self.run.run_id if self.run else None
         replay_rows(self.connection, batch, self.tables, found, run_id=run_id)
-        if document_versions not in self.tables:
+        if document_versions.name not in self.tables:
             found.checked["entities"] += len(batch.standings)
         return until, len(batch.standings)
 
     def _delete_surplus(self) -> None:
         """Rows of entities that were never observed; what others still refer to is left."""
-        for table in reversed(projections()):
+        for table in reversed(self.map.projections()):
             keys = self.found.surplus.get(table.name, [])
             for start in range(0, len(keys), _DELETED_AT_ONCE):
                 self._in_batch(partial(self._delete, table, keys[start:][:_DELETED_AT_ONCE]))

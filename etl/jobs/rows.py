@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 
 from etl.flatten import flatten
 from etl.jobs.chains import sound
-from etl.jobs.links import OF_LINKS, add_links, settle_links
+from etl.jobs.links import add_links, settle_links
 from etl.store.ahead import Ahead
 from etl.store.chains import BYTES_AT_ONCE, Picked, Span, documents_in_order, sizes_of
 from etl.store.issues import Found, issues_of, record_issues
+from etl.store.links import tables_of_links
+from etl.store.mapped import map_of
 from etl.store.recordset import upsert
 from etl.store.rows import (
     delete_rows,
@@ -24,12 +26,7 @@ from etl.store.rows import (
     standings,
     standings_of,
 )
-from etl.tables import (
-    document_versions,
-    entity_table,
-    personas,
-    projections,
-)
+from etl.tables import document_versions
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -71,8 +68,8 @@ class Follow:
 
     rows: dict[Table, Rows]
     """But for those of share links."""
-    links: dict[UUID, dict[UUID, tuple[Row, list[Row]]]] = field(default_factory=dict)
-    """By share link and persona that shows it: its row and those of its origins."""
+    links: dict[UUID, dict[UUID, dict[Table, list[Row]]]] = field(default_factory=dict)
+    """By share link and persona that shows it: its row, and those of what belongs to it."""
     issues: dict[UUID, list[ValueIssue]] = field(default_factory=dict)
     untold: set[UUID] = field(default_factory=set)
     """Entities of whose document nobody can tell any more what it was."""
@@ -151,7 +148,7 @@ def _fitting(found: Mapping[UUID, Standing | None], sizes: Mapping[bytes, int]) 
 def replay_rows(
     connection: Connection,
     batch: Entities,
-    tables: Collection[Table],
+    tables: Collection[str],
     found: Findings,
     *,
     run_id: UUID | None,
@@ -160,10 +157,12 @@ def replay_rows(
 
     Rows of entities that should not be there are only noted: others may still refer to them.
     """
-    follow = _follow(connection, batch, found, tell=document_versions not in tables)
-    wanted = [table for table in projections(batch.kind) if table in tables]
-    there = {t: rows_of(connection, t, batch.span) for t in wanted if t not in OF_LINKS}
-    if batch.kind == "persona" and not OF_LINKS.isdisjoint(tables):
+    the_map = map_of(connection)
+    follow = _follow(connection, batch, found, tell=document_versions.name not in tables)
+    wanted = [table for table in the_map.projections(batch.kind) if table.name in tables]
+    of_links = tables_of_links(the_map)
+    there = {t: rows_of(connection, t, batch.span) for t in wanted if t not in of_links}
+    if not set(wanted).isdisjoint(of_links):
         settle_links(connection, batch, follow, there)
     changed: dict[Table, list[Row]] = {table: [] for table in wanted}
     surplus: dict[Table, list[Key]] = {table: [] for table in wanted}
@@ -178,7 +177,7 @@ def replay_rows(
                 surplus[table].append(key)
             else:
                 changed[table].append(should_be)
-    entities = entity_table(batch.kind)
+    entities = the_map.entity_table(batch.kind)
     found.surplus[entities.name] = surplus.pop(entities, [])
     if run_id is not None:
         _write(connection, wanted, changed, surplus)
@@ -201,7 +200,9 @@ def _write(
 def _follow(connection: Connection, batch: Entities, found: Findings, *, tell: bool) -> Follow:
     """The rows that follow from the documents in force; with `tell`, enters what is wrong there."""
     kind = batch.kind
-    tables = projections(kind)
+    the_map = map_of(connection)
+    tables = the_map.projections(kind)
+    of_links = tables_of_links(the_map)
     follow = Follow({table: {} for table in tables})
     contents = {id_: s.content_hash for id_, s in batch.standings.items() if s.content_hash}
     follow.untold.update(batch.standings.keys() - contents.keys())
@@ -211,16 +212,18 @@ def _follow(connection: Connection, batch: Entities, found: Findings, *, tell: b
         if document is None:
             follow.untold.add(entity_id)
             continue
-        flat = flatten(kind, entity_id, document, "stored")
+        flat = flatten(kind, entity_id, document, "stored", the_map=the_map)
         if flat.issues:
             follow.issues[entity_id] = flat.issues
-        flat.rows[entity_table(kind).name][0].update(_history(kind, batch.standings[entity_id]))
+        flat.rows[the_map.entity_table(kind).name][0].update(
+            _history(kind, batch.standings[entity_id])
+        )
         for table in tables:
-            if table not in OF_LINKS:
+            if table not in of_links:
                 rows = {key_of(table, row): row for row in flat.rows[table.name]}
                 follow.rows[table].update(rows)
         if kind == "persona":
-            add_links(follow, entity_id, flat.rows)
+            add_links(of_links, follow, entity_id, flat.rows)
     return follow
 
 
@@ -230,7 +233,7 @@ def _history(kind: Kind, standing: Standing) -> Row:
         "first_seen_at": standing.first_seen_at,
         "last_changed_at": standing.last_changed_at,
     }
-    if entity_table(kind) is personas:
+    if kind == "persona":
         row["removed_at"] = standing.last_changed_at if standing.is_removed else None
     return row
 

@@ -16,7 +16,7 @@ from etl.jobs.removal import remove_missing
 from etl.jobs.summary import Summary, Tally, drift_level, verdict
 from etl.payload.decode import loads
 from etl.store.engine import make_engine, translated
-from etl.store.migration import require_head
+from etl.store.mapped import at_head
 from etl.tables import OUTCOMES
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def sync(
     schema = settings.database.schema_
     asking = Asking(settings, ids, discover=discover)
     engine = make_engine(url, schema, json_deserializer=loads)
-    require_head(engine, schema)
+    engine = at_head(engine, schema)
     with opened_run(
         engine, url, schema, command="sync", requested=len(ids), wait_seconds=wait_seconds
     ) as run:

@@ -22,7 +22,7 @@ from etl.jobs.halt import Halt, stopped_by_signals
 from etl.jobs.summary import Tally, log_outcomes, refusal, status_of
 from etl.store.engine import LOOKS_FOR_SECONDS, driver_connection, make_engine, translated
 from etl.store.faithful import loads_faithfully, read_faithfully
-from etl.store.migration import require_head
+from etl.store.mapped import at_head
 from etl.store.session import break_off
 from etl.tables import FAILURES
 
@@ -78,14 +78,14 @@ def verify(
     """
     asking = Asking(settings, ids, discover=discover, choose=partial(chosen, size=sample))
     schema = settings.database.schema_
-    engine = make_engine(
+    reading = make_engine(
         url,
         schema,
         lock_timeout_seconds=LOOKS_FOR_SECONDS,
         json_deserializer=loads_faithfully,
         read_only=True,
-    ).execution_options(isolation_level="REPEATABLE READ")
-    require_head(engine, schema)
+    )
+    engine = at_head(reading, schema).execution_options(isolation_level="REPEATABLE READ")
     halt = Halt()
     with (
         stopped_by_signals(halt),

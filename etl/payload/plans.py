@@ -7,13 +7,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from etl.payload.values import converter
-from etl.tables import OWNER, SHARED, origin, projections, source
+from etl.tables import OWNER, SHARED, source
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import Column, Table
 
+    from etl.map import Map
     from etl.payload.decode import Json
     from etl.tables import Kind, Origin
 
@@ -46,12 +47,12 @@ class Plan:
 
 
 @cache
-def plans(kind: Kind, columns: Columns) -> list[Plan]:
+def plans(the_map: Map, kind: Kind, columns: Columns) -> list[Plan]:
     """How the tables of a kind are filled, referenced ones before those that refer to them."""
-    tables = list(projections(kind))
+    tables = list(the_map.projections(kind))
     if columns == "observed":
         tables = [t for t in tables if any((s := source(c)) and s.observed for c in t.columns)]
-    return [_plan(table, columns) for table in tables]
+    return [_plan(the_map, table, columns) for table in tables]
 
 
 def mapped_columns(table: Table, columns: Columns = "all") -> list[str]:
@@ -68,7 +69,7 @@ def _is_wanted(column: Column[Any], columns: Columns) -> bool:
     return columns == "all" or not found.observed
 
 
-def _plan(table: Table, columns: Columns) -> Plan:
+def _plan(the_map: Map, table: Table, columns: Columns) -> Plan:
     cells = []
     for column in table.columns:
         found = source(column)
@@ -87,15 +88,15 @@ def _plan(table: Table, columns: Columns) -> Plan:
         )
     return Plan(
         table=table.name,
-        origin=origin(table),
+        origin=the_map.origin(table),
         cells=tuple(cells),
-        known=_known(table),
+        known=_known(the_map, table),
     )
 
 
-def _known(table: Table) -> Known:
+def _known(the_map: Map, table: Table) -> Known:
     """The members of a table's objects that the map takes, as a tree; a leaf is taken whole."""
-    here = origin(table)
+    here = the_map.origin(table)
     tree: Known = {"id": {}} if here.shape == "entity" else {}
     for column in table.columns:
         found = source(column)
@@ -106,8 +107,16 @@ def _known(table: Table) -> Known:
             node = node.setdefault(step, {})
             if here.kind == "persona" and step in SHARED:
                 break
-    for other in projections(here.kind):
-        path = origin(other).path
-        if path != here.path and path.startswith(here.path):
-            tree[path[len(here.path) :].strip(".").split(".")[0].removesuffix("[]")] = {}
+    # Arrays, and objects that have a table of their own, are that table's.
+    others = {the_map.origin(table).path for table in the_map.projections(here.kind)} - {here.path}
+    for other in sorted(others):
+        steps = other.removeprefix(here.path).strip(".").split(".")
+        if not other.startswith(here.path):
+            continue
+        node = tree
+        for depth, step in enumerate(steps, 1):
+            node = node.setdefault(step.removesuffix("[]"), {})
+            around = ".".join([*([here.path] if here.path else []), *steps[:depth]])
+            if (depth < len(steps) and around in others) or step.endswith("[]"):
+                break
     return tree

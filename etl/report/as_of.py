@@ -6,12 +6,17 @@ query that calls it, and there a condition on `persona_id` meets the indexes.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from sqlalchemy import BigInteger
 from sqlalchemy.dialects import postgresql
 
 from etl import tables
 from etl.report.functions import REPORTING, Function
 from etl.report.present import personas_view
+
+if TYPE_CHECKING:
+    from etl.map import Map
 
 _MOMENT = "moment"
 
@@ -28,9 +33,9 @@ _ELSEWHERE = {
 }
 
 
-def personas_as_of() -> Function:
+def personas_as_of(the_map: Map) -> Function:
     """The function, whose columns follow the map."""
-    columns = _columns()
+    columns = _columns(the_map)
     listed = ",\n       ".join(
         f"{_ELSEWHERE.get(column, f'past.{column}')} AS {column}" for column in columns
     )
@@ -63,10 +68,10 @@ SELECT {listed},
     )
 
 
-def _columns() -> dict[str, str]:
+def _columns(the_map: Map) -> dict[str, str]:
     """The columns of the view of today's personas, each with its type."""
     brains, state = tables.brains, tables.persona_sync_state
-    known = [*tables.personas.c, *brains.c, *state.c]
+    known = [*the_map.tables["personas"].c, *brains.c, *state.c]
     types = {column.name: column.type for column in known} | {
         "avatar_name": tables.avatars.c.display_name.type,
         "voice_name": tables.voices.c.display_name.type,
@@ -77,7 +82,7 @@ def _columns() -> dict[str, str]:
         "last_observed_at": tables.TIME,
     }
     dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it so
-    return {name: types[name].compile(dialect) for name in personas_view().columns}
+    return {name: types[name].compile(dialect) for name in personas_view(the_map).columns}
 
 
 def _version(kind: str, entity: str) -> str:

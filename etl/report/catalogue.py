@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from etl.map import SHIPPED
 from etl.report.as_of import personas_as_of
 from etl.report.casts import CASTS
 from etl.report.changes import changes, changes_functions
@@ -14,6 +15,7 @@ from etl.report.history import persona_history, prompt_history, shared_histories
 from etl.report.present import freshness_view, personas_view, runs_view
 
 if TYPE_CHECKING:
+    from etl.map import Map
     from etl.report.functions import Function
     from etl.report.views import View
 
@@ -23,22 +25,22 @@ def called_by_views() -> tuple[Function, ...]:
     return (*CASTS, *changes_functions())
 
 
-def all_views() -> tuple[View, ...]:
-    """Every view of this release."""
+def all_views(the_map: Map = SHIPPED) -> tuple[View, ...]:
+    """Every view of this release. Which there are does not hang on the map, their columns do."""
     return (
-        personas_view(),
+        personas_view(the_map),
         runs_view(),
         freshness_view(),
-        persona_history(),
+        persona_history(the_map),
         prompt_history(),
-        *shared_histories(),
+        *shared_histories(the_map),
         changes(),
     )
 
 
-def reading_views() -> tuple[Function, ...]:
+def reading_views(the_map: Map = SHIPPED) -> tuple[Function, ...]:
     """The functions that read views: made after those."""
-    return (personas_as_of(),)
+    return (personas_as_of(the_map),)
 
 
 def all_functions() -> tuple[Function, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from etl import tables
+from etl.map import SHIPPED
 from etl.payload.plans import mapped_columns, plans
 from etl.report.casts import cast_to, uuid_of
 from etl.report.ours import name, text
@@ -18,6 +19,7 @@ from etl.tables import EXTRA, entity_table, origin, projections
 if TYPE_CHECKING:
     from sqlalchemy import Column, Table
 
+    from etl.map import Map
     from etl.payload.plans import Known
     from etl.tables import Kind
 
@@ -50,7 +52,7 @@ _HISTORY_COMMENTS = {
 }
 
 
-def persona_history() -> View:
+def persona_history(the_map: Map) -> View:
     """A row a version of a persona, with what it is told to be and how much belongs to it."""
     brains = tables.brains
     columns = {
@@ -72,13 +74,13 @@ def persona_history() -> View:
         "What each persona was and when: a row a version. A removal is a row too, of which only"
         " the times are known."
     )
-    return _history("persona", comment, columns, selected)
+    return _history(the_map, "persona", comment, columns, selected)
 
 
-def shared_histories() -> tuple[View, ...]:
+def shared_histories(the_map: Map) -> tuple[View, ...]:
     """A row a version of each thing that personas share, a view a kind."""
     return tuple(
-        _history(kind, f"What each {kind.replace('_', ' ')} was and when: a row a version.")
+        _history(the_map, kind, f"What each {kind.replace('_', ' ')} was: a row a version.")
         for kind in tables.SHARED.values()
     )
 
@@ -135,12 +137,13 @@ SELECT persona_id,
 
 
 def _history(
+    the_map: Map,
     kind: Kind,
     comment: str,
     more_columns: dict[str, str] | None = None,
     more_selected: dict[str, str] | None = None,
 ) -> View:
-    entity = entity_table(kind)
+    entity = the_map.entity_table(kind)
     (key,) = entity.primary_key.columns
     stored = [entity.columns[c] for c in mapped_columns(entity, "stored") if c != key.name]
     columns = {
@@ -155,7 +158,7 @@ def _history(
         "last_observed_at": _last_observed(kind),
         "first_seen_at": "first.valid_from",
         "last_changed_at": "version.valid_from",
-        **{column.name: _value(column) for column in stored},
+        **{column.name: _value(column, the_map) for column in stored},
         **(more_selected or {}),
     }
     listed = ",\n       ".join(f"{sql} AS {name(column)}" for column, sql in selected.items())
@@ -167,11 +170,11 @@ SELECT {listed}
     return View(f"{kind}_history", comment, columns, query)
 
 
-def _value(column: Column[Any]) -> str:
+def _value(column: Column[Any], the_map: Map = SHIPPED) -> str:
     """SQL of what flattening puts into a column of a table with one row a document."""
-    here = origin(column.table)
+    here = the_map.origin(column.table)
     row = f"({_DOCUMENT} -> {text(here.path)})" if here.path else _DOCUMENT
-    plan = next(p for p in plans(here.kind, "stored") if p.table == column.table.name)
+    plan = next(p for p in plans(the_map, here.kind, "stored") if p.table == column.table.name)
     cell = next(cell for cell in plan.cells if cell.name == column.name)
     if cell.path == EXTRA:
         return _unknown(row, plan.known)

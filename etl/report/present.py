@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from etl import tables
 from etl.report.views import View, comments, listed
+
+if TYPE_CHECKING:
+    from etl.map import Map
 
 # A persona is confirmed without a new observation: the later of the two is when it was last seen.
 _LAST_OBSERVED = "greatest(version.last_observed_at, state.last_success_at)"
@@ -14,9 +19,9 @@ _VERSION_IN_FORCE = """
 """.strip("\n")
 
 
-def personas_view() -> View:
+def personas_view(the_map: Map) -> View:
     """A row a persona, as wide as reports want it."""
-    personas, brains, state = tables.personas, tables.brains, tables.persona_sync_state
+    personas, brains, state = the_map.tables["personas"], tables.brains, tables.persona_sync_state
     avatars, voices = tables.avatars, tables.voices
     columns = {
         **comments(*personas.c),

@@ -13,6 +13,7 @@ from etl.report.catalogue import all_functions, all_views, called_by_views, read
 from etl.report.ours import MARK, filled, in_schema, name, quoted, reporting_schema, text
 
 if TYPE_CHECKING:
+    from etl.map import Map
     from etl.report.views import View
 
 PAUSED = "persona-etl: this view is about to be made anew; if that lasts, run `persona-etl migrate`"
@@ -216,7 +217,7 @@ FROM pg_depend AS stands, {functions_of_ours}
 """
 
 
-def build_views(schema: str) -> list[str]:
+def build_views(schema: str, the_map: Map) -> list[str]:
     """What makes every view and function anew, for one transaction with search_path `schema`.
 
     What is ours and in no release any more is dropped. Grants stay as they are.
@@ -227,9 +228,9 @@ def build_views(schema: str) -> list[str]:
     ]
     for function in called_by_views():
         statements += functions_sql.build_function(function, schema)
-    for view in all_views():
+    for view in all_views(the_map):
         statements += _build_view(view, schema)
-    for function in reading_views():
+    for function in reading_views(the_map):
         statements += functions_sql.build_function(function, schema)
     return [
         *statements,

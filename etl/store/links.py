@@ -9,29 +9,41 @@ batch that shows it.
 from __future__ import annotations
 
 from collections import Counter
+from functools import cache
 from typing import TYPE_CHECKING
 
 from sqlalchemy import any_, bindparam, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from etl.flatten import flatten
+from etl.store.mapped import map_of
 from etl.store.observations import stored_documents
 from etl.store.recordset import encode_rows, recordset
-from etl.tables import UUID_, share_link_allowed_origins, share_links
+from etl.tables import UUID_, share_links
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from uuid import UUID
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Table
 
     from etl.flatten import Flat, Row
+    from etl.map import Map
     from etl.store.observations import ContentKey
 
 Owners = dict["UUID", tuple["UUID", bytes]]
 """By link: its owner, and the hash of that persona's document in force."""
 
-_TABLES = (share_links, share_link_allowed_origins)
+
+@cache
+def tables_of_links(the_map: Map) -> tuple[Table, ...]:
+    """The table of share links, and those of what belongs to them."""
+    return tuple(
+        table
+        for table in the_map.projections("persona")
+        if the_map.origin(table).path.startswith("shareLinks[]")
+    )
+
 
 # `v` is in force, or the last before the removal `gone` that is in force.
 _CLAIMING = """
@@ -137,7 +149,7 @@ def owners_of(connection: Connection, links: Collection[UUID]) -> Owners:
     }
 
 
-def leave_to_owners(flats: Mapping[UUID, Flat], owners: Owners) -> None:
+def leave_to_owners(the_map: Map, flats: Mapping[UUID, Flat], owners: Owners) -> None:
     """Takes the links of others out of these personas' rows. `flats`: the oldest version first."""
     owner_of = {
         row["share_link_id"]: persona_id
@@ -146,7 +158,7 @@ def leave_to_owners(flats: Mapping[UUID, Flat], owners: Owners) -> None:
     }
     owner_of |= {link: owner for link, (owner, _) in owners.items()}
     for persona_id, flat in flats.items():
-        for table in _TABLES:
+        for table in tables_of_links(the_map):
             rows = flat.rows[table.name]
             rows[:] = [row for row in rows if owner_of[row["share_link_id"]] == persona_id]
 
@@ -167,9 +179,11 @@ def rows_of_owners(
         return rows
     contents: set[ContentKey] = {("persona", content) for _, content in links_by_owner}
     documents = stored_documents(connection, contents)
+    the_map = map_of(connection)
     for (persona_id, content), links in links_by_owner.items():
-        flat = flatten("persona", persona_id, documents["persona", content], "stored")
-        for table in _TABLES:
+        document = documents["persona", content]
+        flat = flatten("persona", persona_id, document, "stored", the_map=the_map)
+        for table in tables_of_links(the_map):
             found = [row for row in flat.rows[table.name] if row["share_link_id"] in links]
             rows.setdefault(table.name, []).extend(found)
     return rows

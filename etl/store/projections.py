@@ -15,16 +15,15 @@ from etl.store.links import (
     links_shown,
     owners_of,
     rows_of_owners,
+    tables_of_links,
 )
+from etl.store.mapped import map_of
 from etl.store.recordset import encode_rows, recordset, update, upsert
 from etl.tables import (
     OWNER,
     UUID_,
-    entity_table,
     origin,
     personas,
-    projections,
-    share_link_allowed_origins,
     share_links,
     source,
 )
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from sqlalchemy.sql import ColumnElement
 
     from etl.flatten import Flat, Row
+    from etl.map import Map
     from etl.tables import Kind
 
 RowsByTable = dict[str, list["Row"]]
@@ -83,15 +83,16 @@ def project(
     if are_late:
         contested |= links_shown(flats.values())
     owners = owners_of(connection, contested)
-    leave_to_owners(flats, owners)
-    rows = _rows(documents)
+    the_map = map_of(connection)
+    leave_to_owners(the_map, flats, owners)
+    rows = _rows(the_map, documents)
     regained = rows_of_owners(connection, owners, without=flats.keys())
-    for table in reversed(projections()):
-        ids = _ids(changed, origin(table).kind)
-        if (ids or contested) and origin(table).shape != "entity":
+    for table in reversed(the_map.projections()):
+        ids = _ids(changed, the_map.origin(table).kind)
+        if (ids or contested) and the_map.origin(table).shape != "entity":
             kept = rows[table.name] + regained.get(table.name, [])
             _take_away(connection, table, ids, kept, contested)
-    for table in projections():
+    for table in the_map.projections():
         upsert(connection, table, rows[table.name])
         upsert(connection, table, regained.get(table.name, []))
 
@@ -110,12 +111,13 @@ def mark_removed(connection: Connection, removed: Sequence[Removed]) -> None:
         for gone in removed
     ]
     update(connection, personas, rows, on=("persona_id",))
+    the_map = map_of(connection)
     ids = [gone.persona_id for gone in removed]
     owners = owners_of(connection, links_of(connection, ids))
     regained = rows_of_owners(connection, owners, without=())
-    origins = regained.get(share_link_allowed_origins.name, [])
-    _take_away(connection, share_link_allowed_origins, [], origins, owners.keys())
-    for table in projections("persona"):
+    for table in tables_of_links(the_map)[1:]:
+        _take_away(connection, table, [], regained.get(table.name, []), owners.keys())
+    for table in the_map.projections("persona"):
         upsert(connection, table, regained.get(table.name, []))
 
 
@@ -125,7 +127,8 @@ def update_observed(connection: Connection, flats: Iterable[Flat]) -> None:
     for flat in flats:
         for name, found in flat.rows.items():
             rows.setdefault(name, []).extend(found)
-    for table in projections():
+    the_map = map_of(connection)
+    for table in the_map.projections():
         observed = [c.name for c in table.columns if (s := source(c)) and s.observed]
         for_table = rows.get(table.name, [])
         on = tuple(name for name in (for_table[0] if for_table else ()) if name not in observed)
@@ -140,17 +143,17 @@ def _no_older_copy(table: Table, incoming: FromClause) -> ColumnElement[bool]:
     return or_(seen.is_(None), known.is_(None), seen >= known)
 
 
-def _rows(documents: Sequence[Projected]) -> RowsByTable:
+def _rows(the_map: Map, documents: Sequence[Projected]) -> RowsByTable:
     """The rows to write, by table, those of entities with their history columns."""
-    rows: RowsByTable = {table.name: [] for table in projections()}
+    rows: RowsByTable = {table.name: [] for table in the_map.projections()}
     for document in documents:
-        entity = entity_table(document.kind)
+        entity = the_map.entity_table(document.kind)
         for name, found in document.flat.rows.items():
             rows[name].extend(found)
         row = rows[entity.name][-1]
         row["first_seen_at"] = document.first_seen_at
         row["last_changed_at"] = document.last_changed_at
-        if entity is personas:
+        if document.kind == "persona":
             row["removed_at"] = document.removed_at
     return rows
 

@@ -10,12 +10,11 @@ from sqlalchemy import and_, any_, bindparam, delete, exists, or_, select, text,
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from etl.payload.paths import usable_uuid
+from etl.store.mapped import map_of
 from etl.store.recordset import encode_rows, recordset
 from etl.tables import (
     OWNER,
     UUID_,
-    projections,
-    share_link_allowed_origins,
     share_links,
     source,
 )
@@ -135,7 +134,7 @@ def rows_of(
     owned_by = owner(table)
     columns = [c for c in table.columns if not is_observed(c)]
     wanted = [] if owned_by is None else [span.holds(owned_by)]
-    if table in (share_links, share_link_allowed_origins):
+    if share_links.c.share_link_id.name in table.columns:
         of_links = bindparam("links", list(links), type_=ARRAY(UUID_))
         wanted.append(table.c.share_link_id == any_(of_links))
     statement = select(*columns).where(or_(*wanted))
@@ -164,9 +163,9 @@ def delete_rows(connection: Connection, table: Table, keys: Collection[Key]) -> 
 def delete_unused(connection: Connection, table: Table, keys: Sequence[Key]) -> set[Key]:
     """Deletes those of the rows to which no other row refers. Returns their keys."""
     statement, parameters = _deletion(table, keys)
-    for other in projections():
+    for other in map_of(connection).projections():
         for reference in other.foreign_keys:
-            if reference.column.table is table:
+            if reference.column.table.name == table.name:
                 used = exists().where(reference.parent == reference.column)
                 statement = statement.where(~used)
     statement = statement.returning(*table.primary_key.columns)

@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 
 import etl
 from etl.jobs.dry_run import dry_run
-from etl.jobs.replay import check, replay, replayed_tables
+from etl.jobs.replay import check, replay
 from etl.jobs.sync import sync
 from etl.jobs.verify import verify
 from etl.sandbox import World, running_sandbox
@@ -156,7 +156,7 @@ class Target:
         return check(
             load_settings(self.environment(), cwd=self.folder),
             url=self.url,
-            tables=replayed_tables(tables),
+            tables=tables,
         )
 
     def replay(self, *tables: str) -> Replayed:
@@ -165,7 +165,7 @@ class Target:
         replay(
             load_settings(self.environment(), cwd=self.folder),
             url=self.url,
-            tables=replayed_tables(tables),
+            tables=tables,
             report=reported.append,
         )
         (replayed,) = reported

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from etl.map import SHIPPED
 from etl.report.catalogue import all_views
 from etl.report.history import persona_history
 from etl.sandbox import Fault, World
@@ -169,7 +170,9 @@ def test_a_removal_is_a_row_of_which_only_the_times_are_known(bare):
     assert [row["change"] for row in history(bare)] == ["created", "removed", "restored"]
     assert removed["removed_at"] == removed["valid_from"] == created["valid_to"]
     assert removed["valid_to"] == restored["valid_from"]
-    known = {*persona_history().columns} - {name for name in removed if removed[name] is not None}
+    known = {*persona_history(SHIPPED).columns} - {
+        name for name in removed if removed[name] is not None
+    }
     assert known >= {"name", "system_prompt", "extra", "created_at", "tool_count"}
     assert removed["tool_count"] is removed["share_link_count"] is None
     assert (created["tool_count"], created["share_link_count"]) == (1, 1)

@@ -100,7 +100,11 @@ CONTRACT = {
     ),
     "drift_paths": (
         "kind path problem",
-        "json_types first_seen_at last_seen_at occurrences status",
+        "json_types first_seen_at last_seen_at occurrences status shapes new_members",
+    ),
+    "local_columns": (
+        "table_name column_name",
+        "kind path type json_types comment revision added_at",
     ),
 }
 REFERENCES = {

@@ -1,0 +1,211 @@
+"""The map in force at a target: the release's, `tables.py`, and the lines that were added there.
+
+A line names one field of the API and the column that it is filled into. What a team adds never
+touches how documents are compared or hashed, so that a release may take its lines over later:
+the observed fields and the sets are the release's alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Double,
+    ForeignKey,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, UUID
+
+from etl import tables
+from etl.tables import OWNER, PARENT, POSITION, SELF, Origin, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from sqlalchemy.types import TypeEngine
+
+    from etl.tables import Kind
+
+TYPES: Final[Mapping[str, TypeEngine[Any]]] = {
+    "uuid": UUID(as_uuid=True),
+    "timestamptz": DateTime(timezone=True),
+    "boolean": Boolean(),
+    "bigint": BigInteger(),
+    "double precision": Double(),
+    "text": Text(),
+    "jsonb": JSONB(),
+}
+"""What an added column can be, by its name in SQL."""
+
+VALUE: Final = "value"
+"""The column of a list's table that holds its elements."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A field that was added to the map: what it is filled into, and how.
+
+    Attributes:
+        path: Relative to the kind's document, `brain.mood`, `shareLinks[].label`. One that ends in
+            `[]` is a list: a table of its own, a row an element, in the column `value`.
+        table: The table that has the column, or the list's own.
+        type: One of `TYPES`; of a list that of its elements.
+        json_types: What it comes in besides null; empty: anything.
+        comment: The column's; of a list the table's as well.
+    """
+
+    kind: Kind
+    path: str
+    table: str
+    column: str
+    type: str
+    json_types: tuple[str, ...]
+    comment: str
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it makes a table of its own."""
+        return self.path.endswith("[]")
+
+
+class Map:
+    """Tables and what they are filled from. Immutable; two are equal only if they are the same."""
+
+    def __init__(
+        self, metadata: MetaData, origins: Mapping[str, Origin], lines: tuple[Line, ...] = ()
+    ) -> None:
+        self.metadata = metadata
+        self.lines = lines
+        self._origins = origins
+
+    @property
+    def tables(self) -> Mapping[str, Table]:
+        """All of them by name, the ledger's too."""
+        return self.metadata.tables
+
+    def origin(self, table: Table) -> Origin:
+        """What a projected table's rows are made from."""
+        return self._origins[table.name]
+
+    def projections(self, kind: Kind | None = None) -> tuple[Table, ...]:
+        """The normalized tables, referenced ones before those that refer to them."""
+        return self._projections[kind]
+
+    def entity_table(self, kind: Kind) -> Table:
+        """The table with one row an entity of this kind."""
+        return next(t for t in self.projections(kind) if self.origin(t).shape == "entity")
+
+    @cached_property
+    def _projections(self) -> dict[Kind | None, tuple[Table, ...]]:
+        found = tuple(t for t in self.metadata.sorted_tables if t.name in self._origins)
+        by_kind: dict[Kind | None, tuple[Table, ...]] = {None: found}
+        for kind in tables.KINDS:
+            by_kind[kind] = tuple(t for t in found if self.origin(t).kind == kind)
+        return by_kind
+
+
+SHIPPED: Final = Map(tables.metadata, tables.origins())
+"""The release's own."""
+
+
+@cache
+def extended(lines: tuple[Line, ...]) -> Map:
+    """The release's map and these lines. A line that the release has a column for is passed over.
+
+    Raises:
+        ValueError: A line names a table that is neither there nor a list's.
+    """
+    lines = tuple(line for line in lines if not is_shipped(line))
+    if not lines:
+        return SHIPPED
+    metadata = MetaData(naming_convention=tables.metadata.naming_convention)
+    for table in tables.metadata.sorted_tables:
+        table.to_metadata(metadata)
+    origins = dict(tables.origins())
+    for line in lines:
+        if line.is_list:
+            origins[line.table] = Origin(line.kind, line.path, "list")
+            _list_table(metadata, origins, line)
+        elif line.table in metadata.tables:
+            source = Source(line.path, json_types=line.json_types)
+            metadata.tables[line.table].append_column(
+                Column(line.column, TYPES[line.type], comment=line.comment, info={"source": source})
+            )
+        else:
+            raise ValueError(f"{line.table} is no table of the map")
+    return Map(metadata, origins, lines)
+
+
+def is_shipped(line: Line) -> bool:
+    """Whether the release has this table or column itself."""
+    if line.is_list:
+        return line.table in tables.metadata.tables
+    table = tables.metadata.tables.get(line.table)
+    return table is not None and line.column in table.columns
+
+
+def home(kind: Kind, path: str, origins: Mapping[str, Origin] | None = None) -> str:
+    """The table whose rows have the field at this path: that of the innermost object around it."""
+    found = tables.origins() if origins is None else origins
+    around = {
+        name: origin.path
+        for name, origin in found.items()
+        if origin.kind == kind
+        and origin.shape in {"entity", "part", "elements"}
+        and (not origin.path or path.startswith(f"{origin.path}."))
+    }
+    return max(around, key=lambda name: len(around[name]))
+
+
+def _list_table(metadata: MetaData, origins: Mapping[str, Origin], line: Line) -> None:
+    """The table of a list: its owner, the place and the element."""
+    parent = metadata.tables[home(line.kind, line.path, origins)]
+    (key,) = parent.primary_key.columns
+    # Of a part of a document the document's own id; below an element that element's.
+    owner = PARENT if origins[parent.name].shape == "elements" else OWNER
+    if origins[parent.name].shape == "part":
+        (reference,) = key.foreign_keys
+        key = reference.column
+
+    def filled(name: str, type_: TypeEngine[Any], path: str, comment: str) -> Column[Any]:
+        types = line.json_types if path == SELF else ()
+        info = {"source": Source(path, json_types=types)}
+        references = [ForeignKey(f"{key.table.name}.{key.name}")] if path == owner else []
+        return Column(name, type_, *references, comment=comment, info=info)
+
+    Table(
+        line.table,
+        metadata,
+        filled(key.name, key.type, owner, f"The {key.name.removesuffix('_id').replace('_', ' ')}."),
+        filled("position", Integer(), POSITION, "Place in the API's array, from 0."),
+        filled(VALUE, TYPES[line.type], SELF, line.comment),
+        PrimaryKeyConstraint(key.name, "position"),
+        comment=line.comment,
+    )
+
+
+def lines_of(rows: Iterable[Mapping[str, Any]]) -> tuple[Line, ...]:
+    """Lines as `local_columns` keeps them, in an order that does not hang on who reads."""
+    found = [
+        Line(
+            kind=row["kind"],
+            path=row["path"],
+            table=row["table_name"],
+            column=row["column_name"],
+            type=row["type"],
+            json_types=tuple(row["json_types"]),
+            comment=row["comment"],
+        )
+        for row in rows
+    ]
+    return tuple(sorted(found, key=lambda line: (line.table, line.column)))

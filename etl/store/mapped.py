@@ -1,0 +1,62 @@
+"""Which map is in force at a target: it travels with the target's connections.
+
+An engine that comes out of `at_head` hands its map to each of its connections.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select, text
+
+from etl.map import SHIPPED, extended, lines_of
+from etl.store.engine import translated
+from etl.store.migration import require_head
+from etl.tables import local_columns
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection, Engine
+
+    from etl.map import Map
+
+_STAMP = text("""
+    SELECT version_num FROM alembic_version
+    UNION ALL
+    SELECT concat_ws(' ', table_name, column_name, kind, path, type) FROM local_columns
+     ORDER BY 1
+""")
+_OPTION = "persona_etl_map"
+
+
+def at_head(engine: Engine, schema: str) -> Engine:
+    """The engine with the map that is in force. Raises DatabaseError unless `schema` is at head."""
+    require_head(engine, schema)
+    with translated(), engine.connect() as connection:
+        return engine.execution_options(**{_OPTION: read_map(connection)})
+
+
+def read_map(connection: Connection) -> Map:
+    """The release's map with the lines that were added at this target."""
+    rows = connection.execute(select(local_columns)).mappings()
+    return extended(lines_of(dict(row) for row in rows))
+
+
+def keep_map(connection: Connection) -> tuple[str, ...]:
+    """Gives this connection the map that is in force now. Returns the schema's stamp."""
+    connection.execution_options(**{_OPTION: read_map(connection)})
+    return stamp_of(connection)
+
+
+def map_of(connection: Connection) -> Map:
+    """The map of a connection's engine; the release's own where nobody has asked for one."""
+    found: Map = connection.get_execution_options().get(_OPTION, SHIPPED)
+    return found
+
+
+def stamp_of(connection: Connection) -> tuple[str, ...]:
+    """What tells one state of the schema from another: `migrate` has been at work in between.
+
+    A revision that adds a column locks `local_columns` first. So what is read here holds until the
+    end of the transaction.
+    """
+    return tuple(connection.execute(_STAMP).scalars())
