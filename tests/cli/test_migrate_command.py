@@ -239,19 +239,27 @@ def test_squawk_finds_what_hurts(tmp_path, statement, rule):
 
 
 def lint(folder: Path, script: str) -> str:
-    """What squawk says to the SQL, with the checkout's own settings."""
-    file = folder / "migrate.sql"
-    file.write_text(script, encoding="utf-8")
-    squawk = Path(sys.executable).with_name("squawk")
-    done = subprocess.run(
-        [squawk, "--config", CHECKOUT / ".squawk.toml", "--reporter", "gcc", file],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode in (0, 1), done.stderr
-    assert (done.returncode == 0) == (done.stdout == "")
-    return done.stdout
+    """What squawk says to the SQL, with the checkout's own settings.
+
+    A transaction at a time, each behind the session's settings: of several in one file it takes
+    the first for none.
+    """
+    head, *transactions = script.split("\nBEGIN;\n")
+    said = ""
+    for number, transaction in enumerate(transactions):
+        file = folder / f"migrate-{number}.sql"
+        file.write_text(f"{head}\nBEGIN;\n{transaction}", encoding="utf-8")
+        squawk = Path(sys.executable).with_name("squawk")
+        done = subprocess.run(
+            [squawk, "--config", CHECKOUT / ".squawk.toml", "--reporter", "gcc", file],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode in (0, 1), done.stderr
+        assert (done.returncode == 0) == (done.stdout == "")
+        said += done.stdout
+    return said
 
 
 def test_help_names_every_option():

@@ -232,6 +232,8 @@ def test_a_downgrade_to_the_base_takes_our_functions_along_and_nobody_else_s(eng
 
 def test_a_downgrade_that_would_break_what_was_built_on_a_function_says_what(engine):
     build_upon(engine, "personas_as_of(now()) IS NULL")
+    with alembic(engine) as config:
+        command.downgrade(config, "0001")
     before = catalog(engine)
     with (
         alembic(engine) as config,

@@ -90,7 +90,7 @@ def test_the_job_runs_from_an_empty_folder_on_python(version, wheel, locked, tmp
         assert "persona-etl " in run("--version")
         run("init")
         assert [path.name for path in folder.iterdir()] == ["persona-etl.toml"]
-        assert "is at 0001 now" in run("migrate")
+        assert "is at 0002 now" in run("migrate")
         assert "created" in run("sync")
         assert "unchanged" in run("sync")
 
