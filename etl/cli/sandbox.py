@@ -45,6 +45,7 @@ Examples:
   persona-etl sandbox --fault personas:reset:probability=0.05
   persona-etl sandbox --rate-limit 100/60:retry_after=date --latency 0.05
   persona-etl sandbox --payload mine.json --static
+  persona-etl sandbox --shape later
 """
 
 
@@ -94,6 +95,12 @@ Examples:
     ":retry_after=seconds|date|none|nonsense and :status=CODE may follow.",
 )
 @click.option(
+    "--shape",
+    metavar="SHAPE",
+    help="The shape that the API has moved to: later, or JSON of rename, remove, retype, "
+    "recode, add, choose and sign.",
+)
+@click.option(
     "--write-ids",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
@@ -113,6 +120,7 @@ def command(
     faults: tuple[str, ...],
     latency: float,
     rate_limit: str | None,
+    shape: str | None,
     write_ids: Path | None,
 ) -> None:
     """Serve made-up personas on loopback, as the Anam API would, until Ctrl-C.
@@ -122,7 +130,7 @@ def command(
     """
     # Here, as `sandbox --help` need not wait for them.
     from etl.sandbox import generate, running_sandbox  # noqa: PLC0415  spares --help
-    from etl.sandbox.spelling import read_fault, read_rate_limit  # noqa: PLC0415  spares --help
+    from etl.sandbox.spelling import read_fault, read_rate_limit, read_shape  # noqa: PLC0415  spares --help
 
     stop = threading.Event()
     previous = {
@@ -135,6 +143,8 @@ def command(
         world = generate(personas, seed)
         for path in payloads:
             _add_payloads(world, path)
+        if shape:
+            world.reshape(_read("--shape", shape, read_shape))
         orders = [_read("--fault", text, lambda t: read_fault(t, world.knows)) for text in faults]
         limit = _read("--rate-limit", rate_limit, read_rate_limit) if rate_limit else None
         with running_sandbox(
@@ -205,8 +215,11 @@ def _welcome(url: str, persona_ids: Sequence[str], key: str, ids_file: Path | No
             "Change something and sync again:",
             """  curl -X PATCH -d '{"name": "Ada"}' \\""",
             f"  {url}/_sandbox/personas/{persona_ids[0]}",
-            "Let something go wrong, and see what else can be ordered:",
+            "Let something go wrong:",
             f"  curl -d '\"429:retry_after=2:times=3\"' {url}/_sandbox/faults",
+            "Let the API move, as it does without a word, and sync again:",
+            f"  curl -d '\"later\"' {url}/_sandbox/reshape",
+            "See what else can be ordered:",
             f"  curl {url}/_sandbox/",
         ]
     return "\n".join([*lines, "", "Ctrl-C stops it."])

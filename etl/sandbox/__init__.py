@@ -4,7 +4,17 @@ from etl.sandbox.faults import Fault
 from etl.sandbox.generate import generate
 from etl.sandbox.reshape import Reshape
 from etl.sandbox.running import Sandbox, running_sandbox
+from etl.sandbox.shapes import LATER
 from etl.sandbox.traffic import RateLimit
 from etl.sandbox.world import World
 
-__all__ = ["Fault", "RateLimit", "Reshape", "Sandbox", "World", "generate", "running_sandbox"]
+__all__ = [
+    "LATER",
+    "Fault",
+    "RateLimit",
+    "Reshape",
+    "Sandbox",
+    "World",
+    "generate",
+    "running_sandbox",
+]

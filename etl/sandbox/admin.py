@@ -15,7 +15,8 @@ from etl.sandbox.behaviour import Behaviour
 from etl.sandbox.faults import Fault
 from etl.sandbox.messages import Answer, Request, refusal
 from etl.sandbox.reshape import Reshape
-from etl.sandbox.spelling import WORDS, convert, read_fault
+from etl.sandbox.shapes import SHAPES
+from etl.sandbox.spelling import WORDS, convert, read_fault, read_shape
 from etl.sandbox.world import KINDS, SHARED_KINDS
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ def _index(_server: Server, _request: Request, _way: list[str]) -> Json:
         "kinds": KINDS,
         "parts of a fault": Fault.__struct_fields__,
         "words for --fault": list(WORDS),
+        "parts of a reshape": Reshape.__struct_fields__,
+        "shapes": list(SHAPES),
     }
 
 
@@ -169,11 +172,14 @@ def _behave(server: Server, request: Request, way: list[str]) -> Any:  # noqa: A
 
 def _reshaped_by(server: Server) -> Any:  # noqa: ANN401  any JSON
     function = server.world.reshaped_by
+    for name, shape in SHAPES.items():
+        if function == shape:
+            return {"shape": name}
     return msgspec.to_builtins(function) if isinstance(function, Reshape) else None
 
 
 def _set_reshape(server: Server, request: Request, _way: list[str]) -> Json:
-    server.world.reshape(convert(_object(request.body), Reshape, "reshape"))
+    server.world.reshape(read_shape(_json(request.body)))
     return _DONE
 
 
@@ -262,7 +268,7 @@ CALLS = (
     Call("DELETE", "faults/<number>", "clear this one", _clear),
     Call("GET", "behaviour", "how it behaves where no fault is met", _show_behaviour),
     Call("PATCH", "behaviour", "set latency_seconds, rate_limit, moving, shuffle_keys", _behave),
-    Call("POST", "reshape", "rename, remove, add members of every persona", _set_reshape),
+    Call("POST", "reshape", "move the shape of every persona", _set_reshape),
     Call("DELETE", "reshape", "undo that", _end_reshape),
     Call("GET", "requests", "counters and the last requests; ?last=20", _requests),
     Call("DELETE", "requests", "count anew", _forget_requests),

@@ -71,7 +71,7 @@ def render(persona: Json, shared: Mapping[str, Mapping[str, Json | None]], fetch
         if _names_one(payload.get(field), shared[kind]):
             payload[field] = shared[kind][payload[field]]
             if field == "avatar" and payload[field] and "videoUrl" in payload[field]:
-                url = _signed(payload[field]["videoUrl"], fetch)
+                url = signed(payload[field]["videoUrl"], fetch)
                 payload[field] = payload[field] | {"videoUrl": url}
     for field, counter in (("tools", "usageCount"), ("knowledge", "documentCount")):
         if isinstance(things := payload.get(field), list):
@@ -84,6 +84,20 @@ def render(persona: Json, shared: Mapping[str, Mapping[str, Json | None]], fetch
     if isinstance(links := payload.get("shareLinks"), list):
         payload["shareLinks"] = [_counted(link, "usageCount", fetch) for link in links]
     return payload
+
+
+def signed(url: Any, fetch: int) -> Any:  # noqa: ANN401  any JSON
+    """The URL as presigned for an hour; one that already has a query is left alone."""
+    if not isinstance(url, str) or "?" in url:
+        return url
+    moment = EPOCH + timedelta(seconds=fetch)
+    signature = hashlib.sha256(f"{url} {fetch}".encode()).hexdigest()
+    return (
+        f"{url}?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Content-Sha256=UNSIGNED-PAYLOAD"
+        f"&X-Amz-Credential=a1b2c3d4e5f6%2F{moment:%Y%m%d}%2Fauto%2Fs3%2Faws4_request"
+        f"&X-Amz-Date={moment:%Y%m%dT%H%M%SZ}&X-Amz-Expires=3600"
+        f"&X-Amz-Signature={signature}&X-Amz-SignedHeaders=host&x-id=GetObject"
+    )
 
 
 def shuffled(value: Any, rng: Random) -> Any:  # noqa: ANN401  any JSON
@@ -112,17 +126,3 @@ def _counted(thing: Any, counter: str, fetch: int) -> Any:  # noqa: ANN401  any 
     if not isinstance(thing, dict) or type(count := thing.get(counter)) is not int:
         return thing
     return thing | {counter: count + fetch}
-
-
-def _signed(url: Any, fetch: int) -> Any:  # noqa: ANN401  any JSON
-    """The URL as presigned for an hour; one that already has a query is left alone."""
-    if not isinstance(url, str) or "?" in url:
-        return url
-    moment = EPOCH + timedelta(seconds=fetch)
-    signature = hashlib.sha256(f"{url} {fetch}".encode()).hexdigest()
-    return (
-        f"{url}?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Content-Sha256=UNSIGNED-PAYLOAD"
-        f"&X-Amz-Credential=a1b2c3d4e5f6%2F{moment:%Y%m%d}%2Fauto%2Fs3%2Faws4_request"
-        f"&X-Amz-Date={moment:%Y%m%dT%H%M%SZ}&X-Amz-Expires=3600"
-        f"&X-Amz-Signature={signature}&X-Amz-SignedHeaders=host&x-id=GetObject"
-    )

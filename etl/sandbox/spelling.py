@@ -1,4 +1,4 @@
-"""How faults and limits are written: as JSON, or short, as on the command line.
+"""How faults, limits and shapes are written: as JSON, or short, as on the command line.
 
     429:retry_after=2:times=3             a status and parts
     list:shift=1:always                   whom it meets stands in front
@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import msgspec
 
 from etl.sandbox.faults import DROPS, Fault
+from etl.sandbox.reshape import Reshape
 from etl.sandbox.script import GROUPS
+from etl.sandbox.shapes import SHAPES
 from etl.sandbox.traffic import RateLimit
 from etl.sandbox.wrong import WRONG
 
@@ -69,6 +71,21 @@ def read_rate_limit(written: str) -> RateLimit:
         name = name.replace("-", "_")
         parts[name] = _value(value) if name in {"status", "burst"} else value
     return convert(parts, RateLimit, "rate limit")
+
+
+def read_shape(written: object) -> Reshape:
+    """A shape from its JSON, its name, or `{"shape": its name}`; ValueError as `read_fault`."""
+    if isinstance(written, str):
+        is_json = written.lstrip().startswith("{")
+        written = _json(written) if is_json else {"shape": written}
+    if not (isinstance(written, dict) and "shape" in written):
+        return convert(written, Reshape, "reshape")
+    name = written["shape"]
+    if len(written) > 1:
+        raise ValueError("shape: a shape that has a name is ordered alone; leave the rest out")
+    if name not in list(SHAPES):
+        _refuse(f'"{name}" is no shape', str(name), SHAPES, f"write {' or '.join(SHAPES)}")
+    return SHAPES[name]
 
 
 def convert(value: object, kind: type[S], what: str) -> S:

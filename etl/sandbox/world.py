@@ -26,6 +26,7 @@ from etl.sandbox.rendering import (
     shuffled,
     timestamp,
 )
+from etl.sandbox.reshape import Reshape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -148,6 +149,9 @@ class World:
             listed, meta = page_of(found, page=page, per_page=per_page, fault=fault)
             trimmed = [{name: p[name] for name in LISTED_FIELDS if name in p} for p in listed]
             items = [render(persona, self._shared, number) for persona in trimmed]
+            if isinstance(self._reshape, Reshape):
+                reshape = self._reshape.of_list()
+                items = [reshape(deepcopy(item), number) for item in items]
             return dump({"data": items, "meta": meta})
 
     def add(self, thing: Mapping[str, Any], kind: str = "personas", *, blanks: bool = True) -> str:
@@ -217,7 +221,10 @@ class World:
                 )
 
     def reshape(self, function: Callable[[Json], Any] | None) -> None:
-        """Sends every persona's payload through `function`: the API's shape moves. None ends it."""
+        """Sends every persona's payload through `function`: the API's shape moves. None ends it.
+
+        No `updatedAt` moves. A `Reshape` is told the number of the fetch, and reshapes the list.
+        """
         with self._lock:
             self._reshape = function
             self._changed("personas")
@@ -247,8 +254,10 @@ class World:
     def _rendered(self, persona_id: str) -> bytes:
         number = self._next_fetch()
         payload: Any = render(self._things["personas"][persona_id], self._shared, number)
-        if self._reshape:
-            # A copy, lest the function edits the shared things for good.
+        # A copy, lest the function edits the shared things for good.
+        if isinstance(self._reshape, Reshape):
+            payload = self._reshape(deepcopy(payload), number)
+        elif self._reshape:
             payload = self._reshape(deepcopy(payload))
         if self.shuffle_keys:
             payload = shuffled(payload, Random(self._fetches))  # noqa: S311  repeatable on purpose

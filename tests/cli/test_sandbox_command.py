@@ -70,6 +70,8 @@ def test_the_welcome_says_what_to_type_next_and_it_works():
         what, where = re.findall(r"curl -d '(.*)' (\S+)", welcome)[0]
         assert httpx.post(where, content=what, trust_env=False).json() == {"numbers": [1]}
         assert httpx.get(f"{url}/v1/personas", trust_env=False).status_code == 429
+        what, where = re.findall(r"curl -d '(.*)' (\S+)", welcome)[1]
+        assert httpx.post(where, content=what, trust_env=False).json() == {"done": True}
         assert httpx.get(told(r"curl (http\S+)", welcome), trust_env=False).json()["calls"]
 
 
@@ -173,6 +175,21 @@ def test_ones_own_payloads_are_served_as_they_are(tmp_path):
         assert answers(url, "/v1/personas/b")[0].json() == {"id": "b", "name": "B"}
 
 
+@pytest.mark.parametrize("shape", ["later", '{"add": {"version": 1}, "remove": ["personaPreset"]}'])
+def test_the_shape_can_be_another_from_the_start(tmp_path, shape):
+    file = tmp_path / "ids.txt"
+    with started("--personas=1", f"--write-ids={file}", "--shape", shape) as (_, welcome):
+        url = told(r"ANAM_API_URL=(\S+)", welcome)
+        path = f"/v1/personas/{file.read_text().strip()}"
+        payload = answers(url, path)[0].json()
+        assert "personaPreset" not in payload
+        assert "version" in payload
+        httpx.delete(f"{url}/_sandbox/reshape", trust_env=False)
+        assert "personaPreset" in answers(url, path)[0].json()
+        httpx.post(f"{url}/_sandbox/reset", trust_env=False)
+        assert answers(url, path)[0].json().keys() == payload.keys()
+
+
 def test_made_up_personas_can_be_had_beside_ones_own(tmp_path):
     file = tmp_path / "one.json"
     file.write_text('{"id": "a", "name": "A"}')
@@ -186,6 +203,9 @@ def test_made_up_personas_can_be_had_beside_ones_own(tmp_path):
         (["--fault", "typo:500"], '--fault typo:500: "typo" is no fault; see `persona-etl sandbox'),
         (["--fault", "500", "--fault", "statsu=1"], '--fault statsu=1: "statsu" is no part of a'),
         (["--rate-limit", "many"], '--rate-limit many: "many" is no limit; write REQUESTS/SECONDS'),
+        (["--shape", "latter"], '--shape latter: "latter" is no shape; did you mean later?'),
+        (["--shape", "{"], "--shape {: this is no JSON"),
+        (["--shape", '{"add": {"": 1}}'], '"" is no path; write one such as'),
         (["--payload", "bad.json"], '--payload bad.json: it has no usable "id"; write a UUID'),
         (["--payload", "latin.json"], "--payload latin.json: it is not UTF-8"),
         (["--payload", "deep.json"], "--payload deep.json: it is nested too deeply"),

@@ -16,11 +16,13 @@ from click.testing import CliRunner
 
 from etl.cli.main import cli
 from etl.cli.sandbox import command
-from etl.sandbox import Fault, RateLimit, Sandbox, World, running_sandbox
+from etl.sandbox import LATER, Fault, RateLimit, Reshape, Sandbox, World, running_sandbox
 from etl.sandbox.admin import CALLS
 from etl.sandbox.behaviour import Behaviour
+from etl.sandbox.reshape import JSON_TYPES
 from etl.sandbox.script import GROUPS
-from etl.sandbox.spelling import WORDS, read_fault, read_rate_limit
+from etl.sandbox.shapes import SHAPES
+from etl.sandbox.spelling import WORDS, read_fault, read_rate_limit, read_shape
 from etl.sandbox.traffic import HEADERS, RETRY_AFTER
 from etl.sandbox.wrong import WRONG
 
@@ -72,6 +74,22 @@ def test_the_calls_are_those_of_the_admin_interface() -> None:
     assert all(f"`{name}`" in MANUAL for name in Behaviour.__struct_fields__)
 
 
+def test_the_parts_of_an_order_for_another_shape_are_in_the_order_in_which_they_are_done() -> None:
+    assert tuple(first_cells("does")) == Reshape.__struct_fields__
+    assert all(f"`{name}`" in MANUAL for name in (*JSON_TYPES, *SHAPES))
+
+
+def test_the_later_shape_is_told_field_by_field() -> None:
+    assert sorted(first_cells("new")) == sorted([*LATER.add, *LATER.choose])
+    old = {*LATER.rename, *LATER.remove, *LATER.retype, *LATER.recode}
+    assert sorted(first_cells("old")) == sorted(old)
+    names = {
+        *LATER.rename.values(),
+        *(text for of in LATER.recode.values() for text in of.values()),
+    }
+    assert all(re.search(rf"`(\w+\.)?{name}` \|", MANUAL) for name in names)
+
+
 @pytest.mark.parametrize("kind", [World, Sandbox])
 def test_what_python_has_is_there(kind: type) -> None:
     (told,) = re.findall(rf"A `{kind.__name__}` has ([^.]*)\.", MANUAL)
@@ -84,6 +102,8 @@ def test_help_names_every_part_and_every_word() -> None:
     assert max(map(len, shown.splitlines())) <= 80
     named = set(re.findall(r"[a-z_0-9]+", shown.split("A fault is")[1]))
     assert {*Fault.__struct_fields__, *WORDS, *GROUPS} - {"target"} <= named
+    told = " ".join(shown.split())
+    assert {*Reshape.__struct_fields__, *SHAPES} <= set(re.findall(r"\w+", told))
 
 
 # --- what it shows happens -----------------------------------------------------------------
@@ -99,6 +119,14 @@ def test_every_example_of_a_fault_can_be_read() -> None:
         assert read_fault(example, lambda _: False) != Fault(), example
 
 
+def test_every_example_of_a_part_of_a_shape_can_be_read() -> None:
+    rows = re.findall(r"^\| `([a-z]+)` \| .*\| `([{\[].*)` \|$", MANUAL, flags=re.MULTILINE)
+    parts = [(part, example) for part, example in rows if part in Reshape.__struct_fields__]
+    assert [part for part, _ in parts] == list(Reshape.__struct_fields__)
+    for part, example in parts:
+        assert read_shape(f'{{"{part}": {example}}}') != Reshape()
+
+
 def test_every_command_line_can_be_parsed(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.json").write_text("{}")
@@ -112,6 +140,8 @@ def test_every_command_line_can_be_parsed(tmp_path, monkeypatch) -> None:
                 read_fault(fault, lambda _: False)
             if context.params["rate_limit"]:
                 read_rate_limit(context.params["rate_limit"])
+            if context.params["shape"]:
+                read_shape(context.params["shape"])
 
 
 def curl(words: list[str], url: str) -> str:

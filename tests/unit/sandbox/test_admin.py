@@ -178,6 +178,18 @@ def test_the_shape_of_every_persona_can_be_moved(sandbox, client, order, first):
     assert client.get(first).json() == before
 
 
+@pytest.mark.parametrize("written", ["later", {"shape": "later"}])
+def test_a_shape_can_be_ordered_by_its_name(order, client, first, written):
+    before = client.get(first).json()
+    order("POST", "reshape", written)
+    assert "personaPreset" not in client.get(first).json()
+    assert order("GET", "state")["reshape"] == {"shape": "later"}
+    assert order("GET", "")["shapes"] == ["later"]
+    order("DELETE", "reshape")
+    assert client.get(first).json() == before
+    assert order("GET", "state")["reshape"] is None
+
+
 def test_a_reset_brings_back_the_start(client_of):
     limit = RateLimit(1000, 60)
     faults = [Fault(500, after=1, times=2)]
@@ -301,6 +313,16 @@ def test_no_key_is_asked_for_and_the_orders_are_not_in_the_log(sandbox, client):
         ("PATCH", "behaviour", '{"rate_limit": {"requests": 1}}', 400, "window_seconds"),
         ("POST", "reshape", '{"drop": []}', 400, '"drop" is no part of a reshape'),
         ("POST", "reshape", '{"add": {"": 1}}', 400, '"" is no path'),
+        ("POST", "reshape", '{"chose": {"a": [1]}}', 400, "did you mean choose?"),
+        ("POST", "reshape", '{"choose": {"a": 1}}', 400, "choose[...]: Expected array"),
+        ("POST", "reshape", '{"choose": {"a": []}}', 400, "choose: a: there is nothing"),
+        ("POST", "reshape", '{"retype": {"a": "date"}}', 400, '"date" is none of string, number'),
+        ("POST", "reshape", '{"recode": {"a": {"b": 1}}}', 400, "recode[...][...]: Expected str"),
+        ("POST", "reshape", '"latter"', 400, '"latter" is no shape; did you mean later?'),
+        ("POST", "reshape", '{"shape": [1]}', 400, '"[1]" is no shape; write later'),
+        ("POST", "reshape", '{"shape": "later", "add": {}}', 400, "ordered alone"),
+        ("POST", "reshape", "[]", 400, "a reshape is a JSON object"),
+        ("POST", "reshape", "later", 400, "the body is no JSON"),
         ("GET", "requests?last=all", "", 400, "last: write how many requests to show"),
     ],
 )
