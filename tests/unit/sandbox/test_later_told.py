@@ -1,0 +1,68 @@
+"""The oracle of `LATER`, `tests/db/later.py`, tells what was served."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from etl.sandbox import LATER, World, running_sandbox
+from tests.db.later import NEW, RENAMED, Field, fetched, told, told_over_time
+
+FIRST, SECOND, THIRD = (datetime(2026, 6, day, tzinfo=UTC) for day in (1, 2, 3))
+
+PAYLOAD = {
+    "id": "p",
+    "tone": "warm",
+    "brain": {"goal": "sell", "keywords": ["a", "a"]},
+    "voiceDetectionOptions": None,
+    "avatar": None,
+    "voice": {"id": "v", "languages": ["en"], "countryCode": "GB"},
+    "tools": [{"id": "t", "timeoutSeconds": 2.5}, {"id": "u"}],
+    "knowledge": [],
+    "shareLinks": [{"id": "l", "label": "fair"}, {"id": "m", "label": None}],
+}
+
+
+def test_each_field_is_told_by_the_id_of_what_has_it():
+    expected = told([PAYLOAD])
+    assert set(expected) == set(NEW)
+    assert expected[Field("persona", "tone")] == {"p": "warm"}
+    assert expected[Field("persona", "brain.keywords")] == {"p": ["a", "a"]}
+    assert expected[Field("persona", "voiceDetectionOptions.engine")] == {"p": None}
+    assert expected[Field("persona", "version")] == {"p": None}
+    assert expected[Field("persona", "shareLinks[].label")] == {"l": "fair", "m": None}
+    assert expected[Field("voice", "languages")] == {"v": ["en"]}
+    assert expected[Field("tool", "timeoutSeconds")] == {"t": 2.5, "u": None}
+    assert expected[Field("avatar", "posterUrl")] == {}
+
+
+def test_a_renamed_field_is_told_with_the_old_one():
+    assert RENAMED[Field("voice", "countryCode")] == Field("voice", "country")
+    assert told([PAYLOAD])[Field("voice", "countryCode")] == {"v": "GB"}
+
+
+def test_each_moment_has_the_value_that_was_served_at_it():
+    before = PAYLOAD | {"voice": {"id": "v"}, "shareLinks": None}
+    gone = PAYLOAD | {"voice": None}
+    over_time = told_over_time({SECOND: [PAYLOAD], FIRST: [before], THIRD: [gone]})
+    assert over_time[Field("voice", "languages")] == {"v": {FIRST: None, SECOND: ["en"]}}
+    assert over_time[Field("persona", "shareLinks[].label")]["l"] == {
+        SECOND: "fair",
+        THIRD: "fair",
+    }
+    assert list(over_time[Field("persona", "tone")]["p"]) == [FIRST, SECOND, THIRD]
+
+
+def test_what_is_fetched_is_what_the_world_serves_cleaned():
+    world = World(voices=[{"id": "v", "country": "GB"}], avatars=[{"id": "a"}])
+    world.add({"id": "p", "voice": "v", "avatar": "a", "skipGreeting": True})
+    with running_sandbox(world=world) as sandbox:
+        first = fetched(sandbox)
+        world.reshape(LATER)
+        later = fetched(sandbox)
+    assert told(first, [Field("voice", "country")]) == {Field("voice", "country"): {"v": "GB"}}
+    expected = told(later)
+    assert expected[Field("persona", "greetingSkipped")] == {"p": True}
+    assert expected[Field("voice", "countryCode")] == {"v": "GB"}
+    assert expected[Field("voice", "pitch")]["v"] in LATER.choose["voice.pitch"]
+    assert expected[Field("avatar", "posterUrl")]["a"] in LATER.choose["avatar.posterUrl"]
+    assert expected[Field("persona", "webhookSecret")]["p"] in ("[redacted]", None)
