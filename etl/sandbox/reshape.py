@@ -30,8 +30,8 @@ class Reshape(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     Attributes:
         rename: path to new name; the value and the place stay.
         remove: paths.
-        retype: path to one of `JSON_TYPES`, in which the value comes from now on; null stays null,
-            and so does what can't be turned without loss, such as a text into a number.
+        retype: path to one of `JSON_TYPES`, as which the value comes from now on. What can't be
+            turned without loss stays, such as null, or a text that spells no number.
         recode: path to new texts by the old ones; what is not among these stays.
         add: path to value; one that is there is replaced.
         choose: path to values, of which each object takes one. Which one hangs on the id of the

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import httpx
+from msgspec.structs import replace
 
 from etl.payload.clean import clean
 from etl.sandbox import LATER
@@ -52,6 +53,15 @@ RENAMED: Final = {
 
 NEW: Final = (*(_field(path) for path in (*LATER.add, *LATER.choose)), *RENAMED)
 """The fields that the first shape does not have."""
+
+
+ONLY_SHAPE: Final = replace(
+    LATER,
+    retype={},
+    recode={},
+    choose={path: values for path, values in LATER.choose.items() if "Options." not in path},
+)
+"""`LATER` without what section 6 of the design calls an edit: other values, members of options."""
 
 
 def fetched(sandbox: Sandbox) -> list[Any]:

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
-from etl.sandbox import LATER, World, running_sandbox
-from tests.db.later import NEW, RENAMED, Field, fetched, told, told_over_time
+import pytest
+
+from etl.payload.clean import clean
+from etl.payload.differences import differences, is_reshaped
+from etl.payload.documents import take_apart
+from etl.sandbox import LATER, World, generate, running_sandbox
+from tests.db.later import NEW, ONLY_SHAPE, RENAMED, Field, fetched, told, told_over_time
+
+if TYPE_CHECKING:
+    from etl.sandbox import Reshape
 
 FIRST, SECOND, THIRD = (datetime(2026, 6, day, tzinfo=UTC) for day in (1, 2, 3))
 
@@ -66,3 +76,24 @@ def test_what_is_fetched_is_what_the_world_serves_cleaned():
     assert expected[Field("voice", "pitch")]["v"] in LATER.choose["voice.pitch"]
     assert expected[Field("avatar", "posterUrl")]["a"] in LATER.choose["avatar.posterUrl"]
     assert expected[Field("persona", "webhookSecret")]["p"] in ("[redacted]", None)
+
+
+def documents(world: World) -> dict[tuple[Any, UUID], Any]:
+    payloads = [(UUID(id_), clean(world.payload(id_))) for id_ in world.persona_ids]
+    parts = [part for id_, payload in payloads for part in take_apart(payload, id_).parts()]
+    return {(part.kind, part.entity_id): part.document for part in parts}
+
+
+@pytest.mark.parametrize(
+    ("shape", "edited"), [(ONLY_SHAPE, set()), (LATER, {"persona", "tool", "voice"})]
+)
+def test_what_is_only_a_new_shape_can_be_had_without_edits(shape: Reshape, edited: set[str]):
+    world = generate(25, seed=1)
+    before = documents(world)
+    world.reshape(shape)
+    found = {
+        entity: is_reshaped(differences(entity[0], before[entity], after))
+        for entity, after in documents(world).items()
+    }
+    assert {kind for (kind, _), reshaped in found.items() if not reshaped} == edited
+    assert len({kind for kind, _ in found}) == 5
