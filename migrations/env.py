@@ -1,7 +1,9 @@
 """What Alembic runs around the revisions, for `persona-etl migrate` and for plain `alembic`.
 
-`persona-etl` hands over its schema and connection in the config's attributes. On its own Alembic
-gets both from persona-etl's settings; the ini names no database. Nothing here touches logging.
+`persona-etl` hands over its schema and connection in the config's attributes, and which of the two
+histories to run: the release's, or the local one with its own folder and version table. On its own
+Alembic gets schema and database from persona-etl's settings, and runs the release's; the ini names
+no database. Nothing here touches logging.
 """
 
 from __future__ import annotations
@@ -16,18 +18,21 @@ from etl.report.views_sql import drop_views
 from etl.settings import load_settings
 from etl.store.embedded import served
 from etl.store.engine import make_engine
-from etl.store.migration import migrating, run_script, session_sql
+from etl.store.migration import LOCAL_TABLE, local_ends_sql, migrating, run_script, session_sql
 from etl.tables import metadata
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
     from alembic.runtime.migration import MigrationContext, MigrationInfo
 
+ATTRIBUTES = context.config.attributes
+IS_LOCAL: bool = ATTRIBUTES.get("is_local", False)
+
 
 def run() -> None:
     """Choose between SQL on stdout, the connection we were given, and one of our own."""
-    given: str | None = context.config.attributes.get("schema")
-    connection: sa.Connection | None = context.config.attributes.get("connection")
+    given: str | None = ATTRIBUTES.get("schema")
+    connection: sa.Connection | None = ATTRIBUTES.get("connection")
     schema = given or load_settings(os.environ).database.schema_
     if context.is_offline_mode():
         run_offline(schema)
@@ -51,10 +56,12 @@ def run_online(connection: sa.Connection, schema: str) -> None:
     context.configure(
         connection=connection,
         target_metadata=metadata,
+        version_table=LOCAL_TABLE if IS_LOCAL else "alembic_version",
         transaction_per_migration=True,
         compare_type=True,
         compare_server_default=True,
-        on_version_apply=views_end_with_the_tables(schema),
+        include_name=lambda name, *_: name != LOCAL_TABLE,
+        on_version_apply=what_ends_with_the_tables(schema),
     )
     with context.begin_transaction():
         context.run_migrations()
@@ -64,30 +71,43 @@ def run_offline(schema: str) -> None:
     context.configure(
         dialect_name="postgresql",
         target_metadata=metadata,
+        version_table=LOCAL_TABLE if IS_LOCAL else "alembic_version",
         transaction_per_migration=True,
         literal_binds=True,
         # Otherwise the driver's parameter style doubles each % in the SQL.
         dialect_opts={"paramstyle": "named"},
-        on_version_apply=views_end_with_the_tables(schema),
+        on_version_apply=what_ends_with_the_tables(schema),
     )
-    since = context.get_starting_revision_argument()
-    for statement in session_sql(schema, "base" if since is None else str(since)):
-        context.get_context().impl.static_output(statement)
+    if not IS_LOCAL:
+        begin_script(schema)
     with context.begin_transaction():
         context.run_migrations()
 
 
-def views_end_with_the_tables(schema: str) -> Any:  # noqa: ANN401
-    """What drops the views in the transaction of the last downgrade: nothing is left to show."""
+def begin_script(schema: str) -> None:
+    since = context.get_starting_revision_argument()
+    local_since: str | None = ATTRIBUTES.get("local_since")
+    for statement in session_sql(schema, "base" if since is None else str(since), local_since):
+        context.get_context().impl.static_output(statement)
 
-    def drop(ctx: MigrationContext, step: MigrationInfo, heads: set[str], **_: object) -> None:
-        if not heads and not step.is_stamp:
+
+def what_ends_with_the_tables(schema: str) -> Any:  # noqa: ANN401
+    """What a downgrade of the release's takes along, in its own transaction.
+
+    Of the last the views, as nothing is left to show. A local history that would lose its lines
+    stops it.
+    """
+
+    def end(ctx: MigrationContext, step: MigrationInfo, heads: set[str], **_: object) -> None:
+        if IS_LOCAL or step.is_upgrade or step.is_stamp:
+            return
+        for statement in [local_ends_sql(), *([] if heads else [drop_views(schema)])]:
             if ctx.as_sql or ctx.connection is None:
-                ctx.impl.static_output(drop_views(schema))
+                ctx.impl.static_output(statement)
             else:
-                run_script(ctx.connection, drop_views(schema))
+                run_script(ctx.connection, statement)
 
-    return drop
+    return end
 
 
 run()

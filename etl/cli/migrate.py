@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from etl.settings import Settings
+    from etl.store.local_migration import LocalState
 
 EXAMPLES = """\b
 Examples:
@@ -29,6 +30,11 @@ Examples:
     "since",
     metavar="REVISION",
     help="With --sql: start after this revision, or at base, instead of asking the database.",
+)
+@click.option(
+    "--local-to",
+    metavar="REVISION",
+    help="Take the local history up or down to this revision, or to base, not to its newest.",
 )
 @click.option(
     "--grant-reader",
@@ -58,34 +64,48 @@ def command(
     *,
     sql: bool,
     since: str | None,
+    local_to: str | None,
     readers: tuple[str, ...],
     writers: tuple[str, ...],
     wait: int,
 ) -> None:
     """Bring the database's schema and its views up to date. Safe to run again.
 
-    With --sql the script starts after the revision that the database is at.
+    First the release's revisions, then those in the folder migrations.local_dir. With --sql the
+    script starts after the revisions that the database is at.
     """
     # Here, so that `migrate --help` does not wait for Postgres and HTTP libraries.
     from etl.jobs.migrate import migrate  # noqa: PLC0415  spares --help
     from etl.store.embedded import served  # noqa: PLC0415  spares --help
     from etl.store.engine import make_engine  # noqa: PLC0415  spares --help
+    from etl.store.local_history import BASE  # noqa: PLC0415  spares --help
     from etl.store.migration import current_and_head  # noqa: PLC0415  spares --help
 
     if since is not None and not sql:
         raise click.UsageError("--from goes with --sql.")
     settings = invocation.settings()
     schema = settings.database.schema_
+    local_dir = settings.migrations.local_dir
     if sql:
-        _print_sql(settings, since, readers, writers, quiet=invocation.quiet)
+        _print_sql(settings, since, local_to, readers, writers, quiet=invocation.quiet)
         return
     with served(settings.require_database().get_secret_value(), os.environ) as url:
         engine = make_engine(url, schema)
         before, head = current_and_head(engine, schema)
-        migrate(engine, schema, readers=readers, writers=writers, wait_seconds=wait)
+        local = migrate(
+            engine,
+            schema,
+            local_dir=local_dir,
+            local_to=local_to,
+            readers=readers,
+            writers=writers,
+            wait_seconds=wait,
+        )
     if not invocation.quiet:
         was = "had no tables" if before is None else f"was at {before}"
         told = f"is at revision {head} already" if before == head else f"{was}, is at {head} now"
+        if local_dir is not None or local != BASE:
+            told += f", local history at {local}"
         click.echo(f"schema {schema} {told}; its views are made anew")
         for role in readers:
             click.echo(f"{role} may read the views")
@@ -96,38 +116,62 @@ def command(
 def _print_sql(
     settings: Settings,
     since: str | None,
+    local_to: str | None,
     readers: Sequence[str],
     writers: Sequence[str],
     *,
     quiet: bool,
 ) -> None:
-    from etl.jobs.migrate import migrate_sql  # noqa: PLC0415  spares --help
+    from etl.jobs.migrate import local_history, migrate_sql  # noqa: PLC0415  spares --help
+    from etl.store.local_history import BASE  # noqa: PLC0415  spares --help
+    from etl.store.local_migration import AT_BASE  # noqa: PLC0415  spares --help
 
-    note = None
-    if since is None:
-        since, note = _present_revision(settings)
+    # A mistake in the folder is told before the database is asked.
+    local_history(settings.migrations.local_dir, local_to)
+    note, local = None, AT_BASE
+    # A schema at the base has no local columns: nobody has to be asked.
+    if since != BASE:
+        since, local, note = _present(settings, since)
     if note is not None and not quiet:
         click.echo(f"persona-etl: {note}", err=True)
-    schema = settings.database.schema_
-    script = migrate_sql(schema, since=since, note=note, readers=readers, writers=writers)
+    script = migrate_sql(
+        settings.database.schema_,
+        since=since,
+        local_dir=settings.migrations.local_dir,
+        local_to=local_to,
+        local_since=local,
+        note=note,
+        readers=readers,
+        writers=writers,
+    )
     click.echo(script, nl=False)
 
 
-def _present_revision(settings: Settings) -> tuple[str, str | None]:
-    """Where the database is, or `base` and why that is a guess."""
+def _present(settings: Settings, since: str | None) -> tuple[str, LocalState, str | None]:
+    """Where the database is with both histories, or their beginning and why that is a guess.
+
+    `since` stands in for what the database says of the release's.
+    """
     from etl.errors import DatabaseError  # noqa: PLC0415  spares --help
     from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
-    from etl.store.engine import make_engine  # noqa: PLC0415  spares --help
+    from etl.store.engine import make_engine, translated  # noqa: PLC0415  spares --help
+    from etl.store.local_history import BASE  # noqa: PLC0415  spares --help
+    from etl.store.local_migration import AT_BASE, look_at_local  # noqa: PLC0415  spares --help
     from etl.store.migration import current_and_head, refuse_unknown  # noqa: PLC0415  spares --help
 
+    guess = f"{'local ' if since else ''}SQL from the beginning, as"
     if settings.database.url is None:
-        return "base", "SQL from the beginning, as no database is configured"
+        return since or BASE, AT_BASE, f"{guess} no database is configured"
     schema = settings.database.schema_
     try:
         require_cluster(settings.database.url.get_secret_value(), os.environ)
         with served(settings.database.url.get_secret_value(), os.environ) as url:
-            current, _ = current_and_head(make_engine(url, schema), schema)
+            engine = make_engine(url, schema)
+            current, _ = current_and_head(engine, schema)
+            with translated(), engine.connect() as connection:
+                local = look_at_local(connection)
     except DatabaseError as exc:
-        return "base", f"SQL from the beginning, as the database could not be asked: {exc}"
-    refuse_unknown(current, schema)
-    return current or "base", None
+        return since or BASE, AT_BASE, f"{guess} the database could not be asked: {exc}"
+    if since is None:
+        refuse_unknown(current, schema)
+    return since or current or BASE, local, None

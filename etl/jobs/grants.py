@@ -7,13 +7,42 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from etl.errors import UsageError
+from etl.map import SHIPPED
 from etl.report.catalogue import all_functions, all_views
 from etl.report.ours import reporting_schema
+from etl.settings import BODY_TAG
 from etl.store.engine import quote_identifier, translated
-from etl.tables import metadata
+from etl.store.migration import LOCAL_TABLE, quote_literal
+from etl.tables import local_columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from etl.map import Map
+
+_ONLY_READ = """DO {tag}
+DECLARE
+    statement text;
+BEGIN
+    FOR statement IN
+        SELECT DISTINCT format('REVOKE INSERT, UPDATE, DELETE, TRUNCATE ON %s FROM %s',
+               pg_class.oid::regclass,
+               CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END)
+          FROM pg_class, aclexplode(relacl)
+         WHERE pg_class.oid IN (to_regclass({lines}), to_regclass({local}))
+           AND grantee <> relowner
+           AND privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
+        UNION ALL
+        SELECT DISTINCT format('GRANT SELECT ON %s TO %s', to_regclass({local}),
+               CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END)
+          FROM pg_class, aclexplode(relacl)
+         WHERE pg_class.oid = to_regclass({shipped}) AND to_regclass({local}) IS NOT NULL
+           AND grantee <> relowner AND privilege_type = 'SELECT'
+    LOOP
+        EXECUTE statement;
+    END LOOP;
+END
+{tag};"""
 
 
 def reader_grants(schema: str, role: str) -> list[str]:
@@ -34,17 +63,34 @@ def reader_grants(schema: str, role: str) -> list[str]:
     ]
 
 
-def writer_grants(schema: str, role: str) -> list[str]:
-    """The tables, and those of later releases; which revision they are at may only be read."""
+def writer_grants(schema: str, role: str, the_map: Map = SHIPPED) -> list[str]:
+    """The tables, and those of later revisions; what says where the schema stands is only read."""
     name, tables = quote_identifier(role), quote_identifier(schema)
-    written = ", ".join(f"{tables}.{quote_identifier(table)}" for table in metadata.tables)
+    written = ", ".join(
+        f"{tables}.{quote_identifier(table)}"
+        for table in the_map.tables
+        if table != local_columns.name
+    )
     rights = "SELECT, INSERT, UPDATE, DELETE"
     return [
         f"GRANT USAGE ON SCHEMA {tables} TO {name};",
         f"GRANT {rights} ON {written} TO {name};",
-        f"GRANT SELECT ON {tables}.alembic_version TO {name};",
+        f"GRANT SELECT ON {tables}.alembic_version, {tables}.local_columns TO {name};",
         f"ALTER DEFAULT PRIVILEGES IN SCHEMA {tables} GRANT {rights} ON TABLES TO {name};",
     ]
+
+
+def only_read(schema: str) -> str:
+    """Takes back what writers got by default on later tables: only `migrate` moves a history.
+
+    Who may read where the release's stands may read where the local one does.
+    """
+    return _ONLY_READ.format(
+        tag=BODY_TAG,
+        lines=quote_literal(f"{quote_identifier(schema)}.local_columns"),
+        shipped=quote_literal(f"{quote_identifier(schema)}.alembic_version"),
+        local=quote_literal(f"{quote_identifier(schema)}.{LOCAL_TABLE}"),
+    )
 
 
 def require_roles(engine: sa.Engine, roles: Sequence[str]) -> None:

@@ -1,10 +1,11 @@
-"""`migrate`: the lock, the revisions, the reporting views, the grants, in this order.
+"""`migrate`: the lock, the release's revisions, the local ones, the views, the grants.
 
 Done here, or printed as a script of the same statements for a DBA.
 """
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -12,9 +13,9 @@ from typing import TYPE_CHECKING
 import psycopg
 import sqlalchemy as sa
 
-from etl.errors import DatabaseError
-from etl.jobs.grants import reader_grants, require_roles, writer_grants
-from etl.map import SHIPPED
+from etl.errors import DatabaseError, UsageError
+from etl.jobs.grants import only_read, reader_grants, require_roles, writer_grants
+from etl.map import extended
 from etl.report.ours import reporting_schema
 from etl.report.views_sql import (
     build_views,
@@ -22,6 +23,16 @@ from etl.report.views_sql import (
     pause_views,
     standing_on_views,
     views_as_they_are,
+)
+from etl.store.local_history import read_history
+from etl.store.local_migration import (
+    AT_BASE,
+    lines_at,
+    local_sql,
+    look_at_local,
+    require_known,
+    run_local,
+    target_of,
 )
 from etl.store.mapped import read_map
 from etl.store.migration import (
@@ -39,8 +50,11 @@ from etl.store.migration import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from etl.map import Map
+    from etl.store.local_history import LocalHistory
+    from etl.store.local_migration import LocalState
 
 
 # What our own SQL says when somebody else's view or function has the name of one of ours.
@@ -51,15 +65,22 @@ def migrate(
     engine: sa.Engine,
     schema: str,
     *,
+    local_dir: Path | None = None,
+    local_to: str | None = None,
     readers: Sequence[str] = (),
     writers: Sequence[str] = (),
     wait_seconds: float = LOCK_SECONDS,
-) -> None:
+) -> str:
     """Brings `schema` to the head, its views with it, and grants these roles what they need.
 
+    With `local_dir` the local history as well, to its newest revision, or up or down to `local_to`.
+    Returns where that one is, `base` at its beginning.
+
     Raises DatabaseError, LockedError while another `migrate` runs, and UsageError, before anything
-    is done, when a role is missing. What was committed before stays: run it again to go on.
+    is done, when a role is missing or the folder is no history. What was committed before stays:
+    run it again to go on.
     """
+    history = local_history(local_dir, local_to)
     require_roles(engine, [*readers, *writers])
     with migrating(engine, schema, wait_seconds=wait_seconds) as connection:
         with connection.begin():
@@ -74,47 +95,86 @@ def migrate(
         with connection.begin():
             run_script(connection, create_schema_sql(reporting_schema(schema)))
         upgrade(connection, schema)
-        with connection.begin():
-            the_map = read_map(connection)
-        statements = _views_and_grants(schema, the_map, readers, writers)
-        patiently(lambda: _build(connection, statements))
+        try:
+            if history is not None:
+                run_local(connection, schema, history, local_to)
+        except Exception:
+            # Else the release's views would wait for a team's own file to be mended.
+            with suppress(sa.exc.SQLAlchemyError, DatabaseError):
+                _finish(connection, schema, readers, writers)
+            raise
+        return _finish(connection, schema, readers, writers)
+
+
+def _finish(
+    connection: sa.Connection, schema: str, readers: Sequence[str], writers: Sequence[str]
+) -> str:
+    """The views and grants, by the map that is in force. Returns where the local history is."""
+    with connection.begin():
+        the_map = read_map(connection)
+        local = look_at_local(connection).revision
+    patiently(lambda: _build(connection, _views_and_grants(schema, the_map, readers, writers)))
+    return local
+
+
+def local_history(local_dir: Path | None, local_to: str | None) -> LocalHistory | None:
+    """What is in the folder, None without one. Raises UsageError, before anything is done."""
+    if local_dir is None:
+        if local_to is not None:
+            raise UsageError("no local revisions; name their folder in migrations.local_dir")
+        return None
+    history = read_history(local_dir)
+    target_of(history, local_to)
+    return history
 
 
 def migrate_sql(
     schema: str,
     *,
     since: str,
+    local_dir: Path | None = None,
+    local_to: str | None = None,
+    local_since: LocalState = AT_BASE,
     note: str | None = None,
     readers: Sequence[str] = (),
     writers: Sequence[str] = (),
 ) -> str:
     """What `migrate` would do to a schema at the revision `since`, as one script.
 
-    `note` becomes a comment at its head. Raises UsageError when there is no such revision.
+    `local_since` is what the schema has of a local history. `note` becomes a comment at the head.
+    Raises UsageError when there is no such revision.
     """
+    history = local_history(local_dir, local_to)
+    local_present = local_target = local_since.revision
+    locally = ""
+    if history is not None:
+        require_known(history, local_present, schema)
+        local_target = target_of(history, local_to)
+        locally = local_sql(schema, history, local_present, local_target)
     head = [
         f"persona-etl {version('persona-etl')}: schema {schema}, {since} to {head_revision()}",
+        *([f"local history, {local_present} to {local_target}"] if history else []),
         "Run all of it in one session, e.g. psql --set ON_ERROR_STOP=1 --file migrate.sql",
         *([note] if note else []),
     ]
-    revisions = upgrade_sql(schema, since)
-    if since == "base":
-        # A downgrade to the base leaves this table. Its types are Alembic's own choice.
-        revisions = revisions.replace(
-            "CREATE TABLE alembic_version (",
-            "CREATE TABLE IF NOT EXISTS alembic_version (\n    -- squawk-ignore prefer-text-field",
-            1,
-        )
-    else:
+    revisions = f"{upgrade_sql(schema, since, local_present).strip()}\n\n{locally.strip()}"
+    # A downgrade to the base leaves these tables. Their types are Alembic's own choice.
+    revisions = re.sub(
+        r"CREATE TABLE (alembic_version(?:_local)?) \(",
+        r"CREATE TABLE IF NOT EXISTS \1 (\n    -- squawk-ignore prefer-text-field",
+        revisions,
+    )
+    if since != "base":
         # A script can't wait and see whether a view is in the way of a revision.
         revisions = revisions.replace("\nBEGIN;\n", f"\nBEGIN;\n\n{pause_views(schema)}\n", 1)
+    the_map = extended(lines_at(local_since, history, local_target))
     return "\n\n".join(
         [
             "\n".join(f"-- {line}" for line in head),
             create_schema_sql(reporting_schema(schema)),
             revisions.strip(),
             "BEGIN;",
-            *_views_and_grants(schema, SHIPPED, readers, writers),
+            *_views_and_grants(schema, the_map, readers, writers),
             "COMMIT;",
             session_end_sql(schema) + "\n",
         ]
@@ -170,7 +230,8 @@ def _views_and_grants(
     return [
         *build_views(schema, the_map),
         *(grant for role in readers for grant in reader_grants(schema, role)),
-        *(grant for role in writers for grant in writer_grants(schema, role)),
+        *(grant for role in writers for grant in writer_grants(schema, role, the_map)),
+        only_read(schema),
     ]
 
 
@@ -179,6 +240,7 @@ def _build(connection: sa.Connection, statements: Sequence[str]) -> None:
         with connection.begin():
             for statement in statements:
                 run_script(connection, statement)
+            # Here, with the views: settle(connection, the_map) of etl/store/drift.py.
     except sa.exc.DBAPIError as exc:
         if not (_is_in_the_way(exc) or isinstance(exc.orig, _IN_PLACE)):
             raise

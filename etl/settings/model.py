@@ -165,6 +165,17 @@ class Safety(Section):
     )
 
 
+class Migrations(Section):
+    """The columns that are added here rather than by a release."""
+
+    local_dir: FilePath | None = setting(
+        None,
+        "The folder of your own revisions; `migrate` runs them after the release's.",
+        expects="the path of a folder",
+        examples=["local-revisions"],
+    )
+
+
 class Settings(Section):
     """All settings, checked. Its repr shows neither the key nor the database's password."""
 
@@ -172,6 +183,7 @@ class Settings(Section):
     personas: Personas = Personas()
     database: Database = Database()
     safety: Safety = Safety()
+    migrations: Migrations = Migrations()
 
     def require_key(self) -> SecretStr:
         """Return the API key, or raise a UsageError that says where to put one."""

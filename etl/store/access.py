@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from etl.map import SHIPPED
 from etl.store.engine import translated
+from etl.store.mapped import read_map
 from etl.store.migration import run_script
 from etl.tables import (
     document_versions,
     documents,
-    metadata,
+    local_columns,
     observations,
-    origin,
-    projections,
     rejected_payloads,
     run_items,
 )
@@ -26,8 +26,10 @@ from etl.tables import (
 if TYPE_CHECKING:
     from sqlalchemy import Engine, Table
 
+    from etl.map import Map
+
 # What was seen and what was done is added to, never altered.
-_ONLY_ADDED_TO = {documents, observations, run_items, rejected_payloads}
+_ONLY_ADDED_TO = {documents.name, observations.name, run_items.name, rejected_payloads.name}
 
 _SERVER = sa.text("""
     SELECT split_part(current_setting('server_version'), ' ', 1) AS version,
@@ -65,6 +67,14 @@ _LACKING = sa.text("""
 """)
 
 
+# Before revision 0002 there is no such table.
+_LINES_READABLE = sa.text("""
+    SELECT has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+     WHERE c.relname = 'local_columns' AND n.nspname = :schema
+""")
+
+
 @dataclass(frozen=True, slots=True)
 class Server:
     """Who answers at database.url, and as whom we are there."""
@@ -98,13 +108,15 @@ def look_at_schema(engine: Engine, schema: str, reporting: str) -> Access:
 
     Raises DatabaseError.
     """
-    needed = [
-        (table.name, privilege)
-        for table in metadata.sorted_tables
-        for privilege in needed_privileges(table)
-    ]
-    names, privileges = zip(*needed, strict=True)
     with translated(), engine.connect() as connection:
+        readable = connection.scalar(_LINES_READABLE, {"schema": schema})
+        the_map = read_map(connection) if readable else SHIPPED
+        needed = [
+            (table.name, privilege)
+            for table in the_map.metadata.sorted_tables
+            for privilege in needed_privileges(table, the_map)
+        ]
+        names, privileges = zip(*needed, strict=True)
         asked: dict[str, object] = {"schema": schema, "reporting": reporting}
         asked |= {"names": [*names], "privileges": [*privileges]}
         row = connection.execute(_SCHEMA, asked).mappings().one()
@@ -118,12 +130,15 @@ def views_there(engine: Engine, query: str) -> set[str]:
         return set(run_script(connection, query).scalars())
 
 
-def needed_privileges(table: Table) -> list[str]:
-    """What `sync` needs on a table."""
-    is_taken_from = table in projections() and origin(table).shape != "entity"
+def needed_privileges(table: Table, the_map: Map = SHIPPED) -> list[str]:
+    """What `sync` needs on a table. The map's lines are written by revisions alone."""
+    if table.name == local_columns.name:
+        return ["SELECT"]
+    projected = {one.name for one in the_map.projections()}
+    is_taken_from = table.name in projected and the_map.origin(table).shape != "entity"
     return [
         "SELECT",
         "INSERT",
-        *(["UPDATE"] if table not in _ONLY_ADDED_TO else []),
-        *(["DELETE"] if is_taken_from or table is document_versions else []),
+        *(["UPDATE"] if table.name not in _ONLY_ADDED_TO else []),
+        *(["DELETE"] if is_taken_from or table.name == document_versions.name else []),
     ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select, text
 
+from etl.errors import DatabaseError
 from etl.map import SHIPPED, extended, lines_of
 from etl.store.engine import translated
 from etl.store.migration import require_head
@@ -36,9 +37,15 @@ def at_head(engine: Engine, schema: str) -> Engine:
 
 
 def read_map(connection: Connection) -> Map:
-    """The release's map with the lines that were added at this target."""
+    """The release's map with the lines that were added at this target.
+
+    Raises DatabaseError when somebody has written a line there that is none.
+    """
     rows = connection.execute(select(local_columns)).mappings()
-    return extended(lines_of(dict(row) for row in rows))
+    try:
+        return extended(lines_of(dict(row) for row in rows))
+    except (KeyError, ValueError) as exc:
+        raise DatabaseError(f"local_columns: {exc}; correct the line or delete it") from exc
 
 
 def keep_map(connection: Connection) -> tuple[str, ...]:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Says where the local history is, as alembic_version does for the release's.
+LOCAL_TABLE = "alembic_version_local"
 # How long another `migrate` may keep us waiting.
 LOCK_SECONDS: float = 60
 # A DDL statement that waits for a table makes everybody else wait behind it: give up soon and
@@ -70,12 +72,30 @@ BEGIN
     IF NOT pg_try_advisory_lock({key}) THEN
         RAISE EXCEPTION 'another migrate is running; run this when it is done';
     END IF;
-    IF to_regclass('alembic_version') IS NOT NULL THEN
-        SELECT string_agg(version_num, ', ') FROM alembic_version INTO present;
+{stands}
+END
+{tag};"""
+
+_STANDS = """
+    present := NULL;
+    IF to_regclass('{table}') IS NOT NULL THEN
+        SELECT string_agg(version_num, ', ') FROM {table} INTO present;
     END IF;
     IF coalesce(present, 'base') <> {since} THEN
-        RAISE EXCEPTION 'the schema is at revision %, this script starts at %; print it again',
+        RAISE EXCEPTION 'the {what} is at revision %, this script starts at %; print it again',
             coalesce(present, 'base'), {since};
+    END IF;
+"""
+
+# A table of lines that went down and came up again would be empty, and the columns not filled.
+_LOCAL_ENDS = """DO {tag}
+BEGIN
+    IF to_regclass('local_columns') IS NULL AND to_regclass('{table}') IS NOT NULL THEN
+        IF EXISTS (SELECT FROM {table}) THEN
+            RAISE EXCEPTION USING MESSAGE = 'local revisions stand on what this takes away; '
+                || 'run `persona-etl migrate --local-to base` first';
+        END IF;
+        DROP TABLE {table};
     END IF;
 END
 {tag};"""
@@ -92,9 +112,10 @@ def alembic_config() -> Config:
 
 def refuse_strangers(connection: sa.Connection, schema: str) -> None:
     """Raises when a schema that no revision has made has relations of the names of ours."""
-    if _current(connection) is not None:
+    if current_revision(connection) is not None:
         return
-    names = connection.execute(_STRANGERS, {"schema": schema, "names": list(metadata.tables)})
+    ours = [*metadata.tables, LOCAL_TABLE]
+    names = connection.execute(_STRANGERS, {"schema": schema, "names": ours})
     if found := ", ".join(names.scalars()):
         raise DatabaseError(
             f"schema {schema} has {found} already, and no revision of persona-etl in it;"
@@ -110,16 +131,17 @@ def upgrade(connection: sa.Connection, schema: str) -> None:
     config = alembic_config()
     config.attributes.update(connection=connection, schema=schema)
     with connection.begin():
-        refuse_unknown(_current(connection), schema)
+        refuse_unknown(current_revision(connection), schema)
     patiently(lambda: command.upgrade(config, "heads"))
     # When there is nothing to run, Alembic leaves the transaction open in which it looked.
     connection.rollback()
 
 
-def upgrade_sql(schema: str, since: str = "base") -> str:
+def upgrade_sql(schema: str, since: str = "base", local_since: str | None = None) -> str:
     """The SQL of the revisions after `since`, for somebody else to run in one session.
 
-    Raises UsageError when there is no such revision.
+    With `local_since` it stops at once where the local history is at another revision. Raises
+    UsageError when there is no such revision as `since`.
     """
     config = alembic_config()
     revisions = ScriptDirectory.from_config(config)
@@ -127,19 +149,29 @@ def upgrade_sql(schema: str, since: str = "base") -> str:
         raise UsageError(
             f"{since}: no revision of this program; write base or one of its revisions"
         )
-    config.attributes.update(schema=schema)
+    config.attributes.update(schema=schema, local_since=local_since)
+    return offline_sql(config, command.upgrade, f"{since}:heads")
+
+
+def offline_sql(config: Config, move: Callable[..., None], span: str) -> str:
+    """What Alembic's upgrade or downgrade prints for the revisions from:to."""
     config.output_buffer = written = StringIO()
-    command.upgrade(config, f"{since}:heads", sql=True)
+    move(config, span, sql=True)
     return written.getvalue()
 
 
-def session_sql(schema: str, since: str) -> list[str]:
+def session_sql(schema: str, since: str, local_since: str | None = None) -> list[str]:
     """What precedes the revisions when they are run as a script, which may lie around for weeks."""
+    stands = _STANDS.format(table="alembic_version", what="schema", since=quote_literal(since))
+    if local_since is not None:
+        stands += _STANDS.format(
+            table=LOCAL_TABLE, what="local history", since=quote_literal(local_since)
+        )
     return [
         *_session_settings(),
         create_schema_sql(schema),
         f"SET search_path = {quote_identifier(schema)};",
-        _CHECK.format(tag=BODY_TAG, key=lock_key(schema, "migrate"), since=quote_literal(since)),
+        _CHECK.format(tag=BODY_TAG, key=lock_key(schema, "migrate"), stands=stands.strip("\n")),
     ]
 
 
@@ -147,6 +179,11 @@ def session_end_sql(schema: str) -> str:
     """What follows the last statement of a script, as its session may go on."""
     key = lock_key(schema, "migrate")
     return f"DO $done$ BEGIN PERFORM pg_advisory_unlock({key}); END $done$;"
+
+
+def local_ends_sql() -> str:
+    """What follows a downgrade: none leaves a local history behind that has lost its lines."""
+    return _LOCAL_ENDS.format(tag=BODY_TAG, table=LOCAL_TABLE)
 
 
 def create_schema_sql(schema: str) -> str:
@@ -206,8 +243,21 @@ def current_and_head(engine: sa.Engine, schema: str) -> tuple[str | None, str]:
                 f"schema {schema}: the role in database.url may not use it;"
                 f" its owner can GRANT USAGE ON SCHEMA {quote_identifier(schema)}"
             )
-        current = _current(connection)
+        current = current_revision(connection)
     return current, head_revision()
+
+
+def current_revision(
+    connection: sa.Connection, version_table: str = "alembic_version"
+) -> str | None:
+    """The revision that a history is at, by its table; None before its first."""
+    options = {"version_table": version_table}
+    try:
+        return MigrationContext.configure(connection, opts=options).get_current_revision()
+    except CommandError as exc:
+        raise DatabaseError(
+            f"{version_table} has more than one row; restore the one revision that was run last"
+        ) from exc
 
 
 def head_revision() -> str:
@@ -280,15 +330,6 @@ def _lock(connection: sa.Connection, schema: str, wait_seconds: float) -> None:
             logger.info("schema %s: %s; waiting up to %g s", schema, who, wait_seconds)
             is_told = True
         time.sleep(min(0.25, left))
-
-
-def _current(connection: sa.Connection) -> str | None:
-    try:
-        return MigrationContext.configure(connection).get_current_revision()
-    except CommandError as exc:
-        raise DatabaseError(
-            "alembic_version has more than one row; restore the one revision that was run last"
-        ) from exc
 
 
 def _is_lock_timeout(exc: BaseException) -> bool:
