@@ -31,7 +31,9 @@ from etl.source.client import PersonaClient
 from etl.source.listing import read_page
 from etl.store.access import Access, Server, look_at_schema, look_at_server, views_there
 from etl.store.embedded import require_cluster, served
-from etl.store.engine import LOOKS_FOR_SECONDS, make_engine
+from etl.store.engine import LOOKS_FOR_SECONDS, make_engine, translated
+from etl.store.local_history import read_history
+from etl.store.local_migration import look_at_local, require_known
 from etl.store.migration import head_revision, require_head
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 
     from etl.settings import Settings
 
+# Always told. Of local revisions there is a line where the settings name their folder.
 SUBJECTS = ("settings", "key", "api", "database", "privileges", "schema")
 
 # Without the right settings nothing else can be judged; then as a run ranks them.
@@ -185,7 +188,7 @@ async def _ask_for(client: PersonaClient, persona_id: UUID) -> str:
 
 
 def _check_database(settings: Settings, environ: Mapping[str, str]) -> list[Line]:
-    """The lines of database, privileges and schema."""
+    """The lines of database, privileges and schema, and of the local history where there is one."""
     schema = settings.database.schema_
     try:
         url = settings.require_database().get_secret_value()
@@ -198,12 +201,14 @@ def _check_database(settings: Settings, environ: Mapping[str, str]) -> list[Line
                 server_line(server),
                 _privileges_line(access, schema, server.role),
                 _schema_line(engine, schema, access),
+                *_local_lines(settings, engine, access),
             ]
     except (UsageError, DatabaseError) as exc:
         return [
             wrong("database", str(exc).removeprefix("Postgres: "), exc.exit_code),
             unknown("privileges", "not checked: no database"),
             unknown("schema", "not checked: no database"),
+            *_local_lines(settings),
         ]
 
 
@@ -259,3 +264,31 @@ def _schema_line(engine: Engine, schema: str, access: Access) -> Line:
             DatabaseError.exit_code,
         )
     return ok("schema", f"{schema} is at revision {head_revision()}, as this program needs it")
+
+
+def _local_lines(
+    settings: Settings, engine: Engine | None = None, access: Access | None = None
+) -> list[Line]:
+    """Whether the folder of local revisions is one, and whether `migrate` has run all of it."""
+    folder = settings.migrations.local_dir
+    if folder is None:
+        return []
+    schema = settings.database.schema_
+    try:
+        history = read_history(folder)
+        if engine is None or access is None:
+            return [unknown("local", f"{folder} ends at {history.head}; no database to compare")]
+        if access.exists and not access.may_use:
+            return [unknown("local", f"not checked: schema {schema} can't be looked into")]
+        with translated(), engine.connect() as connection:
+            present = look_at_local(connection).revision
+        require_known(history, present, schema)
+    except (UsageError, DatabaseError) as exc:
+        return [wrong("local", str(exc).removeprefix("Postgres: "), exc.exit_code)]
+    if pending := history.between(present, history.head):
+        count = f"{len(pending)} local revision{'' if len(pending) == 1 else 's'} to run"
+        how = "`persona-etl migrate`" if access.may_migrate else _BY_DBA
+        return [
+            wrong("local", f"{count}, {schema} is at {present}: {how}", DatabaseError.exit_code)
+        ]
+    return [ok("local", f"at {present}, the newest in {folder}")]

@@ -175,7 +175,8 @@ def test_paths_in_the_file_are_relative_to_it_and_others_to_the_current_folder(
     cwd.mkdir()
     config = folder / "persona-etl.toml"
     config.write_text(
-        '[personas]\nids_file = "ids.txt"\n[database]\nurl = "embedded:data"\n',
+        '[personas]\nids_file = "ids.txt"\n[database]\nurl = "embedded:data"\n'
+        '[migrations]\nlocal_dir = "ours"\n',
         encoding="utf-8",
     )
     (folder / "ids.txt").write_text(str(ONE), encoding="utf-8")
@@ -183,6 +184,8 @@ def test_paths_in_the_file_are_relative_to_it_and_others_to_the_current_folder(
     settings = load_settings({}, config, cwd=cwd)
     assert settings.personas.ids == (ONE,)
     assert settings.require_database().get_secret_value() == f"embedded:{folder}/data"
+    # It need not be there: only `migrate` looks into it.
+    assert settings.migrations.local_dir == folder / "ours"
     by_variable = load_settings({"PERSONA_ETL_PERSONAS__IDS_FILE": "ids.txt"}, config, cwd=cwd)
     assert by_variable.personas.ids == (TWO,)
     by_home = load_settings(
@@ -221,6 +224,7 @@ def test_paths_in_the_file_are_relative_to_it_and_others_to_the_current_folder(
         ("[safety]\ndrift = 2026-11-22", 'write "record", "warn" or "fail", not a date or time'),
         ("[personas]\ndiscover = 1", "discover: write true or false, not 1"),
         ('[personas]\ndiscover = "true"', 'discover: write true or false, not "true"'),
+        ('[migrations]\nlocal_dir = ""', 'local_dir: write the path of a folder, not ""'),
         ('[personas]\nids_file = ""', 'ids_file: write the path of a file, not ""'),
         ("[personas]\nids_file = []", "ids_file: write the path of a file, not a list"),
         ('[personas]\nids_file = "a\\u0000"', "ids_file: write the path of a file, not"),
