@@ -62,11 +62,11 @@ depends_on = None
 
 LINES: list[dict[str, object]] = {lines}
 
+NAMES = ("table_name", "column_name", "kind", "path", "type", "comment", "revision")
 local_columns = sa.table(
     "local_columns",
-    *map(sa.column, ("table_name", "column_name", "kind", "path", "type")),
     sa.column("json_types", postgresql.ARRAY(sa.Text())),
-    *map(sa.column, ("comment", "revision")),
+    *(sa.column(name, sa.Text()) for name in NAMES),
 )
 
 
@@ -78,7 +78,7 @@ def upgrade():
 
 def downgrade():
     op.execute("LOCK TABLE local_columns IN ACCESS EXCLUSIVE MODE")
-    op.execute(local_columns.delete().where(local_columns.c.revision == op.inline_literal(revision)))
+    op.execute(f"DELETE FROM local_columns WHERE revision = '{{revision}}'")
 {down}
 '''
 

@@ -61,7 +61,10 @@ def test_nothing_of_it_is_run(folder, tmp_path):
         (lambda text: text.replace("depends_on = None", "depends_on = '0001'"), "more than one"),
         (lambda text: text.replace("= None", "= 'local_0009'", 1), "local_0009, which is not in"),
         (lambda text: text.replace("= None", "= 'local_0001'", 1), "let the first follow None"),
-        (lambda text: text.replace("def upgrade", "def up grade"), r"line \d+: expected '\('; corr"),
+        (
+            lambda text: text.replace("def upgrade", "def up grade"),
+            r"line \d+: expected '\('; corr",
+        ),
         (lambda text: text + "x = " + "(" * 9000, "(?:nested|parenthes).*; correct it"),
         (lambda text: text + "x = " + "-" * 90000 + "1", "nested too deeply; correct it"),
         (lambda text: text + "\0", "; correct it|null bytes"),
@@ -103,7 +106,7 @@ def test_two_files_of_one_revision_are_no_history(folder):
 def test_what_is_no_text_or_no_file_is_not_waited_for(folder):
     folder.mkdir()
     for make, says in (
-        (lambda file: os.mkfifo(file), "a pipe that nobody writes to"),
+        (os.mkfifo, "a pipe that nobody writes to"),
         (lambda file: file.mkdir(), "cannot be read"),
         (lambda file: file.write_bytes(b"\xff"), "not UTF-8"),
         (lambda file: file.symlink_to("nowhere"), "there is no such file"),
