@@ -14,9 +14,12 @@ from msgspec.structs import replace
 from etl.cli.main import cli
 from etl.jobs.check import SUBJECTS, exit_code, ok, server_line, unknown, wrong
 from etl.jobs.grants import writer_grants
+from etl.jobs.migrate import migrate
 from etl.sandbox import Fault, running_sandbox
 from etl.store.access import Server
+from etl.store.engine import make_engine
 from tests.db.pooler import transaction_pooler
+from tests.local_revisions import MOOD, RANK, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,11 +60,11 @@ def run(*arguments: str) -> Result:
     return result
 
 
-def checked() -> tuple[int, dict[str, tuple[str, str]]]:
+def checked(*more: str) -> tuple[int, dict[str, tuple[str, str]]]:
     """The exit code, and for each subject the verdict and what is told of it."""
     result = run("check")
     lines = [line.split(maxsplit=2) for line in result.stdout.splitlines()]
-    assert tuple(dict.fromkeys(subject for _, subject, _ in lines)) == SUBJECTS
+    assert tuple(dict.fromkeys(subject for _, subject, _ in lines)) == (*SUBJECTS, *more)
     return result.exit_code, {subject: (verdict, told) for verdict, subject, told in lines}
 
 
@@ -408,3 +411,48 @@ def test_no_control_character_reaches_the_terminal(environment, sandbox):
     assert not set(result.output) & {"\x1b", "\x9b", "\a"}
     result = CliRunner().invoke(cli, ["check"])
     assert not set(result.output) & {"\x1b", "\x9b", "\a"}
+
+
+# --- local revisions
+
+
+def test_the_local_history_has_a_line_where_the_settings_name_its_folder(
+    environment, tmp_path, database_url
+):
+    write(tmp_path / "ours", 1, [MOOD])
+    write(tmp_path / "ours", 2, [RANK])
+    environment.setenv("PERSONA_ETL_MIGRATIONS__LOCAL_DIR", "ours")
+
+    def told() -> tuple[int, tuple[str, str]]:
+        code, lines = checked("local")
+        return code, lines["local"]
+
+    to_run = "local revisions to run, anam is at base: `persona-etl migrate`"
+    assert told() == (6, ("wrong", f"2 {to_run}"))
+    migrate(make_engine(database_url, "anam"), "anam", local_dir=tmp_path / "ours")
+    assert told() == (0, ("ok", f"at local_0002, the newest in {tmp_path}/ours"))
+    (tmp_path / "ours" / "20261123_local_0002_columns.py").unlink()
+    code, (verdict, message) = told()
+    assert (code, verdict) == (6, "wrong")
+    assert "is at local revision local_0002, which is not in" in message
+    environment.setenv("PERSONA_ETL_MIGRATIONS__LOCAL_DIR", "nowhere")
+    code, (verdict, message) = told()
+    assert (code, verdict) == (2, "wrong")
+    assert message.startswith(f"migrations.local_dir: {tmp_path}/nowhere: No such file or dir")
+    environment.setenv("PERSONA_ETL_MIGRATIONS__LOCAL_DIR", "ours")
+    environment.setenv("PERSONA_ETL_DATABASE__URL", "postgresql://nobody@127.0.0.1:1/nowhere")
+    assert told() == (6, ("-", f"{tmp_path}/ours ends at local_0001; no database to compare"))
+
+
+def test_who_may_not_migrate_is_told_who_runs_local_revisions(environment, tmp_path, plain_role):
+    url, grant = plain_role
+    for statement in writer_grants("anam", str(sa.make_url(url).username)):
+        grant(statement.replace("{", "{{"))
+    write(tmp_path / "ours", 1, [MOOD])
+    environment.setenv("PERSONA_ETL_MIGRATIONS__LOCAL_DIR", "ours")
+    environment.setenv("PERSONA_ETL_DATABASE__URL", url)
+    code, lines = checked("local")
+    assert (code, lines["privileges"][0]) == (6, "ok")
+    assert lines["local"][1].startswith("1 local revision to run, anam is at base: a DBA can run")
+    grant("REVOKE ALL ON SCHEMA anam FROM {role}")
+    assert checked("local")[1]["local"] == ("-", "not checked: schema anam can't be looked into")

@@ -17,6 +17,7 @@ from etl.store.engine import make_engine
 from etl.store.migration import head_revision, require_head
 from etl.tables import metadata
 from tests.db.revisions import catalog, change, url_as
+from tests.local_revisions import LANGUAGES, MAKE_LANGUAGES, MOOD, write
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -264,7 +265,8 @@ def lint(folder: Path, script: str) -> str:
 
 def test_help_names_every_option():
     shown = CliRunner().invoke(cli, ["migrate", "--help"]).stdout
-    for option in ("--sql", "--from REVISION", "--grant-reader ROLE", "--grant-writer ROLE"):
+    named = ("--sql", "--from REVISION", "--local-to REVISION")
+    for option in (*named, "--grant-reader ROLE", "--grant-writer ROLE"):
         assert option in shown
     assert max(map(len, shown.splitlines())) <= 80
 
@@ -280,3 +282,89 @@ def test_an_owner_without_the_second_schema_is_told_what_is_missing(roles, empty
         "anam",
         "public",
     }
+
+
+# --- a team's own revisions
+
+
+@pytest.fixture
+def local_dir(tmp_path):
+    """A column and a list, in the folder that the settings name; its variable."""
+    (tmp_path / "persona-etl.toml").write_text('[migrations]\nlocal_dir = "ours"\n')
+    folder = tmp_path / "ours"
+    write(folder, 1, [MOOD])
+    drop = '    op.drop_table("persona_languages")'
+    write(folder, 2, [LANGUAGES], up=MAKE_LANGUAGES, down=drop)
+    return folder
+
+
+def test_migrate_tells_where_the_local_history_is(empty_database_url, local_dir):
+    head = head_revision()
+    for arguments, told in (
+        ((), f"had no tables, is at {head} now, local history at local_0002"),
+        (("--local-to", "base"), f"is at revision {head} already, local history at base"),
+        (("--local-to", "local_0001"), f"is at revision {head} already, local history at local_00"),
+    ):
+        shown = run(empty_database_url, "migrate", *arguments)
+        assert (shown.exit_code, shown.stderr) == (0, "")
+        assert told in shown.stdout
+    (local_dir.parent / "persona-etl.toml").unlink()
+    assert ", local history at local_0001;" in run(empty_database_url, "migrate").stdout
+
+
+def test_what_is_wrong_with_local_revisions_is_one_line_and_a_code(database_url, local_dir):
+    def refused(code: int, *arguments: str, says: str) -> None:
+        shown = run(database_url, "migrate", *arguments)
+        assert (shown.exit_code, shown.stdout, shown.stderr.count("\n")) == (code, "", 1)
+        assert says in shown.stderr
+
+    refused(2, "--local-to", "local_0003", says="local_0003: no revision in")
+    refused(2, "--sql", "--local-to", "local_0003", says="local_0003: no revision in")
+    (local_dir / "notes.py").write_text("x = 1\n")
+    for sql in ((), ("--sql",)):
+        refused(2, *sql, says="ours/notes.py: no local revision; keep nothing else in this folder")
+    (local_dir / "notes.py").unlink()
+    assert run(database_url, "migrate").exit_code == 0
+    (local_dir / "20261123_local_0002_columns.py").unlink()
+    for sql in ((), ("--sql",)):
+        refused(6, *sql, says="is at local revision local_0002, which is not in")
+    with psycopg.connect(database_url, autocommit=True) as session:
+        session.execute("UPDATE anam.alembic_version_local SET version_num = 'local_0001'")
+    write(local_dir, 2, up='    op.execute("ALTER TABLE personas ADD mood text")')
+    refused(6, says='0002_columns.py: Postgres: column "mood" of relation "personas" already exi')
+    (local_dir.parent / "persona-etl.toml").unlink()
+    refused(2, "--local-to", "base", says="name their folder in migrations.local_dir")
+
+
+def test_the_script_has_the_local_revisions_that_the_database_lacks(database_url, local_dir):
+    printed = run(database_url, "migrate", "--sql")
+    assert (printed.exit_code, printed.stderr) == (0, "")
+    assert "\n-- local history, base to local_0002\n" in printed.stdout
+    run_as_a_script(database_url, printed.stdout)
+    again = run(database_url, "migrate", "--sql", "--from", head_revision()).stdout
+    assert "\n-- local history, local_0002 to local_0002\n" in again
+    undone = run(database_url, "migrate", "--sql", "--local-to", "local_0001").stdout
+    assert "DROP TABLE persona_languages" in undone
+    run_as_a_script(database_url, undone)
+    assert (
+        ", local history at local_0001;"
+        in run(database_url, "migrate", "--local-to", "local_0001").stdout
+    )
+    # A script that asks no database is for one that has nothing.
+    new = run("postgresql://nobody@127.0.0.1:1/nowhere", "migrate", "--sql", "--from", "base")
+    assert (new.exit_code, new.stderr) == (0, "")
+    assert "\n-- local history, base to local_0002\n" in new.stdout
+
+
+def test_a_script_from_a_revision_says_that_the_local_history_is_a_guess(local_dir):
+    printed = run(None, "migrate", "--sql", "--from", head_revision())
+    assert printed.stderr == (
+        "persona-etl: local SQL from the beginning, as no database is configured\n"
+    )
+    assert "\n-- local SQL from the beginning, as no database" in printed.stdout
+
+
+def test_squawk_finds_nothing_in_local_revisions(tmp_path, local_dir):
+    script = run(None, "migrate", "--sql").stdout
+    assert "ADD mood text" in script
+    assert lint(tmp_path, script) == ""
