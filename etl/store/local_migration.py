@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from alembic import command
 
 from etl.errors import DatabaseError, EtlError, UsageError
-from etl.map import is_shipped, lines_of
+from etl.map import lines_of
 from etl.store.local_history import BASE
 from etl.store.migration import (
     LOCAL_TABLE,
@@ -28,12 +28,12 @@ from etl.store.migration import (
 from etl.tables import local_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from alembic.config import Config
 
     from etl.map import Line
-    from etl.store.local_history import LocalHistory, LocalRevision
+    from etl.store.local_history import LocalHistory
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,6 @@ def run_local(
     target = target_of(history, wanted)
     if present == target:
         return
-    _refuse_taken_over(history.between(target, present))
     config = _config(history.folder)
     config.attributes.update(connection=connection, schema=schema)
     move = command.upgrade if history.between(present, target) else command.downgrade
@@ -108,7 +107,6 @@ def local_sql(schema: str, history: LocalHistory, present: str, target: str) -> 
     """The SQL of what `run_local` would do at `present`, to follow the release's in its session."""
     if present == target:
         return ""
-    _refuse_taken_over(history.between(target, present))
     config = _config(history.folder)
     config.attributes.update(schema=schema)
     move = command.upgrade if history.between(present, target) else command.downgrade
@@ -133,17 +131,6 @@ def _config(folder: Path) -> Config:
     config.set_main_option("version_locations", str(folder).replace("%", "%%"))
     config.attributes["is_local"] = True
     return config
-
-
-def _refuse_taken_over(undone: Sequence[LocalRevision]) -> None:
-    """A release that maps a field has taken its column over: a local downgrade would drop it."""
-    for revision in undone:
-        for line in revision.lines:
-            if is_shipped(line):
-                raise DatabaseError(
-                    f"{line.table}.{line.column}, which {revision.revision} made, is the release's"
-                    " own by now; it can't be undone"
-                )
 
 
 @contextmanager

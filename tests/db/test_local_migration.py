@@ -212,19 +212,6 @@ def test_a_busy_table_is_tried_again_for_a_local_revision(
         assert migrate(engine, "anam", local_dir=folder) == "local_0002"
 
 
-def test_what_a_release_has_taken_over_is_not_undone(engine, folder):
-    name = MOOD | {"column_name": "name", "path": "name"}
-    write(folder, 3, [name], up="    pass")
-    migrate(engine, "anam", local_dir=folder)
-    with pytest.raises(
-        DatabaseError, match=r"personas.name, which local_0003 made, is the release"
-    ):
-        migrate(engine, "anam", local_dir=folder, local_to="local_0002")
-    assert "name" in columns(engine, "anam.personas")
-    with pytest.raises(DatabaseError, match="can't be undone"):
-        script(engine, folder, local_to="base")
-
-
 def test_the_release_does_not_go_down_below_a_local_history(engine, folder):
     """It would come up again without the lines, and say that there is nothing to run."""
     migrate(engine, "anam", local_dir=folder)
