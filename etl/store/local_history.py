@@ -78,9 +78,7 @@ def read_history(folder: Path) -> LocalHistory:
     try:
         files = sorted(file for file in folder.iterdir() if _is_read_by_alembic(file.name))
     except OSError as exc:
-        raise UsageError(
-            f"migrations.local_dir: {folder}: {exc.strerror}; name the folder of your revisions"
-        ) from exc
+        raise _unreadable(folder, exc) from exc
     revisions = _in_order(folder, [_read(file) for file in files])
     history = LocalHistory(folder, revisions)
     for line in history.lines:
@@ -96,7 +94,18 @@ def lines_in(folder: Path) -> tuple[Line, ...]:
 
     Raises UsageError when the folder is there and can't be read as a history.
     """
-    return read_history(folder).lines if folder.exists() else ()
+    try:
+        folder.stat()
+    except FileNotFoundError:
+        return ()
+    except OSError as exc:
+        raise _unreadable(folder, exc) from exc
+    return read_history(folder).lines
+
+
+def _unreadable(folder: Path, exc: OSError) -> UsageError:
+    told = f"migrations.local_dir: {folder}: {exc.strerror}"
+    return UsageError(f"{told}; name the folder of your revisions")
 
 
 def _is_read_by_alembic(name: str) -> bool:
