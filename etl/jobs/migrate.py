@@ -113,7 +113,7 @@ def _finish(
     with connection.begin():
         the_map = read_map(connection)
         local = look_at_local(connection).revision
-    patiently(lambda: _build(connection, _views_and_grants(schema, the_map, readers, writers)))
+    patiently(lambda: _build(connection, schema, the_map, readers, writers))
     return local
 
 
@@ -235,10 +235,16 @@ def _views_and_grants(
     ]
 
 
-def _build(connection: sa.Connection, statements: Sequence[str]) -> None:
+def _build(
+    connection: sa.Connection,
+    schema: str,
+    the_map: Map,
+    readers: Sequence[str],
+    writers: Sequence[str],
+) -> None:
     try:
         with connection.begin():
-            for statement in statements:
+            for statement in _views_and_grants(schema, the_map, readers, writers):
                 run_script(connection, statement)
             # Here, with the views: settle(connection, the_map) of etl/store/drift.py.
     except sa.exc.DBAPIError as exc:
