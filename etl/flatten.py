@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 from etl.map import SHIPPED
@@ -188,17 +187,19 @@ class _Flattening:
 
     def _arrays(self, plan: Plan) -> Iterator[tuple[UUID, Iterator[tuple[int, str, Json]]]]:
         """The arrays at a table's path, each with the id of the object that it belongs to."""
-        parent, _, path = plan.origin.path.rpartition("[].")
         objects = [(self.entity_id, "", self.document)]
-        if parent:
-            objects = self.elements.get(f"{parent}[]", [])
-        *around, name = path.removesuffix("[]").split(".")
+        if plan.parent:
+            objects = self.elements.get(plan.parent, [])
+        *around, name = plan.keys
         for parent_id, prefix, value in objects:
             inner: Json = value
+            path = prefix
             for key in around:
-                inner = inner.get(key) if isinstance(inner, dict) else None
+                inner, path = inner.get(key) if isinstance(inner, dict) else None, member(path, key)
+                if inner is not None and not isinstance(inner, dict):
+                    self._issue(path, "not an object", "object", inner)
             if isinstance(inner, dict):
-                yield parent_id, self._array(inner, name, reduce(member, around, prefix))
+                yield parent_id, self._array(inner, name, path)
 
     def _array(
         self, value: JsonObject, name: str, prefix: str = ""

@@ -7,6 +7,7 @@ the observed fields and the sets are the release's alone.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Final
@@ -27,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 
 from etl import tables
-from etl.tables import OWNER, PARENT, POSITION, SELF, Origin, Source
+from etl.tables import EXTRA, OWNER, PARENT, POSITION, SELF, Origin, Source, source
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -49,6 +50,12 @@ TYPES: Final[Mapping[str, TypeEngine[Any]]] = {
 
 VALUE: Final = "value"
 """The column of a list's table that holds its elements."""
+
+# A step of a path: a plain name, one in quotes, any element. As `payload/paths.py` writes them.
+_STEP: Final = re.compile(
+    r"""(?P<dot>\.?)(?P<plain>[A-Za-z_$][\w$-]*)|\["(?P<quoted>(?:[^"\\]|\\["\\])*)"\]|\[\]""",
+    re.ASCII,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +82,7 @@ class Line:
     @property
     def is_list(self) -> bool:
         """Whether it makes a table of its own."""
-        return self.path.endswith("[]")
+        return steps(self.path)[-1] is None
 
 
 class Map:
@@ -105,6 +112,15 @@ class Map:
         """The table with one row an entity of this kind."""
         return next(t for t in self.projections(kind) if self.origin(t).shape == "entity")
 
+    def path(self, column: Column[Any]) -> str | None:
+        """Where in its kind's document a column's values stand; None: they are no member of it."""
+        here, found = self._origins[column.table.name], source(column)
+        if found is None or found.path in {OWNER, PARENT, POSITION, EXTRA}:
+            return None
+        if found.path == SELF or not here.path:
+            return here.path if found.path == SELF else found.path
+        return here.path + ("" if found.path.startswith("[") else ".") + found.path
+
     @cached_property
     def _projections(self) -> dict[Kind | None, tuple[Table, ...]]:
         found = tuple(t for t in self.metadata.sorted_tables if t.name in self._origins)
@@ -123,7 +139,7 @@ def extended(lines: tuple[Line, ...]) -> Map:
     """The release's map and these lines. A line that the release has a column for is passed over.
 
     Raises:
-        ValueError: A line names a table that is neither there nor a list's.
+        ValueError: A line's table has no rows of the object that its path leads into.
     """
     lines = tuple(line for line in lines if not is_shipped(line))
     if not lines:
@@ -133,16 +149,19 @@ def extended(lines: tuple[Line, ...]) -> Map:
         table.to_metadata(metadata)
     origins = dict(tables.origins())
     for line in lines:
+        around = home(line.kind, line.path)
+        below = line.path.removeprefix(origins[around].path).removeprefix(".")
+        names(below.removesuffix("[]"))
         if line.is_list:
             origins[line.table] = Origin(line.kind, line.path, "list")
-            _list_table(metadata, origins, line)
-        elif line.table in metadata.tables:
-            source = Source(line.path, json_types=line.json_types)
-            metadata.tables[line.table].append_column(
-                Column(line.column, TYPES[line.type], comment=line.comment, info={"source": source})
+            _list_table(metadata.tables[around], origins[around], line)
+        elif line.table == around:
+            info = {"source": Source(below, json_types=line.json_types)}
+            metadata.tables[around].append_column(
+                Column(line.column, TYPES[line.type], comment=line.comment, info=info)
             )
         else:
-            raise ValueError(f"{line.table} is no table of the map")
+            raise ValueError(f"{line.path} is a member of what {around} has rows of: {line.table}")
     return Map(metadata, origins, lines)
 
 
@@ -154,26 +173,52 @@ def is_shipped(line: Line) -> bool:
     return table is not None and line.column in table.columns
 
 
-def home(kind: Kind, path: str, origins: Mapping[str, Origin] | None = None) -> str:
+def steps(path: str) -> tuple[str | None, ...]:
+    """The names that a path leads through; None is any element of an array.
+
+    Raises:
+        ValueError: It is no path, or one with a `*`, which stands for no name.
+    """
+    found: list[str | None] = []
+    end = 0
+    while end < len(path):
+        step = _STEP.match(path, end)
+        if step is None or (step["plain"] and bool(step["dot"]) == (end == 0)):
+            raise ValueError(f"{path} is no path of a member")
+        quoted = step["quoted"]
+        unquoted = None if quoted is None else re.sub(r'\\(["\\])', r"\1", quoted)
+        found.append(unquoted if step["plain"] is None else step["plain"])
+        end = step.end()
+    return tuple(found)
+
+
+def names(path: str) -> tuple[str, ...]:
+    """The names that a path leads through, none of them an array's. Raises ValueError otherwise."""
+    found = tuple(name for name in steps(path) if name is not None)
+    if len(found) != len(steps(path)):
+        raise ValueError(f"{path} leads through an array")
+    return found
+
+
+def home(kind: Kind, path: str) -> str:
     """The table whose rows have the field at this path: that of the innermost object around it."""
-    found = tables.origins() if origins is None else origins
+    wanted = steps(path)
     around = {
-        name: origin.path
-        for name, origin in found.items()
+        name: len(place)
+        for name, origin in tables.origins().items()
         if origin.kind == kind
         and origin.shape in {"entity", "part", "elements"}
-        and (not origin.path or path.startswith(f"{origin.path}."))
+        and (place := steps(origin.path)) == wanted[: len(place)] != wanted
     }
-    return max(around, key=lambda name: len(around[name]))
+    return max(around, key=lambda name: around[name])
 
 
-def _list_table(metadata: MetaData, origins: Mapping[str, Origin], line: Line) -> None:
-    """The table of a list: its owner, the place and the element."""
-    parent = metadata.tables[home(line.kind, line.path, origins)]
+def _list_table(parent: Table, around: Origin, line: Line) -> None:
+    """Makes the table of a list: its owner, the place and the element."""
     (key,) = parent.primary_key.columns
     # Of a part of a document the document's own id; below an element that element's.
-    owner = PARENT if origins[parent.name].shape == "elements" else OWNER
-    if origins[parent.name].shape == "part":
+    owner = PARENT if around.shape == "elements" else OWNER
+    if around.shape == "part":
         (reference,) = key.foreign_keys
         key = reference.column
 
@@ -185,7 +230,7 @@ def _list_table(metadata: MetaData, origins: Mapping[str, Origin], line: Line) -
 
     Table(
         line.table,
-        metadata,
+        parent.metadata,
         filled(key.name, key.type, owner, f"The {key.name.removesuffix('_id').replace('_', ' ')}."),
         filled("position", Integer(), POSITION, "Place in the API's array, from 0."),
         filled(VALUE, TYPES[line.type], SELF, line.comment),

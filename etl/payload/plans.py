@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from etl import tables
+from etl.map import home, names, steps
 from etl.payload.values import converter
 from etl.tables import OWNER, SHARED, source
 
@@ -44,15 +46,19 @@ class Plan:
     origin: Origin
     cells: tuple[Cell, ...]
     known: Known
+    parent: str = ""
+    """Of an array: the path of the elements that have one each; empty: the document has it."""
+    keys: tuple[str, ...] = ()
+    """Of an array: where it stands in there."""
 
 
 @cache
 def plans(the_map: Map, kind: Kind, columns: Columns) -> list[Plan]:
     """How the tables of a kind are filled, referenced ones before those that refer to them."""
-    tables = list(the_map.projections(kind))
+    found = list(the_map.projections(kind))
     if columns == "observed":
-        tables = [t for t in tables if any((s := source(c)) and s.observed for c in t.columns)]
-    return [_plan(the_map, table, columns) for table in tables]
+        found = [t for t in found if any((s := source(c)) and s.observed for c in t.columns)]
+    return [_plan(the_map, table, columns) for table in found]
 
 
 def mapped_columns(table: Table, columns: Columns = "all") -> list[str]:
@@ -80,43 +86,47 @@ def _plan(the_map: Map, table: Table, columns: Columns) -> Plan:
             Cell(
                 name=column.name,
                 path=found.path,
-                keys=tuple(found.path.split(".")),
+                keys=() if found.path.startswith("(") else names(found.path),
                 convert=converter(column.type, indexed=indexed),
                 token=found.token,
                 required=bool(column.foreign_keys) and "." in found.path,
             )
         )
-    return Plan(
-        table=table.name,
-        origin=the_map.origin(table),
-        cells=tuple(cells),
-        known=_known(the_map, table),
-    )
+    here = the_map.origin(table)
+    parent, keys = _array(here) if here.path.endswith("[]") else ("", ())
+    return Plan(table.name, here, tuple(cells), _known(the_map, table), parent, keys)
+
+
+def _array(origin: Origin) -> tuple[str, tuple[str, ...]]:
+    """Where an array stands: the path of the elements around it, if any, and the names in there."""
+    around = tables.origin(tables.metadata.tables[home(origin.kind, origin.path)])
+    parent = around.path if around.shape == "elements" else ""
+    below = steps(origin.path)[len(steps(parent)) : -1]
+    return parent, tuple(name for name in below if name is not None)
 
 
 def _known(the_map: Map, table: Table) -> Known:
     """The members of a table's objects that the map takes, as a tree; a leaf is taken whole."""
     here = the_map.origin(table)
-    tree: Known = {"id": {}} if here.shape == "entity" else {}
+    base = steps(here.path)
+    taken: set[tuple[str, ...]] = {("id",)} if here.shape == "entity" else set()
     for column in table.columns:
         found = source(column)
-        if found is None or found.path.startswith("("):
-            continue
-        node = tree
-        for step in found.path.split("."):
-            node = node.setdefault(step, {})
-            if here.kind == "persona" and step in SHARED:
-                break
+        if found is not None and not found.path.startswith("("):
+            path = names(found.path)
+            is_shared = here.kind == "persona" and here.shape == "entity" and path[0] in SHARED
+            taken.add(path[:1] if is_shared else path)
     # Arrays, and objects that have a table of their own, are that table's.
-    others = {the_map.origin(table).path for table in the_map.projections(here.kind)} - {here.path}
-    for other in sorted(others):
-        steps = other.removeprefix(here.path).strip(".").split(".")
-        if not other.startswith(here.path):
-            continue
-        node = tree
-        for depth, step in enumerate(steps, 1):
-            node = node.setdefault(step.removesuffix("[]"), {})
-            around = ".".join([*([here.path] if here.path else []), *steps[:depth]])
-            if (depth < len(steps) and around in others) or step.endswith("[]"):
-                break
+    for other in the_map.projections(here.kind):
+        place = steps(the_map.origin(other).path)
+        below = place[len(base) :]
+        if below and place[: len(base)] == base:
+            end = below.index(None) if None in below else len(below)
+            taken.add(tuple(name for name in below[:end] if name is not None))
+    tree: Known = {}
+    for path in sorted(taken):
+        if not any(path[:length] in taken for length in range(1, len(path))):
+            node = tree
+            for name in path:
+                node = node.setdefault(name, {})
     return tree

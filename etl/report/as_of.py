@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import BigInteger
-from sqlalchemy.dialects import postgresql
-
 from etl import tables
+from etl.report.fields import fields, type_of
 from etl.report.functions import REPORTING, Function
+from etl.report.ours import name
 from etl.report.present import personas_view
 
 if TYPE_CHECKING:
     from etl.map import Map
-
-_MOMENT = "moment"
 
 # What the persona's version of that moment doesn't say itself, and what it is looked up by.
 _ELSEWHERE = {
@@ -37,7 +34,7 @@ def personas_as_of(the_map: Map) -> Function:
     """The function, whose columns follow the map."""
     columns = _columns(the_map)
     listed = ",\n       ".join(
-        f"{_ELSEWHERE.get(column, f'past.{column}')} AS {column}" for column in columns
+        f"{_ELSEWHERE.get(column, f'past.{name(column)}')} AS {name(column)}" for column in columns
     )
     body = f"""
 SELECT {listed},
@@ -56,10 +53,10 @@ SELECT {listed},
         " persona, avatar and voice all were seen to be so: what is asked beyond it is likely and"
         " not known. last_attempt_at and last_outcome are not kept for the past, and NULL."
     )
-    returned = ", ".join(f"{column} {type_}" for column, type_ in columns.items())
+    returned = ", ".join(f"{name(column)} {type_}" for column, type_ in columns.items())
     return Function(
         "personas_as_of",
-        f"{_MOMENT} timestamp with time zone",
+        "moment timestamp with time zone",
         f"TABLE ({returned}, observed_until timestamp with time zone)",
         comment,
         body,
@@ -70,24 +67,25 @@ SELECT {listed},
 
 def _columns(the_map: Map) -> dict[str, str]:
     """The columns of the view of today's personas, each with its type."""
-    brains, state = tables.brains, tables.persona_sync_state
-    known = [*the_map.tables["personas"].c, *brains.c, *state.c]
-    types = {column.name: column.type for column in known} | {
-        "avatar_name": tables.avatars.c.display_name.type,
-        "voice_name": tables.voices.c.display_name.type,
-        "voice_provider": tables.voices.c.provider.type,
-        "tool_count": BigInteger(),
-        "knowledge_group_count": BigInteger(),
-        "share_link_count": BigInteger(),
-        "last_observed_at": tables.TIME,
+    personas, state = the_map.tables["personas"], tables.persona_sync_state
+    types = {
+        **{column.name: type_of(column) for column in (*personas.c, *state.c)},
+        **{field.name: field.type for field in fields(the_map, "persona")},
+        "avatar_name": type_of(tables.avatars.c.display_name),
+        "voice_name": type_of(tables.voices.c.display_name),
+        "voice_provider": type_of(tables.voices.c.provider),
+        **dict.fromkeys(("tool_count", "knowledge_group_count", "share_link_count"), "bigint"),
+        "last_observed_at": "timestamp with time zone",
     }
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it so
-    return {name: types[name].compile(dialect) for name in personas_view(the_map).columns}
+    return {column: types[column] for column in personas_view(the_map).columns}
 
 
 def _version(kind: str, entity: str) -> str:
-    """The version of that moment: the last that began by then. There are no gaps."""
+    """The version of that moment: the last that began by then. There are no gaps.
+
+    The moment by its place, since a column may be called like it.
+    """
     return f"""
        SELECT * FROM {REPORTING}.{kind}_history AS version
-        WHERE version.{kind}_id = {entity} AND version.valid_from <= {_MOMENT}
+        WHERE version.{kind}_id = {entity} AND version.valid_from <= $1
         ORDER BY version.valid_from DESC LIMIT 1"""  # noqa: S608  (the same)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-REPORTING = "@reporting@"
-"""Stands for the reporting schema's quoted name in the text of views and functions."""
+REPORTING = "\0reporting\0"
+"""Stands for the reporting schema's quoted name in the text of views and functions.
+
+Nothing else reads so, a member's name of the API neither: Postgres holds no NUL.
+"""
 
 
 @dataclass(frozen=True, slots=True)

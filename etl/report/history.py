@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from etl import tables
 from etl.map import SHIPPED
-from etl.payload.plans import mapped_columns, plans
+from etl.payload.plans import plans
 from etl.report.casts import cast_to, uuid_of
+from etl.report.fields import array_keys, fields
 from etl.report.ours import name, text
 from etl.report.views import View, comments
 from etl.tables import EXTRA, entity_table, origin, projections
@@ -54,25 +55,21 @@ _HISTORY_COMMENTS = {
 
 def persona_history(the_map: Map) -> View:
     """A row a version of a persona, with what it is told to be and how much belongs to it."""
-    brains = tables.brains
     columns = {
         "removed_at": "When the API said that it is gone: in the row of its removal.",
-        **comments(brains.c.personality, brains.c.system_prompt),
         "tool_count": "How many tools it could call.",
         "knowledge_group_count": "How many knowledge groups it answered from.",
         "share_link_count": "How many share links it had, whether they opened or not.",
     }
     selected = {
         "removed_at": "CASE WHEN version.content_hash IS NULL THEN version.valid_from END",
-        "personality": _value(brains.c.personality),
-        "system_prompt": _value(brains.c.system_prompt),
         "tool_count": _count_of(tables.persona_tools),
         "knowledge_group_count": _count_of(tables.persona_knowledge_groups),
         "share_link_count": _links(),
     }
     comment = (
         "What each persona was and when: a row a version. A removal is a row too, of which only"
-        " the times are known."
+        " the times are known. What share links were is in changes."
     )
     return _history(the_map, "persona", comment, columns, selected)
 
@@ -145,11 +142,11 @@ def _history(
 ) -> View:
     entity = the_map.entity_table(kind)
     (key,) = entity.primary_key.columns
-    stored = [entity.columns[c] for c in mapped_columns(entity, "stored") if c != key.name]
+    shown = fields(the_map, kind)
     columns = {
         **comments(key),
         **_HISTORY_COMMENTS,
-        **comments(*stored),
+        **{field.name: field.comment for field in shown},
         **(more_columns or {}),
     }
     selected = {
@@ -158,7 +155,10 @@ def _history(
         "last_observed_at": _last_observed(kind),
         "first_seen_at": "first.valid_from",
         "last_changed_at": "version.valid_from",
-        **{column.name: _value(column, the_map) for column in stored},
+        **{
+            field.name: (_array if field.is_list else _value)(field.column, the_map)
+            for field in shown
+        },
         **(more_selected or {}),
     }
     listed = ",\n       ".join(f"{sql} AS {name(column)}" for column, sql in selected.items())
@@ -167,7 +167,8 @@ SELECT {listed}
 {_FROM}
  WHERE version.kind = {text(kind)}
 """
-    return View(f"{kind}_history", comment, columns, query)
+    mapped = {key.name: key, **{field.name: field.column for field in shown}}
+    return View(f"{kind}_history", comment, columns, query, mapped)
 
 
 def _value(column: Column[Any], the_map: Map = SHIPPED) -> str:
@@ -181,6 +182,24 @@ def _value(column: Column[Any], the_map: Map = SHIPPED) -> str:
     value = f"({' -> '.join([row, *(text(key) for key in cell.keys)])})"
     cast = cast_to(column.type, value, indexed=bool(column.primary_key or column.index))
     return f"regexp_replace({cast}, '^sha256:', '')" if cell.token else cast
+
+
+def _array(column: Column[Any], the_map: Map) -> str:
+    """SQL of what flattening puts into the rows of a list; NULL where there is none.
+
+    Of a set what is repeated or does not fit has no row; in a list whose order counts it has.
+    """
+    keys = array_keys(the_map, column.table)
+    array = f"({' -> '.join([_DOCUMENT, *map(text, keys)])})"
+    element = cast_to(column.type, "item", indexed=bool(column.primary_key))
+    items = f"jsonb_array_elements({array}) WITH ORDINALITY AS items (item, place)"
+    if the_map.origin(column.table).shape == "list":
+        listed = f"SELECT {element} FROM {items} ORDER BY place"  # noqa: S608  (the same)
+    else:
+        listed = f"""
+            SELECT value FROM (SELECT {element} AS value, place FROM {items} OFFSET 0) AS cast_
+             WHERE value IS NOT NULL GROUP BY value ORDER BY min(place)"""  # noqa: S608  (the same)
+    return f"CASE jsonb_typeof({array}) WHEN 'array' THEN ARRAY({listed}) END"
 
 
 def _unknown(value: str, known: Known) -> str:

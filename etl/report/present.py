@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from etl import tables
+from etl.report.fields import array_keys, fields
+from etl.report.ours import name, text
 from etl.report.views import View, comments, listed
 
 if TYPE_CHECKING:
     from etl.map import Map
+    from etl.report.fields import Field
 
 # A persona is confirmed without a new observation: the later of the two is when it was last seen.
 _LAST_OBSERVED = "greatest(version.last_observed_at, state.last_success_at)"
+
+_JOINED = "  LEFT JOIN {table} ON {table}.persona_id = persona.persona_id"
 
 _VERSION_IN_FORCE = """
   LEFT JOIN document_versions AS version
@@ -21,11 +26,13 @@ _VERSION_IN_FORCE = """
 
 def personas_view(the_map: Map) -> View:
     """A row a persona, as wide as reports want it."""
-    personas, brains, state = the_map.tables["personas"], tables.brains, tables.persona_sync_state
+    personas, state = the_map.tables["personas"], tables.persona_sync_state
     avatars, voices = tables.avatars, tables.voices
+    shown = fields(the_map, "persona")
+    own = [c for c in personas.c if c not in {field.column for field in shown}]
     columns = {
-        **comments(*personas.c),
-        **comments(brains.c.personality, brains.c.system_prompt),
+        **comments(*own),
+        **{field.name: field.comment for field in shown},
         **comments(avatar_name=avatars.c.display_name),
         **comments(voice_name=voices.c.display_name, voice_provider=voices.c.provider),
         "tool_count": "How many tools it can call.",
@@ -34,11 +41,17 @@ def personas_view(the_map: Map) -> View:
         "last_observed_at": "When the API last showed it as it stands here, or as removed.",
         **comments(state.c.last_attempt_at, state.c.last_outcome),
     }
-    # Counted a persona at a time: whoever asks for one must not wait for all tools to be counted.
+    # Tables with a row a persona at most: who does not ask for their columns does not wait for
+    # them either. Counts and lists are looked up a persona at a time: whoever asks for one must
+    # not wait for those of all.
+    parts = {f.column.table.name for f in shown if not f.is_list} - {personas.name}
+    joined = "\n".join(_JOINED.format(table=table) for table in sorted(parts))
+    selected = ",\n       ".join(
+        [f"persona.{name(column.name)}" for column in own]
+        + [f"{_read(field, the_map)} AS {name(field.name)}" for field in shown]
+    )
     query = f"""
-SELECT {listed("persona", personas)},
-       brain.personality,
-       brain.system_prompt,
+SELECT {selected},
        avatar.display_name AS avatar_name,
        voice.display_name AS voice_name,
        voice.provider AS voice_provider,
@@ -52,14 +65,34 @@ SELECT {listed("persona", personas)},
        state.last_attempt_at,
        state.last_outcome
   FROM personas AS persona
-  LEFT JOIN brains AS brain ON brain.persona_id = persona.persona_id
+{joined}
   LEFT JOIN avatars AS avatar ON avatar.avatar_id = persona.avatar_id
   LEFT JOIN voices AS voice ON voice.voice_id = persona.voice_id
 {_VERSION_IN_FORCE.format(persona_id="persona.persona_id")}
   LEFT JOIN persona_sync_state AS state ON state.persona_id = persona.persona_id
 """  # noqa: S608  (names of the map, nobody's input)
     comment = "A wide row a persona: as last seen, with names, counts and how fresh that is."
-    return View("personas", comment, columns, query)
+    mapped = {c.name: c for c in own} | {field.name: field.column for field in shown}
+    return View("personas", comment, columns, query, mapped)
+
+
+def _read(field: Field, the_map: Map) -> str:
+    """SQL of a field of a persona out of the tables."""
+    table = field.column.table
+    if not field.is_list:
+        return f"{'persona' if table.name == 'personas' else table.name}.{name(field.column.name)}"
+    # No rows are there of an empty list and of none at all: which it is the document knows, of a
+    # removed persona the last one.
+    array = " -> ".join(text(key) for key in array_keys(the_map, table))
+    return f"""coalesce(
+           (SELECT array_agg(item.{name(field.column.name)} ORDER BY item.position)
+              FROM {name(table.name)} AS item WHERE item.persona_id = persona.persona_id),
+           (SELECT CASE stored.document -> {array} WHEN '[]' THEN CAST('{{}}' AS {field.type}) END
+              FROM document_versions AS last
+              JOIN documents AS stored
+                ON stored.kind = last.kind AND stored.content_hash = last.content_hash
+             WHERE last.kind = 'persona' AND last.entity_id = persona.persona_id
+             ORDER BY last.version DESC LIMIT 1))"""  # noqa: S608  (the same)
 
 
 def runs_view() -> View:

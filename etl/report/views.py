@@ -6,12 +6,14 @@ anew without the others. Which there are is `catalogue.py`; making them is `view
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from etl.report.ours import name
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy import Column, Table
 
 
@@ -25,6 +27,8 @@ class View:
     """The names and the comments, in the order that a new view has them in."""
     query: str
     """Gives exactly these columns, in any order. Tables stand without their schema."""
+    mapped: Mapping[str, Column[Any]] = field(default_factory=dict)
+    """Those of them that come from the API, each with the map's column for it."""
 
 
 def comments(*columns: Column[Any], **renamed: Column[Any]) -> dict[str, str]:

@@ -167,6 +167,10 @@ FILL = """
     INSERT INTO personas (persona_id, name)
     SELECT gen_random_uuid(), 'Persona ' || n FROM generate_series(1, 3000) AS n;
     INSERT INTO brains (persona_id) SELECT persona_id FROM personas ON CONFLICT DO NOTHING;
+    INSERT INTO voice_detection_options (persona_id) SELECT persona_id FROM personas
+    ON CONFLICT DO NOTHING;
+    INSERT INTO voice_generation_options (persona_id) SELECT persona_id FROM personas
+    ON CONFLICT DO NOTHING;
     INSERT INTO tools (tool_id, name) SELECT gen_random_uuid(), n FROM generate_series(1, 10) AS n;
     INSERT INTO persona_tools (persona_id, tool_id)
     SELECT persona_id, tool_id FROM personas, tools ON CONFLICT DO NOTHING;
