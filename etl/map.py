@@ -31,7 +31,7 @@ from etl import tables
 from etl.tables import EXTRA, OWNER, PARENT, POSITION, SELF, Origin, Source, source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from sqlalchemy.types import TypeEngine
 
@@ -179,17 +179,25 @@ def steps(path: str) -> tuple[str | None, ...]:
     Raises:
         ValueError: It is no path, or one with a `*`, which stands for no name.
     """
-    found: list[str | None] = []
+    return tuple(step for step, _ in _walk(path))
+
+
+def ways(path: str) -> tuple[str, ...]:
+    """The path and those of what is around it, the longest first: `a.b[]`, `a.b`, `a`."""
+    return tuple(path[:end] for _, end in _walk(path))[::-1]
+
+
+def _walk(path: str) -> Iterator[tuple[str | None, int]]:
+    """Each step of a path, and where it ends."""
     end = 0
     while end < len(path):
         step = _STEP.match(path, end)
         if step is None or (step["plain"] and bool(step["dot"]) == (end == 0)):
             raise ValueError(f"{path} is no path of a member")
+        end = step.end()
         quoted = step["quoted"]
         unquoted = None if quoted is None else re.sub(r'\\(["\\])', r"\1", quoted)
-        found.append(unquoted if step["plain"] is None else step["plain"])
-        end = step.end()
-    return tuple(found)
+        yield unquoted if step["plain"] is None else step["plain"], end
 
 
 def names(path: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from etl.map import SHIPPED
 from etl.report.as_of import personas_as_of
 from etl.report.casts import CASTS
 from etl.report.changes import changes, changes_functions
+from etl.report.dictionary import dictionary_view, drift_view
 from etl.report.history import persona_history, prompt_history, shared_histories
 from etl.report.present import freshness_view, personas_view, runs_view
 
@@ -27,7 +28,7 @@ def called_by_views() -> tuple[Function, ...]:
 
 def all_views(the_map: Map = SHIPPED) -> tuple[View, ...]:
     """Every view of this release. Which there are does not hang on the map, their columns do."""
-    return (
+    views = (
         personas_view(the_map),
         runs_view(),
         freshness_view(),
@@ -35,7 +36,9 @@ def all_views(the_map: Map = SHIPPED) -> tuple[View, ...]:
         prompt_history(),
         *shared_histories(the_map),
         changes(),
+        drift_view(the_map),
     )
+    return (*views, dictionary_view(the_map, views))
 
 
 def reading_views(the_map: Map = SHIPPED) -> tuple[Function, ...]:

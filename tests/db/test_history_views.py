@@ -303,12 +303,13 @@ ODD = [
     '{"tools": [1, null, "id", ["id"], {"id": []}, {"id": {"id": 1}}], "knowledge": [[]]}',
     '{"voiceSpeed": 1e400, "createdAt": {"at": 1}, "llmId": [1e400], "name": {}}',
     '{"primaryShareLink": 1, "skipGreeting": "Infinity", "voice": {"id": "1"}}',
+    '{"displayTags": [[], {}, null, "a", "a"], "availableVersions": {"a": 1}}',
     '{"createdAt": "9999-99-99T99:99:99.9Z", "voiceSpeed": "1e999999", "avatar": {"id": "0f"}}',
 ]
 
 
 def test_whatever_stands_in_a_document_no_view_fails(target):
-    target.world.edit(target.world.persona_ids[0], {"name": "Edited"})
+    target.world.edit(target.world.persona_ids[0], {"name": "Edited", "unheardOf": 1})
     target.sync()
     target.is_corrupted = True
     views = [view.name for view in all_views()]

@@ -135,7 +135,7 @@ def test_a_run_says_how_long_it_took_once_it_is_over(target):
 
 
 def test_one_bad_value_fails_no_view(target):
-    target.world.edit(target.world.persona_ids[0], {"name": "Edited"})
+    target.world.edit(target.world.persona_ids[0], {"name": "Edited", "unheardOf": 1})
     target.sync()
     target.is_corrupted = True
     odd = Json({"a": [None, {"b": "\U0001f600"}]})
