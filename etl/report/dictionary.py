@@ -51,9 +51,10 @@ SELECT drift.kind,
     ON mapped.kind = drift.kind AND mapped.path = drift.path
 """
 
-# The schemas are found by a table of ours: they may have any name.
+# The schemas are found by a table of ours: they may have any name. Names have a collation of their
+# own, which a paused view would not keep.
 _DICTIONARY = """
-SELECT CAST(schema.nspname AS text) AS schema_name,
+SELECT CAST(schema.nspname AS text) COLLATE "default" AS schema_name,
        known.table_name,
        known.column_name,
        format_type(attribute.atttypid, attribute.atttypmod) AS type,

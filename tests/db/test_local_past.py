@@ -54,7 +54,7 @@ def hostile_lines() -> list[Line]:
         for n, type_ in enumerate(TYPES):
             one, many = (names[(number * 5 + 2 * n + m) % len(names)] for m in (0, 1))
             found += [
-                line(kind, member(place, one), table, type_, f"new_{number}_{n}"),
+                line(kind, member(place, one), table, type_, column=f"new_{number}_{n}"),
                 line(kind, f"{member(place, many)}[]", f"{kind}_list_{number}_{n}", type_),
             ]
     return found
