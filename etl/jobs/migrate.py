@@ -220,7 +220,9 @@ def _paused_views(connection: sa.Connection, schema: str) -> Iterator[None]:
         connection.rollback()
         with suppress(sa.exc.DBAPIError), connection.begin():
             for name, query in before:
-                run_script(connection, f"CREATE OR REPLACE VIEW {name} AS {query}")
+                # Of what an earlier revision has changed a view may not stand any more.
+                with suppress(sa.exc.DBAPIError), connection.begin_nested():
+                    run_script(connection, f"CREATE OR REPLACE VIEW {name} AS {query}")
         raise
 
 

@@ -172,6 +172,20 @@ def test_somebody_s_own_view_survives_a_line_and_stands_in_the_way_of_its_going(
         assert "brain_mood" not in list(found.keys())
 
 
+def test_what_was_built_on_the_function_is_named_when_that_gets_a_column(engine, database_url):
+    change(engine, "CREATE SCHEMA theirs")
+    change(engine, "CREATE VIEW theirs.own AS SELECT * FROM anam_reporting.personas_as_of(now())")
+    with pytest.raises(
+        DatabaseError, match=r"function anam_reporting\.personas_as_of.*theirs\.own"
+    ):
+        add_lines(database_url, MOOD)
+    change(engine, "DROP VIEW theirs.own")
+    migrate(engine, "anam")
+    change(
+        engine, "CREATE VIEW theirs.own AS SELECT mood FROM anam_reporting.personas_as_of(now())"
+    )
+
+
 # ── What is there, and where the API has moved ───────────────────────────────────────────────────
 
 

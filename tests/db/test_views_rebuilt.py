@@ -23,6 +23,7 @@ from tests.db.revisions import (
     as_role,
     catalog,
     change,
+    revisions,
     url_as,
 )
 
@@ -330,6 +331,21 @@ def test_a_downgrade_that_would_break_somebody_s_view_says_which(engine):
     ):
         command.downgrade(config, "base")
     assert catalog(engine) == before
+
+
+def test_when_a_later_step_down_fails_the_views_that_still_fit_are_put_back(
+    engine, database_url, copied_checkout
+):
+    add_revision(copied_checkout, "op.f('x')", "op.execute('SELECT 1/0')", name="a_bad_one")
+    change(engine, "UPDATE alembic_version SET version_num = 'a_bad_one'")
+    add_revision(copied_checkout, ALTER, "op.execute('ALTER TABLE drift_paths DROP shapes')")
+    change(engine, "UPDATE alembic_version SET version_num = 'later'")
+    with alembic(engine) as config, pytest.raises(sa.exc.DataError):
+        command.downgrade(config, "-2")
+    with psycopg.connect(database_url, autocommit=True) as session:
+        session.execute("SELECT host FROM anam_reporting.runs")
+        with pytest.raises(psycopg.Error, match="run `persona-etl migrate`"):
+            session.execute("SELECT FROM anam_reporting.drift WHERE meaning IS NULL")
 
 
 def test_one_step_back_and_forth_keeps_the_grants(role, engine, copied_checkout):
