@@ -59,9 +59,17 @@ def infer(values: Iterable[Json]) -> Inferred | None:
         return None
     is_nested = bool(items.json_types & {"array", "object"})
     if is_nested or ("array" in outer and len(outer) > 1):
-        return Inferred("jsonb", False, tuple(sorted(outer)), items.count)
-    is_list = "array" in outer
-    return Inferred(items.scalar_type(), is_list, tuple(sorted(items.json_types)), items.count)
+        return Inferred("jsonb", is_list=False, json_types=_sorted(outer), values=items.count)
+    return Inferred(
+        items.scalar_type(),
+        is_list="array" in outer,
+        json_types=_sorted(items.json_types),
+        values=items.count,
+    )
+
+
+def _sorted(json_types: set[str]) -> tuple[str, ...]:
+    return tuple(sorted(json_types))
 
 
 class _Seen:
@@ -85,18 +93,18 @@ class _Seen:
             self._narrow("bigint", _is_bigint(number))
             self._narrow("double precision", _is_double(number))
 
-    def _narrow(self, type_: str, fits: bool) -> None:  # noqa: FBT001  (says what was found)
+    def _narrow(self, type_: str, fits: bool) -> None:
         self.fits[type_] &= fits
 
     def scalar_type(self) -> str:
         """Of scalars alone. The first that takes all of them; text takes anything."""
-        types = {
-            ("string",): ("uuid", "timestamptz"),
-            ("number",): ("bigint", "double precision"),
-        }
         if self.json_types == {"boolean"}:
             return "boolean"
-        candidates = types.get(tuple(self.json_types), ())
+        candidates: tuple[str, ...] = ()
+        if self.json_types == {"string"}:
+            candidates = ("uuid", "timestamptz")
+        if self.json_types == {"number"}:
+            candidates = ("bigint", "double precision")
         return next((type_ for type_ in candidates if self.fits[type_]), "text")
 
 

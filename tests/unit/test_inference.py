@@ -86,7 +86,7 @@ def test_the_type_that_holds_all_of_them(values, type_):
     ],
 )
 def test_an_array_of_scalars_is_a_list_of_what_its_elements_are(values, type_, json_types, count):
-    assert infer(values) == Inferred(type_, True, json_types, count)
+    assert infer(values) == Inferred(type_, is_list=True, json_types=json_types, values=count)
 
 
 @pytest.mark.parametrize("values", [[], [None], [None, []], [[None], []]])
@@ -122,7 +122,7 @@ def test_all_values_are_looked_at_and_none_is_kept():
 
 times = st.datetimes().map(lambda at: f"{at.isoformat()}Z") | st.builds(
     lambda at, offset: f"{at.isoformat(timespec='milliseconds')}{offset}",
-    st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1)),
+    st.datetimes(datetime(1900, 1, 1), datetime(2100, 1, 1)),  # noqa: DTZ001  (the offset is next)
     st.sampled_from(["Z", "+05:30", "-0800", "+00:00"]),
 )
 json_numbers = (
@@ -159,12 +159,13 @@ def is_kept(value: Any, held: Any, type_: str) -> bool:
     """Whether what the column holds is the payload's value, but for what is no loss."""
     match type_:
         case "uuid":
-            return str(held) == value.lower()
+            return bool(str(held) == value.lower())
         case "timestamptz":
-            return datetime.fromisoformat(value).astimezone(UTC) == held
+            return bool(datetime.fromisoformat(value).astimezone(UTC) == held)
         case "double precision":
             nearest = Decimal(repr(held))
-            return held == value or abs(nearest - Decimal(value)) <= abs(nearest) * Decimal("3e-16")
+            distance = abs(nearest - Decimal(value))
+            return bool(held == value or distance <= abs(nearest) * Decimal("3e-16"))
         case "text" if json_type(value) != "string":
             return same(decode(held.encode()).value, value)
         case _:
