@@ -129,7 +129,7 @@ def name_line(
         UnnameableError: There is no name, or not this one.
     """
     path = path.removesuffix("[]")
-    table, keys = _place(kind, path)
+    table, keys = place(kind, path)
     inside = the_map.origin(the_map.tables[table])
     (key,) = the_map.tables[table].primary_key.columns
     owner = key.name.removesuffix("_id")
@@ -149,8 +149,11 @@ def name_line(
     return Line(kind, path, table, column, inferred.type, inferred.json_types, comment)
 
 
-def _place(kind: Kind, path: str) -> tuple[str, list[str]]:
-    """The table whose rows have the field, and the keys that lead there from a row's object."""
+def place(kind: Kind, path: str) -> tuple[str, list[str]]:
+    """The table whose rows have the field, and the keys that lead there from a row's object.
+
+    Raises UnnameableError where there is none, whatever it would be called.
+    """
     try:
         table, found = home(kind, path), steps(path)
     except ValueError:

@@ -113,10 +113,9 @@ def test_any_path_of_keys_is_followed(values_at, keys):
 
 def test_neither_large_values_nor_many_are_held(connection):
     """20 MB of prompts and 20 000 tags: a small part of that at any time."""
-    prompts = [{"x": "p" * 5_000_000, "y": n} for n in range(4)]
-    connection.execute(
-        STORE, {"kind": "persona", "documents": dumps([*prompts, {"x": [*range(20_000)]}]).decode()}
-    )
+    documents: list[Any] = [{"x": "p" * 5_000_000, "y": n} for n in range(4)]
+    documents.append({"x": [*range(20_000)]})
+    connection.execute(STORE, {"kind": "persona", "documents": dumps(documents).decode()})
     tracemalloc.start()
     found = infer(stored_values(connection, "persona", "x"))
     _, peak = tracemalloc.get_traced_memory()

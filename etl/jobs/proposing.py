@@ -1,0 +1,169 @@
+"""What each field that drifted could become: a column, the table of a list, or why neither.
+
+Reads all stored documents of the kinds in question. Writes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Double, Text
+from sqlalchemy.dialects.postgresql import JSONB
+
+from etl.map import TYPES
+from etl.proposal.comments import comment_on
+from etl.proposal.inference import infer
+from etl.proposal.model import Proposal, Refusal
+from etl.proposal.naming import UnnameableError, name_line, place
+from etl.store.mapped import map_of
+from etl.store.renames import renamed
+from etl.store.stored_values import stored_values
+from etl.tables import source
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Column, Connection
+
+    from etl.map import Line, Map
+    from etl.proposal.inference import Inferred
+    from etl.proposal.model import Drift
+
+
+def propose(
+    connection: Connection,
+    found: Sequence[Drift],
+    *,
+    name: str | None = None,
+    pending: Sequence[Line] = (),
+) -> list[Proposal | Refusal]:
+    """What each could become, in the same order. No two lines have a name in common.
+
+    Args:
+        connection: At the target, with the map that is in force there.
+        found: Where the API and the map differ.
+        name: What to call the column, of a list the table: for one field alone.
+        pending: Lines that are proposed already and not in the map yet.
+    """
+    made: list[Proposal | Refusal] = []
+    for drift in found:
+        lines = [*pending, *(one.line for one in made if isinstance(one, Proposal))]
+        asked = _Asked(connection, map_of(connection), name, lines)
+        try:
+            made.append(_proposed(drift, asked))
+        except (_NothingToProposeError, UnnameableError) as nothing:
+            made.append(Refusal(drift, str(nothing)))
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a proposal is made out of, besides its drift."""
+
+    connection: Connection
+    the_map: Map
+    name: str | None
+    lines: Sequence[Line]
+
+
+class _NothingToProposeError(Exception):
+    """Why a field gets no column."""
+
+
+def _proposed(drift: Drift, asked: _Asked) -> Proposal:
+    columns = _columns_at(asked.the_map, drift)
+    named = " and ".join(f"{column.table.name}.{column.name}" for column in columns) or "its table"
+    match drift.problem:
+        case "missing":
+            raise _NothingToProposeError(f"{named} stays, with all of its past; nothing is dropped")
+        case "new_value":
+            raise _NothingToProposeError(f"{named} takes it as it is; accept it to hear no more")
+        case "unknown" if columns:
+            raise _NothingToProposeError(f"{named} has it; `persona-etl backfill replay` fills it")
+    path = _plain(drift.path)
+    if any((line.kind, _plain(line.path)) == (drift.kind, path) for line in asked.lines):
+        raise _NothingToProposeError(
+            "proposed already, in a revision that waits for `persona-etl migrate`"
+        )
+    return _new(drift, asked) if drift.problem == "unknown" else _retyped(drift, columns, asked)
+
+
+def _new(drift: Drift, asked: _Asked) -> Proposal:
+    """A column or a list for a field that the map does not know."""
+    path = _plain(drift.path)
+    place(drift.kind, path)
+    inferred = _inferred(drift, asked)
+    rename = renamed(asked.connection, drift.kind, path, asked.the_map)
+    comment = comment_on(drift, rename=rename)
+    line = name_line(
+        drift.kind, path, inferred, comment, asked.the_map, name=asked.name, taken=asked.lines
+    )
+    return Proposal(drift, line, inferred.values, rename)
+
+
+def _retyped(drift: Drift, columns: Sequence[Column[Any]], asked: _Asked) -> Proposal:
+    """A second column beside the first, which stays as it is, for all that ever came."""
+    scalars = [column for column in columns if _is_scalar(column, asked.the_map)]
+    if not scalars:
+        raise _NothingToProposeError(
+            "rows are made of it, which only a release can change; its values stay in the documents"
+        )
+    if any((filled := source(column)) and filled.observed for column in scalars):
+        raise _NothingToProposeError("what is observed alone is stored nowhere; a release can say")
+    inferred = _inferred(drift, asked)
+    if inferred.is_list:
+        inferred = replace(inferred, type="jsonb", is_list=False, json_types=("array",))
+    for column in scalars:
+        if _holds(column, inferred):
+            raise _NothingToProposeError(
+                f"{column.table.name}.{column.name} takes all that came; accept it to hear no more"
+            )
+    line = name_line(
+        drift.kind,
+        drift.path,
+        inferred,
+        comment_on(drift, as_type=inferred.type),
+        asked.the_map,
+        name=asked.name,
+        taken=asked.lines,
+        beside=scalars[0].name,
+    )
+    return Proposal(drift, line, inferred.values)
+
+
+def _inferred(drift: Drift, asked: _Asked) -> Inferred:
+    found = infer(stored_values(asked.connection, drift.kind, _plain(drift.path)))
+    if found is None:
+        raise _NothingToProposeError("only null so far, or empty; it waits for a value")
+    return found
+
+
+def _columns_at(the_map: Map, drift: Drift) -> list[Column[Any]]:
+    """The columns that are filled from a field or, of an array, from its elements."""
+    columns = (c for table in the_map.projections(drift.kind) for c in table.columns)
+    return [c for c in columns if (path := the_map.path(c)) and _plain(path) == _plain(drift.path)]
+
+
+def _is_scalar(column: Column[Any], the_map: Map) -> bool:
+    """Whether it is filled from a member of its row's object, and tells no rows apart."""
+    shape = the_map.origin(column.table).shape
+    return shape in {"entity", "part", "elements"} and not column.primary_key
+
+
+def _holds(column: Column[Any], inferred: Inferred) -> bool:
+    """Whether a column takes all values of this type as they are."""
+    match column.type:
+        case JSONB():
+            return True
+        case Text():
+            return inferred.type != "jsonb"
+        case Double():
+            return inferred.type in {"bigint", "double precision"}
+        case _:
+            return isinstance(column.type, type(TYPES[inferred.type]))
+
+
+def _plain(path: str) -> str:
+    """The path of an array rather than that of its elements."""
+    return path.removesuffix("[]")
