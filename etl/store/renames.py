@@ -33,7 +33,8 @@ _ELEMENT = """(
      WHERE lower(item ->> 'id') = substring(appeared.path FROM '\\[([0-9a-f-]{{36}})\\]')
      LIMIT 1)"""
 
-# Documents are read only of versions with which the field came and one of the others changed.
+# Documents are read only of versions with which the field came and one of the others changed; each
+# is unpacked once, and OFFSET keeps the planner from doing that again at each mention.
 _COUNTED = """
     SELECT gone.place,
            count(*) AS seen,
@@ -42,6 +43,9 @@ _COUNTED = """
                FILTER (WHERE gone.was = came.now AND gone.was <> 'null') AS different
       FROM document_versions AS version
      CROSS JOIN LATERAL unnest(version.changed_paths) AS appeared (path)
+     CROSS JOIN LATERAL (
+           SELECT array_agg({other}) AS paths
+             FROM unnest(version.changed_paths) AS other (path)) AS changed
       JOIN document_versions AS before
         ON before.kind = version.kind AND before.entity_id = version.entity_id
        AND before.version = version.version - CASE version.change WHEN 'restored' THEN 2 ELSE 1 END
@@ -49,17 +53,18 @@ _COUNTED = """
         ON older.kind = before.kind AND older.content_hash = before.content_hash
       JOIN documents AS newer
         ON newer.kind = version.kind AND newer.content_hash = version.content_hash
-     CROSS JOIN LATERAL (SELECT {older} AS older, {newer} AS newer OFFSET 0) AS pair
+     CROSS JOIN LATERAL (
+           SELECT {older} || '{{}}' AS older, {newer} || '{{}}' AS newer OFFSET 0) AS pair
      CROSS JOIN LATERAL (SELECT pair.newer #> CAST(:keys AS text[]) AS now OFFSET 0) AS came
      CROSS JOIN LATERAL (
            SELECT c.place, pair.older #> c.keys AS was
-             FROM json_to_recordset(CAST(:rows AS json)) AS c (place integer, keys text[])
-            WHERE pair.newer #> c.keys IS NULL
+             FROM json_to_recordset(CAST(:rows AS json))
+                  AS c (place integer, path text, keys text[])
+            WHERE c.path = ANY (changed.paths) AND pair.newer #> c.keys IS NULL
            OFFSET 0) AS gone
      WHERE version.kind = :kind
        AND {appeared} = :path
-       AND EXISTS (SELECT FROM unnest(version.changed_paths) AS other (path)
-                    WHERE {other} = ANY (CAST(:others AS text[])))
+       AND changed.paths && CAST(:others AS text[])
        AND pair.older #> CAST(:keys AS text[]) IS NULL
        AND came.now IS NOT NULL
        AND gone.was IS NOT NULL
@@ -95,7 +100,7 @@ def renamed(connection: Connection, kind: Kind, path: str, the_map: Map) -> Rena
             "array": _keys(array.removesuffix("[]"), ""),
             "others": [vanished for vanished, _ in paths],
             "rows": encode_rows(
-                {"place": place, "keys": _keys(vanished, array)}
+                {"place": place, "path": vanished, "keys": _keys(vanished, array)}
                 for place, (vanished, _) in enumerate(paths)
             ),
         },
