@@ -125,5 +125,4 @@ def _is_double(number: Decimal) -> bool:
     rounded = float(number)
     if rounded == number or Decimal(repr(rounded)) == number:
         return True
-    is_whole = number == number.to_integral_value()
-    return not is_whole and sys.float_info.min <= abs(rounded) < _WHOLE_DOUBLES
+    return sys.float_info.min <= abs(rounded) < _WHOLE_DOUBLES

@@ -146,6 +146,32 @@ def test_of_two_that_vanished_the_one_with_the_likelier_values_is_told(target, f
     assert find("quiet").path == "skipGreeting"
 
 
+def test_the_more_values_are_equal_the_likelier_whatever_the_names(target, find, served):
+    for _ in range(5):
+        target.world.add({"name": "another"})
+    for number, id_ in enumerate(target.world.persona_ids):
+        target.world.edit(id_, {"skipGreeting": True, "zeroDataRetention": number > 0})
+    target.sync()
+
+    def shape(payload):
+        payload["zeroDataRetention2"] = payload.pop("skipGreeting")
+        del payload["zeroDataRetention"]
+        return payload
+
+    served(shape)
+    assert find("zeroDataRetention2").path == "skipGreeting"
+
+
+def test_one_that_is_still_sent_is_no_rename(target, find, served):
+    def shape(payload):
+        payload["speechRate"] = payload["voiceSpeed"]
+        payload["voiceSpeed"] = 7
+        return payload
+
+    served(shape)
+    assert find("speechRate") is None
+
+
 def test_one_that_came_alone_is_no_rename(target, find, served):
     served(Reshape(add={"mood": "happy"}))
     assert find("mood") is None

@@ -112,18 +112,23 @@ def test_any_path_of_keys_is_followed(values_at, keys):
 
 
 def test_neither_large_values_nor_many_are_held(connection):
-    """20 MB of prompts and 20 000 tags: a small part of that at any time."""
+    """20 MB of prompts and 2 MB of tags: a small part of that at any time."""
     documents: list[Any] = [{"x": "p" * 5_000_000, "y": n} for n in range(4)]
-    documents.append({"x": [*range(20_000)]})
+    documents.append({"x": [f"{number:060}" for number in range(20_000)]})
     connection.execute(STORE, {"kind": "persona", "documents": dumps(documents).decode()})
     tracemalloc.start()
-    found = infer(stored_values(connection, "persona", "x"))
+    values = stored_values(connection, "persona", "x")
+    next(values)
+    # The driver's own memory is not traced: what is not fetched yet has to be on the server.
+    cursors = connection.execute(text("SELECT count(*) FROM pg_cursors")).scalar_one()
+    found = infer(values)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     connection.rollback()
     assert found is not None
-    assert (found.type, found.values) == ("jsonb", 20_004)
-    assert peak < 4_000_000
+    assert (found.type, found.values) == ("jsonb", 20_003)
+    assert cursors == 1
+    assert peak < 2_000_000
 
 
 @properties(60)
