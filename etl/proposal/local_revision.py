@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from etl.proposal.header import header
-from etl.proposal.revision import STATEMENTS, constraint_name, list_table, sql_type
+from etl.proposal.revision import LONG, STATEMENTS, constraint_name, list_table, sql_type
 from etl.proposal.spelling import Text, sql_name, sql_text, sql_texts
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def local_revision_text(
         revision=revision,
         down_revision="None" if down_revision is None else f'"{down_revision}"',
         lines="\n".join(line for each in lines for line in _as_data(each)),
-        long="  # noqa: PLR0915  a field, a statement" if len(lines) + 3 > STATEMENTS else "",
+        long=LONG if len(lines) + 3 > STATEMENTS else "",
         upgrade="\n".join(_added(each, revision) for each in lines),
     )
 

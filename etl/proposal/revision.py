@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql
 
 from etl.map import extended
 from etl.proposal.header import header
-from etl.proposal.spelling import Call, Text, sql_text
+from etl.proposal.spelling import WIDTH, Call, Text, sql_text
 from etl.tables import SELF, origin, projections, source
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ _TYPES: Final = {
 _POSTGRESQL: Final = postgresql.dialect()  # type: ignore[no-untyped-call]
 # More statements in one function than this are the linter's business.
 STATEMENTS: Final = 50
+LONG: Final = "  # noqa: PLR0915  a field, a statement"
 
 _REVISION: Final = '''\
 {header}
@@ -59,7 +60,7 @@ def upgrade() -> None:{long}
 {upgrade}
 
 
-def downgrade() -> None:{long}
+def downgrade() -> None:{long_back}
     """Take it away, also what had been added locally: `drift propose`, `backfill replay` refill."""
     op.execute("SET LOCAL lock_timeout = '5s'")
     op.execute("LOCK TABLE local_columns IN ACCESS EXCLUSIVE MODE")
@@ -77,87 +78,81 @@ _TAKE_OVER: Final = """\
     op.execute(r\"\"\"
         DO $take_over$
         DECLARE
-            its_table CONSTANT text := '{table}';
-            its_column CONSTANT text := '{column}';
-            its_kind CONSTANT text := '{kind}';
-            its_path CONSTANT text := {path};
-            its_type CONSTANT text := '{type}';
-            present CONSTANT text := (
-                SELECT {present}
-                  FROM pg_attribute
-                 WHERE attrelid = to_regclass(quote_ident(its_table))
-                   AND {which} AND NOT attisdropped
-            );
-            kept CONSTANT boolean := present = its_type AND EXISTS (
-                SELECT FROM local_columns
-                 WHERE table_name = its_table AND column_name = its_column
-                   AND kind = its_kind AND path = its_path
-            );
+            its record;
             line local_columns;
+            kept boolean;
+            aside text;
         BEGIN
-            FOR line IN
-                SELECT * FROM local_columns
-                 WHERE CASE WHEN table_name = its_table AND column_name = its_column THEN NOT kept
-                            ELSE {same_field} END
+            FOR its IN
+                SELECT right(path, 2) = '[]' AS is_list, * FROM (VALUES
+{values}
+                ) AS new (table_name, column_name, kind, path, type, is_second)
             LOOP
-                BEGIN
-{put_aside}
-                EXCEPTION WHEN {in_vain} THEN
-                    NULL;  -- Dropped by hand, or there is one of that name: left as it is.
-                END;
+                kept := EXISTS (
+                    SELECT FROM local_columns AS l JOIN pg_attribute AS a
+                        ON a.attrelid = to_regclass(quote_ident(l.table_name))
+                       AND a.attname = l.column_name AND a.atttypid = CAST(its.type AS regtype)
+                     WHERE l.table_name = its.table_name AND l.column_name = its.column_name
+                       AND l.kind = its.kind AND l.path = its.path
+                );
+                FOR line IN
+                    SELECT * FROM local_columns AS l
+                     WHERE CASE
+                        WHEN l.table_name = its.table_name AND l.column_name = its.column_name
+                        THEN NOT kept
+                        ELSE l.kind = its.kind AND l.path = its.path
+                         AND (l.type = its.type OR NOT its.is_second)
+                        END
+                LOOP
+                    BEGIN
+                        IF its.is_list THEN
+                            aside := line.table_name || '__local';
+                            EXECUTE 'ALTER TABLE ' || quote_ident(line.table_name)
+                                || ' RENAME TO ' || quote_ident(aside);
+                            EXECUTE 'ALTER INDEX IF EXISTS '
+                                || quote_ident('pk_' || line.table_name)
+                                || ' RENAME TO ' || quote_ident('pk_' || aside);
+                            UPDATE local_columns SET table_name = aside
+                             WHERE table_name = line.table_name;
+                        ELSE
+                            aside := line.column_name || '__local';
+                            EXECUTE 'ALTER TABLE ' || quote_ident(line.table_name)
+                                || ' RENAME COLUMN ' || quote_ident(line.column_name)
+                                || ' TO ' || quote_ident(aside);
+                            UPDATE local_columns SET column_name = aside
+                             WHERE table_name = line.table_name AND column_name = line.column_name;
+                        END IF;
+                    EXCEPTION
+                        -- There is one of that name, or somebody dropped it: left as it is.
+                        WHEN duplicate_table OR duplicate_column THEN NULL;
+                        WHEN undefined_table OR undefined_column THEN NULL;
+                    END;
+                END LOOP;
+                DELETE FROM local_columns AS l
+                 WHERE l.table_name = its.table_name AND l.column_name = its.column_name
+                    OR l.kind = its.kind AND l.path = its.path
+                   AND (l.type = its.type OR NOT its.is_second);
+                IF NOT kept AND EXISTS (
+                    SELECT FROM pg_attribute
+                     WHERE attrelid = to_regclass(quote_ident(its.table_name))
+                       AND (its.is_list OR attname = its.column_name) AND NOT attisdropped
+                ) THEN
+                    RAISE duplicate_object USING
+                        MESSAGE = its.table_name
+                            || CASE WHEN its.is_list THEN '' ELSE '.' || its.column_name END
+                            || ' is there, made by neither a release nor a local revision',
+                        HINT = 'Rename it, then migrate again.';
+                END IF;
             END LOOP;
-            DELETE FROM local_columns
-             WHERE {same_field}
-                OR table_name = its_table AND column_name = its_column;
-            IF NOT kept AND {there} THEN
-                RAISE {in_the_way} USING
-                    MESSAGE = {name} || ' is there, and is neither a release''s nor a local line''s',
-                    HINT = 'Rename it, then migrate again.';
-            END IF;
         END
         $take_over$
     \"\"\")"""
-_COLUMN: Final = {
-    "present": "format_type(atttypid, atttypmod)",
-    "which": "attname = its_column",
-    "there": """EXISTS (
-                SELECT FROM pg_attribute
-                 WHERE attrelid = to_regclass(quote_ident(its_table))
-                   AND attname = its_column AND NOT attisdropped
-            )""",
-    "put_aside": """\
-                    EXECUTE 'ALTER TABLE ' || quote_ident(line.table_name)
-                        || ' RENAME COLUMN ' || quote_ident(line.column_name)
-                        || ' TO ' || quote_ident(line.column_name || '__local');
-                    UPDATE local_columns SET column_name = line.column_name || '__local'
-                     WHERE table_name = line.table_name AND column_name = line.column_name;""",
-    "in_vain": "duplicate_column OR undefined_column OR undefined_table",
-    "in_the_way": "duplicate_column",
-    "name": "its_table || '.' || its_column",
-}
-_TABLE: Final = {
-    "present": "string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', '\n"
-    "                                  ORDER BY attnum)",
-    "which": "attnum > 0",
-    "there": "to_regclass(quote_ident(its_table)) IS NOT NULL",
-    "put_aside": """\
-                    EXECUTE 'ALTER TABLE ' || quote_ident(line.table_name)
-                        || ' RENAME TO ' || quote_ident(line.table_name || '__local');
-                    EXECUTE 'ALTER INDEX IF EXISTS ' || quote_ident('pk_' || line.table_name)
-                        || ' RENAME TO ' || quote_ident('pk_' || line.table_name || '__local');
-                    UPDATE local_columns SET table_name = line.table_name || '__local'
-                     WHERE table_name = line.table_name AND column_name = line.column_name;""",
-    "in_vain": "duplicate_table OR undefined_table",
-    "in_the_way": "duplicate_table",
-    "name": "its_table",
-}
 
 
 def revision_text(proposals: Sequence[Proposal], revision: str, down_revision: str) -> str:
     """The whole file, as ruff formats it."""
     lines = [proposal.line for proposal in proposals]
-    statements = 2 * len(lines) + 3
-    upgrade = [part for line in lines for part in (_take_over(line), _added(line))]
+    take_over = _TAKE_OVER.format(values=",\n".join(_as_values(line) for line in lines))
     return _REVISION.format(
         header=header(proposals, _CLOSING),
         imports="from sqlalchemy.dialects import postgresql\n"
@@ -165,8 +160,10 @@ def revision_text(proposals: Sequence[Proposal], revision: str, down_revision: s
         else "",
         revision=revision,
         down_revision=down_revision,
-        long="  # noqa: PLR0915  a field, two statements" if statements > STATEMENTS else "",
-        upgrade="\n".join(upgrade),
+        # The docstring and the three before them are statements too.
+        long=LONG if len(lines) + 4 > STATEMENTS else "",
+        long_back=LONG if len(lines) + 3 > STATEMENTS else "",
+        upgrade="\n".join([take_over, *(_added(line) for line in lines)]),
         downgrade="\n".join(_removed(line) for line in reversed(lines)),
     )
 
@@ -189,28 +186,26 @@ def sql_type(type_: Any) -> str:  # noqa: ANN401  any of SQLAlchemy's
     return known.get(name, name)
 
 
-def _take_over(line: Line) -> str:
-    type_ = _catalog_type(line.type)
-    if line.is_list:
-        columns = list_table(line).columns
-        type_ = ", ".join(f"{c.name} {_catalog_type(sql_type(c.type))}" for c in columns)
-    same_field = "kind = its_kind AND path = its_path"
-    if _is_retyped(line):
-        # The release has the field already: a line of another type is there beside on purpose.
-        same_field += f" AND type = '{line.type}'"
-    return _TAKE_OVER.format(
-        table=line.table,
-        column=line.column,
-        kind=line.kind,
-        path=sql_text(line.path, 16),
-        type=type_,
-        same_field=same_field,
-        **(_TABLE if line.is_list else _COLUMN),
-    )
+def _as_values(line: Line) -> str:
+    """A row of what the SQL above goes through."""
+    parts = [
+        f"'{line.table}', '{line.column}'",
+        f"'{line.kind}'",
+        sql_text(line.path, 24),
+        f"'{line.type}', {str(_is_second(line)).lower()}",
+    ]
+    flat = f"{' ' * 20}({', '.join(parts)})"
+    if len(flat) < WIDTH and "\n" not in flat:
+        return flat
+    separator = f",\n{' ' * 24}"
+    return f"{' ' * 20}(\n{' ' * 24}{separator.join(parts)}\n{' ' * 20})"
 
 
-def _is_retyped(line: Line) -> bool:
-    """Whether the release maps this field already."""
+def _is_second(line: Line) -> bool:
+    """Whether the release maps this field already: then a local line of another type stays.
+
+    It is there beside the release's own on purpose, for values that this one can't hold.
+    """
     return any(
         line.path == (at if found.path == SELF else f"{at}.{found.path}".strip("."))
         for table in projections(line.kind)
@@ -218,10 +213,6 @@ def _is_retyped(line: Line) -> bool:
         for column in table.columns
         if (found := source(column)) is not None and column.name != line.column
     )
-
-
-def _catalog_type(name: str) -> str:
-    return "timestamp with time zone" if name == "timestamptz" else name
 
 
 def _added(line: Line) -> str:

@@ -36,6 +36,7 @@ _NEXT_STEPS = {
     "40": "run again; another session was in the way",
     "42501": "grant the privilege to the role in database.url",
     "42703": "run `persona-etl migrate`",
+    "42710": "rename or drop that one, then run `persona-etl migrate` again",
     "42883": "run `persona-etl migrate`",
     "42P01": "run `persona-etl migrate`, or grant USAGE on the schema to the role",
     "53": "free the resource on the server, then run again",

@@ -48,7 +48,8 @@ HOSTILE = [
     "'; DROP TABLE personas; --",
     "$take_over$ $local$ $$",
     "\\ \\n \\u0041 \\' \\\"",
-    "a\nb\r\n\tc\x00d\x7f\x85\u2028e".replace("\x00", ""),
+    # No tab: Alembic's scripts make spaces of it.
+    "a\nb\r\n\fc\x01d\x7f\x85\u2028e",
     "%s %(x)s %% :name ::text :'x' {x} {{}} {metadata}",
     "\u043c\u043e\u043e\u0434 \U0001f600 \u202ereversed \u00e9 \ufffd",
     "Returns:",
