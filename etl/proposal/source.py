@@ -44,24 +44,30 @@ def with_lines(text: str, proposals: Sequence[Proposal]) -> str:
     Raises:
         UsageError: The text is not that of a `tables.py`, or has a line of that name already.
     """
+    # Not `splitlines`: to Python's own parser a form feed ends no line.
+    lines = text.split("\n")
+    declared = _declared(text)
+    added: dict[int, list[str]] = {}
     for proposal in proposals:
         line = proposal.line
-        declared = _declared(text)
+        call = declared.get(line.table)
         if line.is_list:
-            if line.table in declared:
+            if call is not None:
                 raise UsageError(f"tables.py has a table {line.table} already; ignore the field")
             named = f"{line.table} = " if _is_free(line.table, text) else ""
-            text = _above(text, NEW_TABLES, 0, _list(line, named) + "\n")
+            place = _marked(lines, NEW_TABLES)
+            added.setdefault(place, []).extend([*_list(line, named), ""])
             continue
-        if (call := declared.get(line.table)) is None:
+        if call is None:
             raise UsageError(f"tables.py declares no table {line.table}; put it back, then again")
         if line.column in _columns(call):
             raise UsageError(
                 f"tables.py has a column {line.table}.{line.column} already:"
                 " run `persona-etl migrate`, or take that line away"
             )
-        text = _above(text, NEW_COLUMNS, call.lineno - 1, _column(line), call.end_lineno)
-    return text
+        place = _marked(lines, NEW_COLUMNS, line.table, call.lineno - 1, call.end_lineno)
+        added.setdefault(place, []).extend(_column(line))
+    return "\n".join(new for at, each in enumerate(lines) for new in [*added.get(at, ()), each])
 
 
 def _declared(text: str) -> dict[str, ast.Call]:
@@ -97,25 +103,25 @@ def _columns(table: ast.Call) -> set[object]:
     }
 
 
-def _above(text: str, marker: str, start: int, new: str, end: int | None = None) -> str:
-    """The text with something new above the marker that stands between these lines."""
-    # Not `splitlines`: to Python's own parser a form feed ends no line.
-    lines = text.split("\n")
+def _marked(
+    lines: list[str], marker: str, table: str = "", start: int = 0, end: int | None = None
+) -> int:
+    """Which of the lines that make a table, or of all, is the marker."""
     found = [at for at, each in enumerate(lines[:end]) if at >= start and each.strip() == marker]
     if len(found) != 1:
-        where = f" in {lines[start].partition(' ')[0]}" if start else ""
         raise UsageError(
-            f"tables.py has {len(found)} lines `{marker}`{where}; it needs one, where new ones go"
+            f"tables.py has {len(found)} lines `{marker}`{f' in {table}' if table else ''};"
+            " it needs one, where new ones go"
         )
-    return "\n".join([*lines[: found[0]], *new.split("\n"), *lines[found[0] :]])
+    return found[0]
 
 
-def _column(line: Line) -> str:
+def _column(line: Line) -> list[str]:
     called = (f'"{line.column}"', _TYPES[line.type], Text(line.path), *_said(line))
-    return "\n".join(Call("column(", called).laid_out(4, ","))
+    return Call("column(", called).laid_out(4, ",")
 
 
-def _list(line: Line, named: str) -> str:
+def _list(line: Line, named: str) -> list[str]:
     """The same table as the map makes of such a line where it was added locally."""
     owner, *_ = list_table(line).columns
     (reference,) = owner.foreign_keys
@@ -138,7 +144,7 @@ def _list(line: Line, named: str) -> str:
         f'key=("{owner.name}", "position")',
         Text(line.comment, "comment="),
     )
-    return "\n".join(Call(f"{named}projection(", called).laid_out(0))
+    return Call(f"{named}projection(", called).laid_out(0)
 
 
 def _said(line: Line) -> tuple[str | Text, ...]:

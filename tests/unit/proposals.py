@@ -70,7 +70,7 @@ EVERY_TYPE = [
 ]
 EVERY_HOME = [
     proposal("brain.mood", table="brains"),
-    proposal("accent", "accent", table="voices", kind="voice"),
+    proposal("resonance", "resonance", table="voices", kind="voice"),
     proposal("shareLinks[].label", "label", table="share_links"),
     proposal("voiceSpeed", "voice_speed_text", problem="type_changed"),
     proposal("free", "free", "jsonb", json_types=("array", "object")),
