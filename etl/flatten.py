@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from etl.map import SHIPPED
 from etl.payload.documents import referenced, unescaped
+from etl.payload.expected import expected
 from etl.payload.paths import any_member, element, member, usable_uuid
 from etl.payload.plans import plans
+from etl.payload.shapes import shape_of
 from etl.payload.values import MisfitError, describe, json_type
 from etl.tables import EXTRA, OWNER, PARENT, POSITION, SELF
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from uuid import UUID
 
     from etl.map import Map
     from etl.payload.decode import Json, JsonObject
+    from etl.payload.expected import Expected
     from etl.payload.plans import Cell, Columns, Known, Plan
     from etl.tables import Kind
 
@@ -33,6 +36,22 @@ _ID_LIKE = re.compile(
     r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d+|[0-9a-f]{16,}|.{101,}",
     re.IGNORECASE | re.DOTALL,
 )
+# An element in a path, by its id or its place.
+_ELEMENT = re.compile(r"\[([0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d+)\]")
+
+MEMBER_CHARACTERS = 100
+"""What is longer is no member of a small set: so much of it tells it from others."""
+
+
+class Finding(NamedTuple):
+    """Where a document differs from what the map expects. Only of a new member is it the value."""
+
+    problem: Literal["unknown", "type_changed", "new_value"]
+    path: str
+    """With `[]` for any element, `*` for an id."""
+    json_type: str
+    shape: str | None
+    member: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +68,11 @@ class ValueIssue:
 
 @dataclass(slots=True)
 class Flat:
-    """The rows of one document by table, what did not fit, and what the map does not know."""
+    """The rows of one document by table, what did not fit, and what the map does not expect."""
 
     rows: dict[str, list[Row]] = field(default_factory=dict)
     issues: list[ValueIssue] = field(default_factory=list)
-    unknown: set[tuple[str, str]] = field(default_factory=set)
-    """Path (`[]` for any element, `*` for an id) and JSON type of each unknown member."""
+    findings: set[Finding] = field(default_factory=set)
 
 
 def flatten(
@@ -74,7 +92,8 @@ def flatten(
         columns: `stored` leaves the observed columns out, `observed` keeps the keys and those.
         the_map: The one in force at the target.
     """
-    return _Flattening(kind, entity_id, document, plans(the_map, kind, columns)).run()
+    to_fill, expects = plans(the_map, kind, columns), expected(the_map, kind)
+    return _Flattening(kind, entity_id, document, to_fill, expects).run()
 
 
 def _id_of(value: Json) -> UUID | None:
@@ -85,12 +104,18 @@ class _Flattening:
     """One document on its way to rows."""
 
     def __init__(
-        self, kind: Kind, entity_id: UUID, document: JsonObject, to_fill: list[Plan]
+        self,
+        kind: Kind,
+        entity_id: UUID,
+        document: JsonObject,
+        to_fill: list[Plan],
+        expects: Mapping[str, Expected],
     ) -> None:
         self.kind = kind
         self.entity_id = entity_id
         self.document = document
         self.plans = to_fill
+        self.expected = expects
         self.flat = Flat()
         self.paths: set[str] = set()
         self.elements: dict[str, list[tuple[UUID, str, JsonObject]]] = {}
@@ -120,6 +145,7 @@ class _Flattening:
             return
         if value is not None:
             self._issue(plan.origin.path, "not an object", "object", value)
+            self._hold(plan.origin.path, value)
         if plan.origin.always:
             yield self._row(plan, {}, plan.origin.path)
 
@@ -130,8 +156,10 @@ class _Flattening:
         for _, path, value in self._array(self.document, plan.origin.path.removesuffix("[]")):
             if not isinstance(value, dict):
                 self._issue(path, "not an object", "object", value)
+                self._hold(path, value)
             elif (found := usable_uuid(value.get("id"))) is None:
                 self._issue(member(path, "id"), "not a uuid", "uuid", value.get("id"))
+                self._hold(member(path, "id"), value.get("id"))
             elif found in seen:
                 self._issue(path, "repeated", "each once", value)
             else:
@@ -150,8 +178,10 @@ class _Flattening:
             path, found = element(name, value, index), _id_of(value)
             if not isinstance(value, dict):
                 self._issue(path, "not an object", "object", value)
+                self._hold(path, value)
             elif found is None:
                 self._issue(member(path, "id"), "not a uuid", "uuid", value.get("id"))
+                self._hold(member(path, "id"), value.get("id"))
             elif found in seen or found not in references:
                 problem = "repeated with other content" if found in inline else "repeated"
                 self._issue(path, problem, "each once", value)
@@ -212,6 +242,7 @@ class _Flattening:
                 yield index, element(path, item, index), item
         elif array is not None:
             self._issue(path, "not an array", "array", array)
+            self._hold(path, array)
 
     def _row(self, plan: Plan, value: JsonObject, path: str) -> Row:
         row: Row = {}
@@ -233,6 +264,7 @@ class _Flattening:
                 return None
             if not isinstance(found, dict):
                 self._issue(path, "not an object", "object", found)
+                self._hold(path, found)
                 return None
         if not isinstance(found, dict):
             return None
@@ -243,6 +275,11 @@ class _Flattening:
 
     def _convert(self, cell: Cell, value: Json, path: str) -> Any:  # noqa: ANN401
         """The column's value, or NULL and an issue."""
+        kind_of = type(value)
+        if kind_of not in cell.types or (
+            cell.members and kind_of is str and value not in cell.members
+        ):
+            self._hold(path, value)
         try:
             converted = cell.convert(value)
         except MisfitError as misfit:
@@ -258,6 +295,19 @@ class _Flattening:
             self.paths.add(path)
             self.flat.issues.append(issue)
 
+    def _hold(self, path: str, value: Json) -> None:
+        """Holds what stands at a mapped path against what the map expects there."""
+        place = _ELEMENT.sub("[]", path)
+        expects = self.expected.get(place)
+        if expects is None or value is None:
+            return
+        found, shape = json_type(value), shape_of(value)
+        if found not in expects.json_types:
+            self.flat.findings.add(Finding("type_changed", place, found, shape))
+        elif isinstance(value, str) and expects.members and value not in expects.members:
+            named = value[:MEMBER_CHARACTERS]
+            self.flat.findings.add(Finding("new_value", place, found, shape, named))
+
     def _unknown(self, value: JsonObject, known: Known, path: str) -> JsonObject | None:
         """The members that the map does not know, nested ones too; None when there are none."""
         rest: JsonObject = {}
@@ -265,9 +315,12 @@ class _Flattening:
             if key not in known:
                 rest[key] = item
                 place = any_member(path) if _ID_LIKE.fullmatch(key) else member(path, key)
-                self.flat.unknown.add((place, json_type(item)))
+                found = Finding("unknown", place, json_type(item), shape_of(item))
+                self.flat.findings.add(found)
             elif known[key] and isinstance(item, dict):
                 below = self._unknown(item, known[key], member(path, key))
                 if below:
                     rest[key] = below
+            elif known[key]:
+                self._hold(member(path, key), item)
         return rest or None

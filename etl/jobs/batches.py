@@ -9,9 +9,10 @@ from sqlalchemy.exc import DBAPIError
 
 from etl.jobs.load import load
 from etl.jobs.reckoning import read_batch
-from etl.jobs.summary import log_new_drift, log_outcomes, nothing_but_rejected
+from etl.jobs.summary import log_outcomes, nothing_but_rejected
 from etl.store.engine import is_data_error, is_retryable
 from etl.store.ledger import set_counts, states
+from etl.store.vanished import record_vanished, vanished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,7 +35,6 @@ class Loader:
         tally: Tally,
         *,
         http_requests: Callable[[], int],
-        drift_level: int,
         watch: Callable[[Tally], None],
     ) -> None:
         self.run = run
@@ -42,7 +42,6 @@ class Loader:
         self.run_id = run.run_id
         self.tally = tally
         self.http_requests = http_requests
-        self.drift_level = drift_level
         self.watch = watch
 
     def known(self, requested: int) -> None:
@@ -70,11 +69,22 @@ class Loader:
             else:
                 self.tally = tally
                 log_outcomes(loaded.items)
-                log_new_drift(loaded.unknown.names, self.drift_level)
                 self.watch(tally)
                 if (reason := nothing_but_rejected(tally)) is not None:
                     self.run.halt.stop(reason)
             return
+
+    def look_for_vanished(self) -> None:
+        """Enters what the API no longer sends: to be seen only once all is loaded and removed."""
+        with self.connection.begin():
+            found = vanished(self.connection, self.run_id)
+        if not found.rows and not found.returned:
+            return
+        with self.run.writing():
+            record_vanished(self.connection, found)
+            tally = replace(self.tally, new_drift_paths=self.tally.new_drift_paths + found.new)
+            set_counts(self.connection, self.run_id, tally.columns(self.http_requests()))
+        self.tally = tally
 
     def _up_to_date(self, batch: Batch) -> Batch:
         """Read again when others have written about these personas since it was read."""

@@ -19,7 +19,6 @@ from etl.jobs.removal import gone_personas
 from etl.jobs.summary import (
     Summary,
     Tally,
-    drift_level,
     log_new_drift,
     log_outcomes,
     status_of,
@@ -63,7 +62,8 @@ def dry_run(
 ) -> None:
     """Tells what `sync` with the same arguments would do, then reports as it does.
 
-    The observed columns, which make no versions, are left out.
+    The observed columns, which make no versions, are left out, and so is what the API no longer
+    sends: that is seen in the versions that a run has written.
 
     Raises:
         DatabaseError: Postgres is unreachable or its schema not at head.
@@ -88,7 +88,7 @@ def dry_run(
     ):
         clock = DatabaseClock.read(connection)
         connection.rollback()
-        rehearsal = _Rehearsal(connection, Tally(len(ids)), tell, watch, drift_level(settings))
+        rehearsal = _Rehearsal(connection, Tally(len(ids)), tell, watch)
         started_at = clock.at(time.monotonic())
 
         def ended(status: str, error: EtlError | None) -> Summary:
@@ -122,6 +122,7 @@ def dry_run(
             if not halt.is_urgent:
                 raise
             error = None
+        log_new_drift(rehearsal.tally, settings.safety)
         error = halt.interruption or error
     report(ended(status_of(error), error))
 
@@ -135,13 +136,11 @@ class _Rehearsal:
         tally: Tally,
         tell: Callable[[Foreseen], None],
         watch: Callable[[Tally], None],
-        drift_level: int,
     ) -> None:
         self.connection = connection
         self.tally = tally
         self._tell = tell
         self._watch = watch
-        self._drift_level = drift_level
         self._ahead = Ahead()
         self._run_id = uuid4()  # of a run that will not be
 
@@ -157,7 +156,6 @@ class _Rehearsal:
         _remember(reckoned, self._ahead)
         self.tally = self.tally.plus(reckoned)
         log_outcomes(reckoned.items)
-        log_new_drift(reckoned.unknown.names, self._drift_level)
         for foreseen in _foreseen(reckoned):
             self._tell(foreseen)
         self._watch(self.tally)
@@ -211,7 +209,9 @@ def _remember(reckoned: Reckoned, ahead: Ahead) -> None:
     for key, paths in reckoned.issues.open.items():
         if key[0] != "persona":
             ahead.issues[key] = paths
-    ahead.drift_paths.update(reckoned.unknown.new)
+    for novelty in reckoned.drift.new:
+        members = novelty.details if novelty.key.problem == "new_value" else ()
+        ahead.drift.setdefault(novelty.key, set()).update(members)
     if reckoned.news is None:
         return
     folded = reckoned.news.folded

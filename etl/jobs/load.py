@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from etl.jobs.reckoning import reckon
 from etl.store.ahead import Ahead
-from etl.store.drift import record_unknown
+from etl.store.drift import record
 from etl.store.issues import record_issues
 from etl.store.ledger import add_items, add_rejections, save_states
 from etl.store.observations import add_documents
@@ -38,7 +38,7 @@ def load(connection: Connection, batch: Batch, run_id: UUID) -> Reckoned:
     project(connection, late, are_late=True)
     update_observed(connection, reckoned.observed)
     record_issues(connection, reckoned.issues)
-    record_unknown(connection, reckoned.unknown)
+    record(connection, reckoned.drift.rows)
     save_states(connection, reckoned.states)
     add_items(connection, run_id, reckoned.items)
     add_rejections(connection, run_id, reckoned.rejections)

@@ -9,7 +9,7 @@ from etl.flatten import flatten
 from etl.jobs.observe import news_of
 from etl.jobs.outcome import item_of, state_after
 from etl.jobs.reading import read, unread
-from etl.store.drift import Unknown, unknown_paths
+from etl.store.drift import Sightings, sightings
 from etl.store.issues import Found, issues_of
 from etl.store.ledger import states
 from etl.store.mapped import map_of
@@ -18,7 +18,7 @@ from etl.store.past import contents_in_force
 from etl.store.projections import Projected
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from etl.store.issues import Issues
     from etl.store.ledger import Item, Rejection, State
     from etl.store.observations import ContentKey, EntityKey
+    from etl.tables import Kind
 
     # A copy of a document, and when it came.
     Brought = tuple[datetime, Part]
@@ -74,7 +75,7 @@ class Reckoned:
     observed: list[Flat]
     """The observed fields of the rest."""
     issues: Issues
-    unknown: Unknown
+    drift: Sightings
     items: list[Item]
     states: list[State]
     rejections: list[Rejection]
@@ -89,16 +90,19 @@ def reckon(connection: Connection, batch: Batch, run_id: UUID, ahead: Ahead) -> 
     contents = ahead.documents | (news.contents if news is not None else {})
     projected, stored, found = _project(connection, moved, by_content, contents, _mended(readings))
     observed: list[Flat] = []
+    flats = [(document.kind, document.flat) for document in (*projected, *stored)]
     for at, part in _unmoved(connection, by_content, moved, news, ahead):
         flat = flatten(
             part.kind, part.entity_id, part.whole(), "observed", the_map=map_of(connection)
         )
         observed.append(flat)
+        flats.append((part.kind, flat))
         found.append(Found(part.kind, part.entity_id, at, flat.issues, whole=False))
-    unknown = Unknown([], [])
-    if flats := [(document.kind, document.flat) for document in (*projected, *stored)]:
-        seen_at = max(document.observed_at for document in found)
-        unknown = unknown_paths(connection, flats, seen_at, ahead)
+    flats += _not_in_force(connection, news, moved)
+    drift = Sightings([], [])
+    if flats:
+        latest = max(arrival.observed_at for arrival in batch.arrivals)
+        drift = sightings(connection, flats, latest, ahead)
     items: list[Item] = []
     after: list[State] = []
     rejections: list[Rejection] = []
@@ -117,7 +121,7 @@ def reckon(connection: Connection, batch: Batch, run_id: UUID, ahead: Ahead) -> 
         stored=stored,
         observed=observed,
         issues=issues_of(connection, found, run_id, ahead),
-        unknown=unknown,
+        drift=drift,
         items=items,
         states=after,
         rejections=rejections,
@@ -164,6 +168,20 @@ def _project(
         issues = [*flat.issues, *mended.get((kind, content), ())]
         found.append(Found(kind, entity_id, at, issues, whole=True))
     return projected, stored, found
+
+
+def _not_in_force(
+    connection: Connection, news: News | None, moved: Mapping[EntityKey, Moved]
+) -> Iterator[tuple[Kind, Flat]]:
+    """The new documents that no table shows: they may have what the map does not know all the same.
+
+    They came late, or another persona brought a newer copy of what is shared.
+    """
+    shown = {(key[0], found.content) for key, found in moved.items()}
+    for part in news.documents if news is not None else ():
+        if (part.kind, part.content_hash) not in shown:
+            the_map = map_of(connection)
+            yield part.kind, flatten(part.kind, part.entity_id, part.whole(), the_map=the_map)
 
 
 def _mended(readings: Sequence[Reading]) -> dict[ContentKey, list[ValueIssue]]:

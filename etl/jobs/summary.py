@@ -18,22 +18,27 @@ from etl.errors import (
     SafetyStopError,
     SourceDownError,
 )
+from etl.report.text import as_line
 from etl.tables import FAILURES, OUTCOMES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from datetime import datetime
     from uuid import UUID
 
     from etl.jobs.reckoning import Reckoned
-    from etl.settings import Settings
     from etl.settings.model import Safety
+    from etl.store.drift import Novelty
     from etl.store.ledger import Item
 
 logger = logging.getLogger(__name__)
 
 # So many rejected answers, and no other, are not about single personas.
 _TELLING = 100
+
+# So many differences are named, so many columns wide.
+_NOVELTIES = 5
+_LONGEST_NOVELTY = 120
 
 
 @dataclass(slots=True)
@@ -66,7 +71,7 @@ class Tally:
     requested: int
     outcomes: Counter[str] = field(default_factory=Counter)
     value_issues: int = 0
-    new_drift_paths: list[str] = field(default_factory=list)
+    new_drift_paths: list[Novelty] = field(default_factory=list)
     missing: dict[UUID, datetime] = field(default_factory=dict)
     first_failure: Item | None = None
 
@@ -81,7 +86,7 @@ class Tally:
             self.requested,
             self.outcomes + Counter(item.outcome for item in batch.items),
             self.value_issues + batch.issues.opened,
-            self.new_drift_paths + batch.unknown.names,
+            self.new_drift_paths + batch.drift.new,
             self.missing | gone,
             self.first_failure
             or next((item for item in batch.items if item.outcome in FAILURES), None),
@@ -153,12 +158,7 @@ def verdict(
 ) -> EtlError | None:
     """Why a run did not end well, if it did not: the gravest reason."""
     strict = strict or safety.drift == "fail"
-    return stopped or refusal(tally) or _unmapped(tally, strict=strict) or _failures(tally, run_id)
-
-
-def drift_level(settings: Settings) -> int:
-    """How loudly a field that is new to us is told."""
-    return logging.INFO if settings.safety.drift == "record" else logging.WARNING
+    return stopped or refusal(tally) or _drifted(tally, strict=strict) or _failures(tally, run_id)
 
 
 def log_outcomes(items: Iterable[Item]) -> None:
@@ -168,21 +168,28 @@ def log_outcomes(items: Iterable[Item]) -> None:
             logger.debug("persona %s: %s", item.persona_id, item.outcome)
 
 
-def log_new_drift(paths: Iterable[str], level: int) -> None:
-    """Says once of each field that it is new to us."""
-    for path in paths:
-        logger.log(level, "the API shows a field that is unmapped: %s", path)
+def log_new_drift(tally: Tally, safety: Safety) -> None:
+    """Says once, in one line, where the API differs from the map as it did not before."""
+    if tally.new_drift_paths:
+        level = logging.INFO if safety.drift == "record" else logging.WARNING
+        logger.log(level, "the API has moved: %s", _moved(tally.new_drift_paths))
 
 
-def _unmapped(tally: Tally, *, strict: bool) -> SafetyStopError | None:
-    """Whether a field that is new to us should be looked at by a person."""
+def _drifted(tally: Tally, *, strict: bool) -> SafetyStopError | None:
+    """Whether the API has moved in a way that a person should look at."""
     if not strict or not tally.new_drift_paths:
         return None
     return SafetyStopError(
-        "the API shows fields that the map does not know: "
-        + ", ".join(tally.new_drift_paths)
-        + "; they are kept in `extra`, everything else is loaded as usual"
+        f"the API has moved and drift is to fail: {_moved(tally.new_drift_paths)};"
+        " everything is loaded, and what no column takes is kept"
     )
+
+
+def _moved(novelties: Sequence[Novelty]) -> str:
+    """The first few, how many more, and where to see all."""
+    first = ", ".join(as_line(novelty, _LONGEST_NOVELTY) for novelty in novelties[:_NOVELTIES])
+    more = len(novelties) - _NOVELTIES
+    return f"{first}{f' and {more} more' if more > 0 else ''}; see `persona-etl drift`"
 
 
 def _failures(tally: Tally, run_id: UUID | None) -> PersonaError | None:

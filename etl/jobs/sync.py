@@ -13,7 +13,7 @@ from etl.jobs.batches import Loader
 from etl.jobs.garbage import seldom_collected
 from etl.jobs.opened_run import close, concluded, opened_run
 from etl.jobs.removal import remove_missing
-from etl.jobs.summary import Summary, Tally, drift_level, verdict
+from etl.jobs.summary import Summary, Tally, log_new_drift, verdict
 from etl.payload.decode import loads
 from etl.store.engine import make_engine, translated
 from etl.store.mapped import at_head
@@ -103,7 +103,6 @@ class _Sync:
             self.run,
             self.tally,
             http_requests=lambda: self.asking.http_requests,
-            drift_level=drift_level(self.settings),
             watch=self.watch,
         )
         refused: EtlError | None = None
@@ -121,8 +120,10 @@ class _Sync:
                 )
                 if stopped is None:
                     refused = remove_missing(loader, self.asking.ids, max_percent=max_percent)
+                    loader.look_for_vanished()
         finally:
             self.tally = loader.tally
+            log_new_drift(self.tally, safety)
         told = verdict(self.tally, stopped, safety, strict=strict, run_id=self.run.run_id)
         return told or refused
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from etl import tables
 from etl.map import home, names, steps
+from etl.payload.expected import expected, path_of_column
 from etl.payload.values import converter
 from etl.tables import OWNER, SHARED, source
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from sqlalchemy import Column, Table
 
@@ -23,6 +25,14 @@ if TYPE_CHECKING:
 Columns = Literal["all", "stored", "observed"]
 """`stored` leaves the observed columns out, `observed` keeps the keys and those."""
 Known = dict[str, "Known"]
+
+_PYTHON_TYPES: dict[str, frozenset[type]] = {
+    "string": frozenset({str}),
+    "boolean": frozenset({bool}),
+    "number": frozenset({int, float, Decimal}),
+    "array": frozenset({list}),
+    "object": frozenset({dict}),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +46,10 @@ class Cell:
     token: bool
     required: bool
     """The object that it stands in must have it: the id of an embedded object."""
+    types: frozenset[type]
+    """The Python types of what may come; what doesn't is looked at closer."""
+    members: frozenset[str]
+    """The documented texts, where they are few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +91,13 @@ def _is_wanted(column: Column[Any], columns: Columns) -> bool:
 
 def _plan(the_map: Map, table: Table, columns: Columns) -> Plan:
     cells = []
+    expects = expected(the_map, the_map.origin(table).kind)
     for column in table.columns:
         found = source(column)
         if found is None or not _is_wanted(column, columns):
             continue
         indexed = bool(column.primary_key or column.index)
+        expects_here = expects.get(path_of_column(the_map, table, column) or "")
         cells.append(
             Cell(
                 name=column.name,
@@ -90,6 +106,8 @@ def _plan(the_map: Map, table: Table, columns: Columns) -> Plan:
                 convert=converter(column.type, indexed=indexed),
                 token=found.token,
                 required=bool(column.foreign_keys) and "." in found.path,
+                types=_python_types(expects_here.json_types if expects_here else ()),
+                members=expects_here.members if expects_here else frozenset(),
             )
         )
     here = the_map.origin(table)
@@ -103,6 +121,11 @@ def _array(origin: Origin) -> tuple[str, tuple[str, ...]]:
     parent = around.path if around.shape == "elements" else ""
     below = steps(origin.path)[len(steps(parent)) : -1]
     return parent, tuple(name for name in below if name is not None)
+
+
+def _python_types(json_types: Iterable[str]) -> frozenset[type]:
+    """The types that decoding gives such values; null always may come."""
+    return frozenset({type(None)}).union(*(_PYTHON_TYPES[name] for name in json_types))
 
 
 def _known(the_map: Map, table: Table) -> Known:

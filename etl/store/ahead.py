@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from etl.payload.decode import JsonObject
+    from etl.store.drift import Key
     from etl.store.observations import ContentKey, EntityKey, Observations
     from etl.store.past import Head
     from etl.tables import Kind
@@ -27,4 +28,5 @@ class Ahead:
     documents: dict[ContentKey, JsonObject] = field(default_factory=dict)
     issues: dict[EntityKey, set[str]] = field(default_factory=dict)
     """The paths of those that are open."""
-    drift_paths: set[tuple[str, str]] = field(default_factory=set)
+    drift: dict[Key, set[str]] = field(default_factory=dict)
+    """What differs from the map and was told, with the new members of small sets."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import threading
 from contextlib import ExitStack
 from datetime import timedelta
@@ -46,7 +45,6 @@ class Writer:
             self.run,
             Tally(0),
             http_requests=lambda: 0,
-            drift_level=logging.DEBUG,
             watch=lambda _: None,
         )
 

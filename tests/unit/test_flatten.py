@@ -57,6 +57,11 @@ def issues_of(name: str) -> dict[str, str]:
     }
 
 
+def unknown(flat: Flat) -> set[tuple[str, str]]:
+    """Path and JSON type of what the map does not know."""
+    return {(f.path, f.json_type) for f in flat.findings if f.problem == "unknown"}
+
+
 def day(month: int, date: int, year: int = 2026) -> datetime:
     return datetime(year, month, date, tzinfo=UTC)
 
@@ -293,7 +298,7 @@ DOCUMENTED_PAYLOADS = [
 def test_a_documented_payload_fits_and_leaves_nothing_over(name):
     for flat in flats_of(name).values():
         assert flat.issues == []
-        assert flat.unknown == set()
+        assert flat.findings == set()
         for rows in flat.rows.values():
             assert not [row for row in rows if row.get("extra") is not None]
 
@@ -344,7 +349,7 @@ def test_what_the_map_does_not_know_is_listed_with_its_type():
     assert {
         f"{kind}: {path} {json_type}"
         for (kind, _), flat in flats_of("unknown_members").items()
-        for path, json_type in flat.unknown
+        for path, json_type in unknown(flat)
     } == {
         "persona: mood string",
         "persona: * object",
@@ -366,12 +371,12 @@ def test_what_the_map_does_not_know_is_listed_with_its_type():
 )
 def test_a_key_that_is_data_is_listed_as_any(key):
     flat = flatten("tool", AN_ID, {"id": str(AN_ID), key: 1, "config": {"free": 1}})
-    assert flat.unknown == {("*", "number")}
+    assert unknown(flat) == {("*", "number")}
     assert flat.rows["tools"][0]["extra"] == {key: 1}
 
 
 def test_a_key_that_is_an_asterisk_is_not_taken_for_any():
-    assert flatten("tool", AN_ID, {"*": 1}).unknown == {('["*"]', "number")}
+    assert unknown(flatten("tool", AN_ID, {"*": 1})) == {('["*"]', "number")}
 
 
 def test_what_does_not_fit_is_null_and_one_issue():
@@ -526,7 +531,7 @@ def test_observed_rows_hold_keys_owners_and_what_is_observed():
     found: dict[str, Any] = {}
     for part in take_apart(payload, UUID(payload["id"])).parts():
         flat = flatten(part.kind, part.entity_id, part.whole(), "observed")
-        assert not flat.unknown
+        assert not flat.findings
         for table, rows in flat.rows.items():
             found.setdefault(table, []).extend(rows)
     assert found == {

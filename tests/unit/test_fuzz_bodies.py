@@ -168,9 +168,9 @@ def assert_driver_takes(apart: Apart) -> None:
             for issue in flat.issues:
                 assert_storable_json([issue.path, issue.got])
                 assert len(issue.path.encode()) <= 2000
-            for path, _ in flat.unknown:
-                assert_storable_json(path)
-                assert len(path.encode()) <= 2000
+            for found in flat.findings:
+                assert_storable_json(list(found))
+                assert len(found.path.encode()) <= 2000
 
 
 def leaves(value: Any, at: Location = ()) -> Iterator[Location]:
