@@ -188,9 +188,9 @@ def _untracked(found: Status) -> Iterator[str]:
 
 def _to_look_at(found: Status) -> Iterator[str]:
     if found.value_issues is None or found.drift_paths is None:
-        yield "value issues and new fields: not visible to this role"
+        yield "value issues and API changes: not visible to this role"
         return
-    counts = {"value issue": found.value_issues, "new field": found.drift_paths}
+    counts = {"value issue": found.value_issues, "API change": found.drift_paths}
     if any(counts.values()):
         yield ", ".join(f"{n} {what}{'' if n == 1 else 's'}" for what, n in counts.items() if n)
 

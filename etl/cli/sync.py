@@ -164,7 +164,7 @@ def as_text(summary: Summary) -> str:
         took = f" in {(summary.finished_at - summary.started_at).total_seconds():.1f} s"
     beside = {
         "value issues": summary.value_issues,
-        "new fields": summary.new_drift_paths,
+        "API changes": summary.new_drift_paths,
         "requests": summary.http_requests,
     }
     which = f"run {summary.run_id}" if summary.run_id else "a dry run: nothing was written"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from etl.tables import EXTRA, OWNER, PARENT, POSITION, SELF, source
@@ -96,6 +97,6 @@ def _around(path: str) -> Iterator[tuple[str, str]]:
     """The same, each with the JSON type that it must have."""
     place = ""
     found = steps(path)
-    for step, inner in zip(found, found[1:], strict=False):
+    for step, inner in pairwise(found):
         place += step
         yield place, "array" if inner == "[]" else "object"

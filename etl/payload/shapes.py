@@ -12,6 +12,8 @@ from etl.payload.times import parse_time
 from etl.payload.values import json_type
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from etl.payload.decode import Json
 
 # What is longer, or has several lines, is prose rather than a name.
@@ -20,6 +22,18 @@ _LONGEST_NAME = 200
 _HASHED = re.compile(r"sha256:[0-9a-f]{64}")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://\S", re.IGNORECASE | re.ASCII)
+
+# The first that fits.
+_SHAPES_OF_TEXT: dict[str, Callable[[str], object]] = {
+    "empty text": lambda text: not text,
+    "blanked secret": lambda text: text == BLANK,
+    "hashed secret": _HASHED.fullmatch,
+    "uuid": usable_uuid,
+    "time": parse_time,
+    "date": _DATE.fullmatch,
+    "URL": _URL.match,
+    "long text": lambda text: len(text) > _LONGEST_NAME or "\n" in text,
+}
 
 
 def shape_of(value: Json) -> str | None:
@@ -42,21 +56,10 @@ def shape_of(value: Json) -> str | None:
 
 
 def _shape_of_text(text: str) -> str:
-    if not text:
-        return "empty text"
-    if text == BLANK:
-        return "blanked secret"
-    if _HASHED.fullmatch(text):
-        return "hashed secret"
-    if usable_uuid(text):
-        return "uuid"
-    if parse_time(text):
-        return "time"
-    if _DATE.fullmatch(text):
-        return "date"
-    if _URL.match(text):
-        return "URL"
-    return "long text" if len(text) > _LONGEST_NAME or "\n" in text else "text"
+    for shape, fits in _SHAPES_OF_TEXT.items():
+        if fits(text):
+            return shape
+    return "text"
 
 
 def _shape_of_array(array: list[Json]) -> str:

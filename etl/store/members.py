@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Text, bindparam, func, select, text
+from sqlalchemy import Text, any_, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from etl.flatten import MEMBER_CHARACTERS
@@ -39,7 +39,9 @@ _IN_DOCUMENTS = text("""
 """).bindparams(bindparam("members", type_=ARRAY(Text)))
 
 
-def met_before(connection: Connection, kind: Kind, path: str, members: frozenset[str] | set[str]) -> set[str]:
+def met_before(
+    connection: Connection, kind: Kind, path: str, members: frozenset[str] | set[str]
+) -> set[str]:
     """Which of these texts are no news: documents of earlier runs have them, or there are none.
 
     Only their beginnings are looked at, of `MEMBER_CHARACTERS`. The tables are asked first: the
@@ -51,7 +53,7 @@ def met_before(connection: Connection, kind: Kind, path: str, members: frozenset
     for column in _columns(map_of(connection), kind, path):
         start = func.left(column, MEMBER_CHARACTERS)
         known |= set(
-            connection.execute(select(start.distinct()).where(start.in_(members))).scalars()
+            connection.execute(select(start).where(start.in_(members)).distinct()).scalars()
         )
     if unknown := members - known:
         asked = {

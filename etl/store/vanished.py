@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 # The voice's provider decides which of these fields there are: another voice, other fields.
 _RESET_WITH: Final = {"voiceGenerationOptions": ("voice", "voice.id")}
 
-# Not later than this run's own start: a clock may have been set back.
+# The end of the last run that looked, but not later than this one's start: clocks are set back.
 _SINCE = text("""
-    SELECT CAST(least(coalesce(max(r.started_at), '-infinity'),
+    SELECT CAST(least(coalesce(max(r.finished_at), '-infinity'),
                       (SELECT started_at FROM runs WHERE run_id = :run_id)) AS text)
       FROM runs AS r
      WHERE r.command = 'sync' AND r.status IN ('succeeded', 'partial') AND r.run_id <> :run_id

@@ -297,7 +297,7 @@ def test_at_its_worst_it_is_one_screen_and_nothing_in_it_steers_the_terminal(lat
         "to look at",
         "schema",
     ]
-    assert "to look at    3 value issues, 1 new field" in lines
+    assert "to look at    3 value issues, 1 API change" in lines
     (error,) = result.stderr.splitlines()
     assert error.isprintable()
     assert len(error) < 400
@@ -310,7 +310,7 @@ def test_a_reader_is_told_what_it_may_not_see(url, plain_role, monkeypatch):
     whole = shown()
     monkeypatch.setenv("PERSONA_ETL_DATABASE__URL", role_url)
     lines = shown()
-    assert lines.pop("to look at") == ["value issues and new fields: not visible to this role"]
+    assert lines.pop("to look at") == ["value issues and API changes: not visible to this role"]
     assert lines.pop("schema") == ["anam, its revision is not visible to this role"]
     assert lines.keys() == whole.keys() - {"schema"}
     told = json.loads(run("status", "--json").stdout)

@@ -385,7 +385,7 @@ def test_a_dry_run_as_json_has_no_run_and_lists_the_changes(environment, sandbox
     sandbox.world.edit(first, {"voiceSpeed": 1.25, "mood": None})
     result = run("sync", "--dry-run", "--json")
     assert result.exit_code == 0
-    assert "unmapped: persona: mood" in result.stderr
+    assert "persona: mood (new field)" in result.stderr
     told = json.loads(result.stdout)
     assert list(told) == [*KEYS, "changes"]
     assert told["run_id"] is None
