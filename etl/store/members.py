@@ -52,9 +52,9 @@ def met_before(
     known: set[str] = set()
     for column in _columns(map_of(connection), kind, path):
         start = func.left(column, MEMBER_CHARACTERS)
-        known |= set(
-            connection.execute(select(start).where(start.in_(members)).distinct()).scalars()
-        )
+        # One parameter, however many there are.
+        wanted = start == any_(bindparam("members", sorted(members), type_=ARRAY(Text)))
+        known |= set(connection.execute(select(start).where(wanted).distinct()).scalars())
     if unknown := members - known:
         asked = {
             "kind": kind,

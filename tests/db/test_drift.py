@@ -135,6 +135,21 @@ def test_an_observed_field_of_another_type_is_told_though_nothing_else_changed(t
     assert found(target, "type_changed") == {"tool: usageCount": "open"}
 
 
+def test_a_copy_that_is_not_in_force_is_held_against_the_map_too(copying):
+    with copying(count=2) as target:
+        world, (first, late) = target.world, target.world.persona_ids
+        avatar = world.shared_ids("avatars")[0]
+        for persona_id in (first, late):
+            world.edit(persona_id, {"avatar": avatar})
+        payload = world.payload(late)
+        world.set_payload(late, payload | {"avatar": payload["avatar"] | {"hue": 1}})
+        world.edit(avatar, {"displayName": "Newest"}, "avatars")
+        target.sync([first, late])
+        (shown,) = target.query("SELECT display_name FROM avatars WHERE avatar_id = %s", [avatar])
+        assert shown["display_name"] == "Newest"
+        assert found(target, "unknown") == {"avatar: hue": "open"}
+
+
 def edit_voice(target: Target, **members: Any) -> str:
     """Edits the voice of the first persona that has one."""
     payloads = map(target.world.payload, target.world.persona_ids)
@@ -178,6 +193,24 @@ def test_nor_is_what_is_met_after_a_first_run_that_broke_off(copying):
         for voice in target.world.shared_ids("voices"):
             target.world.edit(voice, {"provider": "HUME"}, "voices")
         assert target.sync().new_drift_paths == 1
+
+
+def test_a_kind_that_comes_later_is_learned_as_quietly(copying):
+    with copying(count=2) as target:
+        ids = target.world.persona_ids
+
+        def give(persona_id: str, tool_type: str) -> Any:
+            tool = {"id": str(uuid4()), "name": "new", "type": tool_type}
+            target.world.edit(persona_id, {"tools": [tool]})
+            return target.sync([persona_id]).new_drift_paths
+
+        for persona_id in ids:
+            target.world.edit(persona_id, {"tools": []})
+        target.sync()
+        assert give(ids[0], "MCP") == 0
+        target.query("UPDATE runs SET status = 'crashed' WHERE requested = 1")
+        assert give(ids[1], "A2A") == 0
+        assert give(ids[1], "NEW") == 1
 
 
 def test_a_value_of_long_ago_is_no_news(target):

@@ -120,6 +120,16 @@ def test_it_foresees_fields_that_are_new_to_us(target):
     assert_came_true(target, said, target.sync(strict=True))
 
 
+def test_it_foresees_each_difference_once_however_many_batches_bring_it(target, monkeypatch):
+    monkeypatch.setattr("etl.jobs.fetching.BATCH_ITEMS", 1)
+    target.world.reshape(lambda payload: payload | {"mood": "calm", "name": 7})
+    for number, voice in enumerate(target.world.shared_ids("voices")):
+        target.world.edit(voice, {"provider": f"ACME{number % 2}"}, "voices")
+    said = target.dry_run(API__CONCURRENCY="1")
+    assert said[0].new_drift_paths >= 3
+    assert_came_true(target, said, target.sync(API__CONCURRENCY="1"))
+
+
 def test_it_needs_no_more_than_to_read(target, plain_role):
     url, execute = plain_role
     execute("GRANT USAGE ON SCHEMA anam TO {role}")

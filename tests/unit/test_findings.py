@@ -88,7 +88,8 @@ def test_null_elements_are_none_either():
 
 def test_a_path_with_two_columns_may_come_as_either_takes_it():
     line = Line("persona", "voiceSpeed", "personas", "voice_speed_name", "text", ("string",), "?")
-    assert findings("persona", {"voiceSpeed": "fast"}, the_map=extended((line,))) == set()
+    for value in ("fast", 1.25, None):
+        assert findings("persona", {"voiceSpeed": value}, the_map=extended((line,))) == set()
     assert findings("persona", {"voiceSpeed": [1]}, the_map=extended((line,))) == {
         "type_changed voiceSpeed array"
     }
