@@ -30,6 +30,7 @@ COMMANDS = {
     "status": ("etl.cli.status", "Say how fresh it all is, and what is in the way."),
     "backfill": ("etl.cli.backfill", "Make the tables again from their history."),
     "verify": ("etl.cli.verify", "Compare the API with versions and tables."),
+    "drift": ("etl.cli.drift", "Show where the API moved; propose columns."),
     "sandbox": ("etl.cli.sandbox", "Serve a stand-in for the API on loopback."),
     "demo": ("etl.cli.demo", "Show all of it in one go; needs no key."),
 }

@@ -24,6 +24,7 @@ from etl.report.views_sql import (
     standing_on_views,
     views_as_they_are,
 )
+from etl.store.drift import settle
 from etl.store.local_history import read_history
 from etl.store.local_migration import (
     AT_BASE,
@@ -248,7 +249,7 @@ def _build(
         with connection.begin():
             for statement in _views_and_grants(schema, the_map, readers, writers):
                 run_script(connection, statement)
-            # Here, with the views: settle(connection, the_map) of etl/store/drift.py.
+            settle(connection, the_map)
     except sa.exc.DBAPIError as exc:
         if not (_is_in_the_way(exc) or isinstance(exc.orig, _IN_PLACE)):
             raise

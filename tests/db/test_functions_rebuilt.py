@@ -14,7 +14,7 @@ from etl.report.ours import MARK
 from etl.report.views_sql import drop_views, pause_views
 from etl.store.engine import make_engine
 from etl.store.migration import current_and_head, run_script
-from tests.db.revisions import Catalog, alembic, catalog, change, revisions, url_as
+from tests.db.revisions import Catalog, alembic, catalog, change, url_as
 
 OURS = f"COMMENT ON FUNCTION anam_reporting.{{}} IS 'Older. {MARK}'"
 

@@ -69,6 +69,8 @@ def run_local(engine, written, direction):
 
 def running(context, written, direction):
     spec = importlib.util.spec_from_file_location("local", written.files[0])
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     with Operations.context(context):

@@ -23,7 +23,6 @@ from tests.db.revisions import (
     as_role,
     catalog,
     change,
-    revisions,
     url_as,
 )
 
