@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 MAX_NAME_LENGTH: Final = 50
 """Postgres takes 63 bytes: there is room for `__local`, and for what views put in front."""
 
-_VIEW_COLUMNS: Final = frozenset(
+# What the views that show the map's columns have besides.
+_VIEW_COLUMNS = frozenset(
     {
         *("version", "valid_from", "valid_to", "last_observed_at", "observed_until"),
         *("change", "changed_paths", "source_updated_at", "run_id"),
@@ -39,8 +40,6 @@ _VIEW_COLUMNS: Final = frozenset(
         *("prompt_version", "prompt_length"),
     }
 )
-"""What the views that show the map's columns have besides."""
-
 # What the queries of those views know by a bare name, as a table or as an argument.
 _VIEW_NAMES = frozenset(
     {
@@ -135,17 +134,20 @@ def name_line(
     owner = key.name.removesuffix("_id")
     if beside:
         keys = [beside, _SUFFIXES[inferred.type]]
-    # A list's table is called after its owner, which is never a part: that is named as well.
-    around = [owner, *([inside.path] if inside.shape == "part" else [])] if inferred.is_list else []
     if inferred.is_list:
+        # Its table is called after its owner, which is never a part: that is named as well.
+        around = [owner, *([inside.path] if inside.shape == "part" else [])]
         refusal = _refusal_of_table(the_map, taken)
     else:
-        refusal = _refusal_of_column(the_map, table, taken)
+        around, refusal = [], _refusal_of_column(the_map, table, taken)
     if name is None:
         name = next(n for n in _candidates(around, keys, owner) if refusal(n) is None)
     elif reason := refusal(name):
         raise UnnameableError(f"{reason}; {_HINT}")
-    table, path, column = (name, f"{path}[]", VALUE) if inferred.is_list else (table, path, name)
+    if inferred.is_list:
+        table, path, column = name, f"{path}[]", VALUE
+    else:
+        column = name
     return Line(kind, path, table, column, inferred.type, inferred.json_types, comment)
 
 
