@@ -149,6 +149,22 @@ def test_the_past_stays_as_it_was(bare):
     assert new["changed_paths"] == ["brain.systemPrompt", "new", "voiceSpeed"]
 
 
+def test_a_set_is_an_array_of_what_fits_in_the_order_of_first_places(bare):
+    def tags() -> object:
+        return history(bare, "voice_history")[-1]["display_tags"]
+
+    for shown, told in (
+        (["b", "a", "b", None, {}, 1, "x" * 2001, "a", "1"], ["b", "a", "1"]),
+        ([], []),
+        ("b", None),
+        (None, None),
+    ):
+        serve(bare, voice={"id": VOICE, "displayTags": shown})
+        assert tags() == told
+        rows = bare.query("SELECT tag FROM voice_display_tags ORDER BY position")
+        assert [row["tag"] for row in rows] == (told or [])
+
+
 def test_what_the_map_does_not_know_is_there_however_deep(bare):
     shown = {"token": "one", "enabled": True, "new": {"a": None}}
     serve(bare, primaryShareLink=shown, avatar={"id": AVATAR, "odd": 1}, odd=None)

@@ -31,7 +31,7 @@ SCHEMA = 'it\'s 100% "odd"'
 NAMES = [
     *("it's", 'q"uote', "back\\slash", "per%cent %s", "\u00fcn\u0131\u202ecode", "a.b", "[]", ""),
     *("new\nline", "\0reporting\0", "@reporting@", "{known}", ":a", "select", "$query$", "*"),
-    *("--", "/*", "\U0001f600", "k" * 300, "$1", "x"),
+    *("--", "/*", " padded ", "\t", "\U0001f600", "k" * 300, "$1", "x"),
 ]
 # An object of the document -> the table of its columns. The one in the middle has no table.
 PLACES: dict[tuple[Kind, str], str] = {

@@ -150,7 +150,7 @@ def test_a_list_has_a_row_a_place_wherever_it_stands():
     the_map = extended(LISTS)
     document: Any = {
         "languages": ["de", None, "de", [1], True],
-        "brain": {"keywords": ["a"], "Waves": 1},
+        "brain": {"keywords": ["a"], "Waves": 1, "tags": 2},
         "brainWaves": [2, "x"],
         "primaryShareLink": {"tags": ["b"], "new": 1},
         "shareLinks": [{"id": LINK, "labels": ["c", "c"]}, {"id": "none", "labels": ["d"]}],
@@ -171,8 +171,8 @@ def test_a_list_has_a_row_a_place_wherever_it_stands():
     }
     issues = {issue.path for issue in flat.issues}
     assert issues == {"languages[3]", "brainWaves[1]", "shareLinks[1].id"}
-    # A name that only begins like that of the brain is none of its members.
-    assert flat.rows["brains"][0]["extra"] == {"Waves": 1}
+    # What the map has elsewhere is none of the brain's members.
+    assert flat.rows["brains"][0]["extra"] == {"Waves": 1, "tags": 2}
     assert flat.rows["personas"][0]["extra"] == {"primaryShareLink": {"new": 1}}
 
 
