@@ -18,7 +18,7 @@ from etl.sandbox import Fault, running_sandbox
 from etl.settings import load_settings
 from etl.store.lock import WriterLock
 from etl.store.rows import is_observed
-from etl.tables import document_versions, metadata, projections
+from etl.tables import document_versions, metadata, origin, projections
 from tests.db.conftest import Target, session
 from tests.db.test_dry_run import edit_something
 from tests.db.test_replay import LINK, corrupt
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from etl.jobs.verify import Verified
 
 NOBODY = "00000000-0000-4000-8000-0000000000ff"
-TABLES = [document_versions, *projections()]
+# What the sandbox has something for. A list that came later is tested where lists are.
+TABLES = [document_versions, *(t for t in projections() if origin(t).shape != "list")]
 
 
 def told(verified):
