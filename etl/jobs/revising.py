@@ -72,6 +72,8 @@ def write_to_folder(proposals: Sequence[Proposal], folder: Path, now: datetime) 
     Raises:
         UsageError: It can't be written, or a file there is no revision. Nothing was changed.
     """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is no folder; name another in migrations.local_dir")
     with _told(folder):
         folder.mkdir(parents=True, exist_ok=True)
     history = _history(folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import runpy
 from io import StringIO
 from uuid import UUID
 
@@ -68,14 +68,9 @@ def run_local(engine, written, direction):
 
 
 def running(context, written, direction):
-    spec = importlib.util.spec_from_file_location("local", written.files[0])
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = runpy.run_path(str(written.files[0]))
     with Operations.context(context):
-        getattr(module, direction)()
-    return module
+        module[direction]()
 
 
 def lines(engine):

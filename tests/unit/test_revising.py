@@ -263,7 +263,7 @@ def test_two_files_of_one_revision_are_refused(tmp_path):
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "local").write_text("")
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="is no folder; name another"):
         write_to_folder([proposal()], tmp_path / "local", NOW)
 
 
