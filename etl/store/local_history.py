@@ -70,15 +70,18 @@ class LocalHistory:
 
 
 def read_history(folder: Path) -> LocalHistory:
-    """Reads the folder, and runs nothing of it.
+    """Reads the folder, and runs nothing of it. One that is not there yet has no revisions.
 
     Raises:
-        UsageError: It is not there, has other .py files, or they are not one line of revisions.
+        UsageError: It can't be read, has other .py files, or they are not one line of revisions.
     """
     try:
         files = sorted(file for file in folder.iterdir() if _is_read_by_alembic(file.name))
+    except FileNotFoundError:
+        files = []
     except OSError as exc:
-        raise _unreadable(folder, exc) from exc
+        told = f"migrations.local_dir: {folder}: {exc.strerror}"
+        raise UsageError(f"{told}; name the folder of your revisions") from exc
     revisions = _in_order(folder, [_read(file) for file in files])
     history = LocalHistory(folder, revisions)
     for line in history.lines:
@@ -90,22 +93,8 @@ def read_history(folder: Path) -> LocalHistory:
 
 
 def lines_in(folder: Path) -> tuple[Line, ...]:
-    """The lines of all local revisions; none where the first is still to be written.
-
-    Raises UsageError when the folder is there and can't be read as a history.
-    """
-    try:
-        folder.stat()
-    except FileNotFoundError:
-        return ()
-    except OSError as exc:
-        raise _unreadable(folder, exc) from exc
+    """The lines of all local revisions. Raises UsageError when the folder is no history."""
     return read_history(folder).lines
-
-
-def _unreadable(folder: Path, exc: OSError) -> UsageError:
-    told = f"migrations.local_dir: {folder}: {exc.strerror}"
-    return UsageError(f"{told}; name the folder of your revisions")
 
 
 def _is_read_by_alembic(name: str) -> bool:

@@ -437,8 +437,8 @@ def test_the_local_history_has_a_line_where_the_settings_name_its_folder(
     assert "is at local revision local_0002, which is not in" in message
     environment.setenv("PERSONA_ETL_MIGRATIONS__LOCAL_DIR", "nowhere")
     code, (verdict, message) = told()
-    assert (code, verdict) == (2, "wrong")
-    assert message.startswith(f"migrations.local_dir: {tmp_path}/nowhere: No such file or dir")
+    assert (code, verdict) == (6, "wrong")
+    assert f"is at local revision local_0002, which is not in {tmp_path}/nowhere" in message
     environment.setenv("PERSONA_ETL_MIGRATIONS__LOCAL_DIR", "ours")
     environment.setenv("PERSONA_ETL_DATABASE__URL", "postgresql://nobody@127.0.0.1:1/nowhere")
     assert told() == (6, ("-", f"{tmp_path}/ours ends at local_0001; no database to compare"))

@@ -38,8 +38,10 @@ def test_a_folder_without_revisions_ends_at_the_base(folder):
 
 
 def test_before_the_first_revision_is_written_there_are_no_lines(folder):
-    assert lines_in(folder) == ()
-    with pytest.raises(UsageError, match=r"local: No such file or directory; name the folder"):
+    assert not folder.exists()
+    assert (read_history(folder).head, lines_in(folder)) == ("base", ())
+    folder.write_text("")
+    with pytest.raises(UsageError, match=r"local: Not a directory; name the folder"):
         read_history(folder)
 
 
