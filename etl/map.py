@@ -150,15 +150,14 @@ def extended(lines: tuple[Line, ...]) -> Map:
     origins = dict(tables.origins())
     for line in lines:
         around = home(line.kind, line.path)
-        below = line.path.removeprefix(origins[around].path).removeprefix(".")
-        names(below.removesuffix("[]"))
+        names(below(line.kind, line.path).removesuffix("[]"))
         if line.is_list:
             origins[line.table] = Origin(line.kind, line.path, "list")
             _list_table(metadata.tables[around], origins[around], line)
         elif line.table == around:
-            info = {"source": Source(below, json_types=line.json_types)}
+            source = Source(below(line.kind, line.path), json_types=line.json_types)
             metadata.tables[around].append_column(
-                Column(line.column, TYPES[line.type], comment=line.comment, info=info)
+                Column(line.column, TYPES[line.type], comment=line.comment, info={"source": source})
             )
         else:
             raise ValueError(f"{line.path} is a member of what {around} has rows of: {line.table}")
@@ -219,6 +218,12 @@ def home(kind: Kind, path: str) -> str:
         and (place := steps(origin.path)) == wanted[: len(place)] != wanted
     }
     return max(around, key=lambda name: around[name])
+
+
+def below(kind: Kind, path: str) -> str:
+    """The same path from the object that `home` has rows of: what the column's `Source` says."""
+    around = tables.origins()[home(kind, path)]
+    return path.removeprefix(around.path).removeprefix(".")
 
 
 def _list_table(parent: Table, around: Origin, line: Line) -> None:

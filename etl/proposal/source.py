@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from etl.errors import UsageError
-from etl.map import TYPES
+from etl.map import TYPES, below
 from etl.proposal.revision import list_table
 from etl.proposal.spelling import Call, Text, words
 from etl.tables import OWNER, PARENT, source, usual_json_types
@@ -117,7 +117,12 @@ def _marked(
 
 
 def _column(line: Line) -> list[str]:
-    called = (f'"{line.column}"', _TYPES[line.type], Text(line.path), *_said(line))
+    called = (
+        f'"{line.column}"',
+        _TYPES[line.type],
+        Text(below(line.kind, line.path)),
+        *_said(line),
+    )
     return Call("column(", called).laid_out(4, ",")
 
 

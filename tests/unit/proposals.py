@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from etl.map import TYPES, Line
+from etl.payload.paths import member
 from etl.proposal.model import Drift, Proposal, Rename
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -89,11 +90,11 @@ EVERY_HOSTILE = [
     case
     for at, text in enumerate(HOSTILE)
     for case in (
-        proposal(text, f"hostile_{at}", comment=text[:70], shapes=(text,)),
+        proposal(member("", text), f"hostile_{at}", comment=text[:70], shapes=(text,)),
         proposal(
             f"h{at}", f"said_{at}", comment=text[:70],
             renamed=Rename(text, "personas", "name", seen=1, equal=1),
         ),
-        listed(f"{text}[]", f"hostiles_{at}", comment=text[:70]),
+        listed(f"{member('', text)}[]", f"hostiles_{at}", comment=text[:70]),
     )
 ]  # fmt: skip

@@ -78,7 +78,10 @@ def test_nothing_of_it_is_run(folder, tmp_path):
         (lambda text: text.replace("'How it feels.'", r"'\0'"), "a value that is no text"),
         (lambda text: text.replace("'persona'", "'person'"), "kind 'person'; write one of avatar"),
         (lambda text: text.replace("'text'", "'money'"), "type 'money'; write one of uuid, timest"),
-        (lambda text: text.replace("'personas'", "'people'"), "people is no table of the map"),
+        (
+            lambda text: text.replace("'personas'", "'people'"),
+            "mood is a member of what personas has rows of: people",
+        ),
     ],
 )
 def test_what_is_no_local_revision_is_told_with_its_file(folder, spoil, says):

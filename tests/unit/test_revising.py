@@ -17,6 +17,7 @@ from etl.errors import UsageError
 from etl.jobs.revising import Written, write_to_checkout, write_to_folder
 from etl.map import Line, extended
 from etl.map import lines_of as lines_of_map
+from etl.payload.paths import member
 from etl.proposal.model import Proposal, Rename
 from etl.proposal.source import NEW_COLUMNS, NEW_TABLES
 from tests.unit.proposals import (
@@ -136,7 +137,8 @@ def lines_of(text: str) -> tuple[Line, ...]:
 def test_nothing_in_a_name_is_code(tmp_path, checkout, text):
     """But for its texts, a file is the one that a harmless field gets."""
     proposals = [
-        proposal(path, "hostile", comment=path, shapes=(path,)) for path in (text, "harmless")
+        proposal(member("", key), "hostile", comment=key, shapes=(key,))
+        for key in (text, "harmless")
     ]
     trees = []
     for each in proposals:
