@@ -169,16 +169,16 @@ def test_on_another_type_the_local_column_stays_under_another_name(engine, local
 
 def test_a_column_of_another_field_makes_room_and_stays_local(engine, local, release):
     written = local(
-        proposal("oldMood"), listed("oldLanguages[]"), proposal("a", "accent", table="brains")
+        proposal("oldMood"), listed("oldLanguages[]"), proposal("brain.a", "accent", table="brains")
     )
     change(engine, "UPDATE personas SET mood = 'good'")
     change(engine, f"INSERT INTO persona_languages VALUES ('{PERSONA}', 0, 'de')")
-    release(proposal(), listed(), proposal("accent", "accent", table="brains", type_="jsonb"))
+    release(proposal(), listed(), proposal("brain.accent", "accent", table="brains", type_="jsonb"))
     assert rows(engine, "personas") == [{"persona_id": PERSONA, "mood__local": "good"}]
     assert rows(engine, "persona_languages") == []
     assert rows(engine, "persona_languages__local")[0]["value"] == "de"
     assert lines(engine) == {
-        "brains.accent__local": "a",
+        "brains.accent__local": "brain.a",
         "persona_languages__local.value": "oldLanguages[]",
         "personas.mood__local": "oldMood",
     }
