@@ -46,7 +46,7 @@ def _seen(proposal: Proposal) -> list[str]:
     drift, line = proposal.drift, proposal.line
     place = f"table {line.table}" if line.is_list else f"{line.table}.{line.column}"
     types = ", ".join(map(shown, drift.json_types))
-    shapes = ", ".join(map(shown, drift.shapes))
+    shapes = ", ".join(shown(shape).replace("_", " ") for shape in drift.shapes)
     told = [
         f"{field(proposal)} -> {place}, {line.type}:",
         f"seen in {_counted(drift.occurrences, 'new document')}",
