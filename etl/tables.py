@@ -784,7 +784,7 @@ runs = Table(
     count("failed", "No whole body could be got."),
     count("not_attempted", "Not asked for, or not settled, when the run ended."),
     count("value_issues", "Values that did not fit their column, new in this run."),
-    count("new_drift_paths", "Paths that the map does not know, new in this run."),
+    count("new_drift_paths", "Differences of API and map, new in this run."),
     count("http_requests", "Requests made, retries included."),
     Column("error", Text, comment="Why it stopped, in one line."),
     Column("host", Text, nullable=False, comment="The machine that it ran on."),

@@ -36,7 +36,10 @@ Examples:
 @which_personas
 @click.option("--dry-run", is_flag=True, help="Say what would change; write nothing.")
 @click.option(
-    "--strict", is_flag=True, help="Exit 7 when the API shows a field for the first time."
+    "--strict",
+    is_flag=True,
+    help="Exit 7 when the API has moved: a new field, another type, a new value, or one that no "
+    "longer comes.",
 )
 @click.option(
     "--allow-mass-removal", is_flag=True, help="Remove what is missing, however much it is."

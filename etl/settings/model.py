@@ -160,7 +160,7 @@ class Safety(Section):
     )
     drift: Literal["record", "warn", "fail"] = setting(
         "record",
-        "When the API shows a field for the first time: record it, warn too, or fail (exit 7).",
+        "When the API moves: record it, warn too, or fail (exit 7).",
         expects='"record", "warn" or "fail"',
     )
 

@@ -45,6 +45,15 @@ def upgrade() -> None:
         existing_comment="unknown: the map does not know it.",
         existing_type=sa.Text(),
     )
+    op.alter_column(
+        "runs",
+        "new_drift_paths",
+        comment="Differences of API and map, new in this run.",
+        existing_comment="Paths that the map does not know, new in this run.",
+        existing_type=sa.Integer(),
+        existing_nullable=False,
+        existing_server_default=sa.text("0"),
+    )
     op.create_table(
         "local_columns",
         sa.Column(
@@ -91,6 +100,15 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Away with what it added. What columns the local lines made stay, and are filled no more."""
     op.drop_table("local_columns")
+    op.alter_column(
+        "runs",
+        "new_drift_paths",
+        comment="Paths that the map does not know, new in this run.",
+        existing_comment="Differences of API and map, new in this run.",
+        existing_type=sa.Integer(),
+        existing_nullable=False,
+        existing_server_default=sa.text("0"),
+    )
     op.alter_column(
         "drift_paths",
         "problem",
