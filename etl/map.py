@@ -121,6 +121,20 @@ class Map:
             return here.path if found.path == SELF else found.path
         return here.path + ("" if found.path.startswith("[") else ".") + found.path
 
+    def columns_at(self, kind: Kind, path: str) -> tuple[Column[Any], ...]:
+        """The columns that are filled from a path."""
+        return self._columns.get((kind, path), ())
+
+    @cached_property
+    def _columns(self) -> dict[tuple[Kind, str], tuple[Column[Any], ...]]:
+        found: dict[tuple[Kind, str], tuple[Column[Any], ...]] = {}
+        for table in self.projections():
+            for column in table.columns:
+                if (path := self.path(column)) is not None:
+                    place = self.origin(table).kind, path
+                    found[place] = (*found.get(place, ()), column)
+        return found
+
     @cached_property
     def _projections(self) -> dict[Kind | None, tuple[Table, ...]]:
         found = tuple(t for t in self.metadata.sorted_tables if t.name in self._origins)

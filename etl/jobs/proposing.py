@@ -141,8 +141,8 @@ def _inferred(drift: Drift, asked: _Asked) -> Inferred:
 
 def _columns_at(the_map: Map, drift: Drift) -> list[Column[Any]]:
     """The columns that are filled from a field or, of an array, from its elements."""
-    columns = (c for table in the_map.projections(drift.kind) for c in table.columns)
-    return [c for c in columns if (path := the_map.path(c)) and _plain(path) == _plain(drift.path)]
+    path = _plain(drift.path)
+    return [c for at in (path, f"{path}[]") for c in the_map.columns_at(drift.kind, at)]
 
 
 def _is_scalar(column: Column[Any], the_map: Map) -> bool:

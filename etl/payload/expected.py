@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from etl.tables import EXTRA, OWNER, PARENT, POSITION, SELF, source
+from etl.map import ways
+from etl.tables import source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from sqlalchemy import Column, Table
+    from collections.abc import Mapping
 
     from etl.map import Map
     from etl.tables import Kind
 
 JSON_TYPES = frozenset({"string", "number", "boolean", "array", "object"})
-
-# A name, one in quotes, any element.
-_STEP = re.compile(r'\.?[A-Za-z_$][\w$-]*|\["(?:[^"\\]|\\["\\])*"\]|\[\]', re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,18 +46,21 @@ def expected(the_map: Map, kind: Kind) -> Mapping[str, Expected]:
             before.is_observed or more.get("is_observed", False),
         )
 
+    def expect_around(path: str) -> None:
+        """An array or an object on the way."""
+        for inner, outer in pairwise(ways(path)):
+            expect(outer, frozenset({"array" if inner == f"{outer}[]" else "object"}))
+
     for table in the_map.projections(kind):
         here = the_map.origin(table)
-        for around, json_type in _around(here.path):
-            expect(around, frozenset({json_type}))
+        expect_around(here.path)
         if here.path and here.shape not in {"values", "list"}:
             expect(here.path, frozenset({"object"}))
         for column in table.columns:
-            path, filled_from = path_of_column(the_map, table, column), source(column)
+            path, filled_from = the_map.path(column), source(column)
             if path is None or filled_from is None:
                 continue
-            for around, json_type in _around(path):
-                expect(around, frozenset({json_type}))
+            expect_around(path)
             expect(
                 path,
                 frozenset(filled_from.json_types) or JSON_TYPES,
@@ -71,32 +69,3 @@ def expected(the_map: Map, kind: Kind) -> Mapping[str, Expected]:
                 is_observed=filled_from.observed,
             )
     return found
-
-
-def path_of_column(the_map: Map, table: Table, column: Column[Any]) -> str | None:
-    """Where in its kind's document a column's values stand; None: they are no member of it."""
-    here, found = the_map.origin(table).path, source(column)
-    if found is None or found.path in {OWNER, PARENT, POSITION, EXTRA}:
-        return None
-    if found.path == SELF or not here:
-        return here if found.path == SELF else found.path
-    return here + ("" if found.path.startswith("[") else ".") + found.path
-
-
-def steps(path: str) -> list[str]:
-    """The steps of a path, as they are written: `shareLinks`, `[]`, `.type`."""
-    return _STEP.findall(path)
-
-
-def around(path: str) -> list[str]:
-    """The paths of what a path leads through, the outermost first: `shareLinks`, `shareLinks[]`."""
-    return [found for found, _ in _around(path)]
-
-
-def _around(path: str) -> Iterator[tuple[str, str]]:
-    """The same, each with the JSON type that it must have."""
-    place = ""
-    found = steps(path)
-    for step, inner in pairwise(found):
-        place += step
-        yield place, "array" if inner == "[]" else "object"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from etl import tables
 from etl.map import home, names, steps
-from etl.payload.expected import expected, path_of_column
+from etl.payload.expected import expected
 from etl.payload.values import converter
 from etl.tables import OWNER, SHARED, source
 
@@ -97,7 +97,7 @@ def _plan(the_map: Map, table: Table, columns: Columns) -> Plan:
         if found is None or not _is_wanted(column, columns):
             continue
         indexed = bool(column.primary_key or column.index)
-        expects_here = expects.get(path_of_column(the_map, table, column) or "")
+        expects_here = expects.get(the_map.path(column) or "")
         cells.append(
             Cell(
                 name=column.name,

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.dialects import postgresql
 
-from etl.map import extended
+from etl.map import SHIPPED, extended
 from etl.proposal.header import header
 from etl.proposal.spelling import WIDTH, Call, Text, sql_text
-from etl.tables import SELF, origin, projections, source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -206,13 +205,7 @@ def _is_second(line: Line) -> bool:
 
     It is there beside the release's own on purpose, for values that this one can't hold.
     """
-    return any(
-        line.path == (at if found.path == SELF else f"{at}.{found.path}".strip("."))
-        for table in projections(line.kind)
-        for at in [origin(table).path]
-        for column in table.columns
-        if (found := source(column)) is not None and column.name != line.column
-    )
+    return any(c.name != line.column for c in SHIPPED.columns_at(line.kind, line.path))
 
 
 def _added(line: Line) -> str:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from etl.payload.expected import steps
+import json
+from typing import TYPE_CHECKING
+
+from etl.map import steps
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def jsonpath(path: str) -> str:
@@ -19,19 +25,17 @@ def jsonpath_of_lack(path: str) -> str:
     return f"$ ? ({_lacks(steps(path.removesuffix('[]')))})"
 
 
-def _lacks(path: list[str]) -> str:
+def _lacks(path: Sequence[str | None]) -> str:
     member, *rest = path
     here = "@" + _accessor(member)
     lacks = f"!exists({here})"
-    if rest and rest[0] == "[]":
+    if rest and rest[0] is None:
         here, rest = here + "[*]", rest[1:]
     if rest:
         lacks += f' || exists({here} ? (@.type() == "object" && ({_lacks(rest)})))'
     return lacks
 
 
-def _accessor(step: str) -> str:
-    """A step as jsonpath writes it. A quoted name is written alike in both."""
-    if step == "[]":
-        return "[*]"
-    return "." + step[1:-1] if step.startswith("[") else f'."{step.removeprefix(".")}"'
+def _accessor(step: str | None) -> str:
+    """A step as jsonpath writes it. Its texts are those of JavaScript, as JSON's are."""
+    return "[*]" if step is None else f".{json.dumps(step, ensure_ascii=False)}"

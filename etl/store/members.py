@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Text, any_, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from etl.flatten import MEMBER_CHARACTERS
-from etl.payload.expected import path_of_column
 from etl.store.jsonpaths import jsonpath
 from etl.store.mapped import map_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from sqlalchemy import Connection
 
-    from sqlalchemy import Column, Connection
-
-    from etl.map import Map
     from etl.tables import Kind
 
 # Whoever meets a kind for the first time learns what there is. As long as no run that met it got to
@@ -50,7 +46,9 @@ def met_before(
     if not connection.execute(_IS_LEARNED, {"kind": kind}).scalar_one():
         return set(members)
     known: set[str] = set()
-    for column in _columns(map_of(connection), kind, path):
+    for column in map_of(connection).columns_at(kind, path):
+        if not isinstance(column.type, Text):
+            continue
         start = func.left(column, MEMBER_CHARACTERS)
         # One parameter, however many there are.
         wanted = start == any_(bindparam("members", sorted(members), type_=ARRAY(Text)))
@@ -64,11 +62,3 @@ def met_before(
         }
         known |= set(connection.execute(_IN_DOCUMENTS, asked).scalars())
     return known
-
-
-def _columns(the_map: Map, kind: Kind, path: str) -> Iterator[Column[Any]]:
-    """The text columns that are filled from a path."""
-    for table in the_map.projections(kind):
-        for column in table.columns:
-            if path_of_column(the_map, table, column) == path and isinstance(column.type, Text):
-                yield column

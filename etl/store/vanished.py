@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 
-from etl.payload.expected import around, expected
+from etl.map import ways
+from etl.payload.expected import expected
 from etl.store.drift import Key, Novelty, drifts, record
 from etl.store.jsonpaths import jsonpath, jsonpath_of_lack
 from etl.store.mapped import map_of
@@ -175,7 +176,7 @@ def _fields(the_map: Map) -> str:
         for kind in KINDS
         for path, expects in expected(the_map, kind).items()
         if expects.is_filled and not expects.is_observed
-        for changed in [*around(path), path]
+        for changed in ways(path)
     )
 
 
