@@ -163,19 +163,29 @@ def extended(lines: tuple[Line, ...]) -> Map:
         table.to_metadata(metadata)
     origins = dict(tables.origins())
     for line in lines:
-        around = home(line.kind, line.path)
-        names(below(line.kind, line.path).removesuffix("[]"))
+        around = table_around(line)
         if line.is_list:
             origins[line.table] = Origin(line.kind, line.path, "list")
             _list_table(metadata.tables[around], origins[around], line)
-        elif line.table == around:
+        else:
             source = Source(below(line.kind, line.path), json_types=line.json_types)
             metadata.tables[around].append_column(
                 Column(line.column, TYPES[line.type], comment=line.comment, info={"source": source})
             )
-        else:
-            raise ValueError(f"{line.path} is a member of what {around} has rows of: {line.table}")
     return Map(metadata, origins, lines)
+
+
+def table_around(line: Line) -> str:
+    """The table that a line's column is in; that of the rows to which a list belongs.
+
+    Raises:
+        ValueError: There is none, or the line names another.
+    """
+    around = home(line.kind, line.path)
+    names(below(line.kind, line.path).removesuffix("[]"))
+    if line.table != around and not line.is_list:
+        raise ValueError(f"{line.path} is a member of what {around} has rows of: {line.table}")
+    return around
 
 
 def is_shipped(line: Line) -> bool:

@@ -78,8 +78,8 @@ def command(
     from etl.jobs.migrate import migrate  # noqa: PLC0415  spares --help
     from etl.store.embedded import served  # noqa: PLC0415  spares --help
     from etl.store.engine import make_engine  # noqa: PLC0415  spares --help
-    from etl.store.local_history import BASE  # noqa: PLC0415  spares --help
     from etl.store.migration import current_and_head  # noqa: PLC0415  spares --help
+    from etl.store.revision_files import BASE  # noqa: PLC0415  spares --help
 
     if since is not None and not sql:
         raise click.UsageError("--from goes with --sql.")
@@ -123,8 +123,8 @@ def _print_sql(
     quiet: bool,
 ) -> None:
     from etl.jobs.migrate import local_history, migrate_sql  # noqa: PLC0415  spares --help
-    from etl.store.local_history import BASE  # noqa: PLC0415  spares --help
     from etl.store.local_migration import AT_BASE  # noqa: PLC0415  spares --help
+    from etl.store.revision_files import BASE  # noqa: PLC0415  spares --help
 
     # A mistake in the folder is told before the database is asked.
     local_history(settings.migrations.local_dir, local_to)
@@ -155,9 +155,9 @@ def _present(settings: Settings, since: str | None) -> tuple[str, LocalState, st
     from etl.errors import DatabaseError  # noqa: PLC0415  spares --help
     from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
     from etl.store.engine import make_engine, translated  # noqa: PLC0415  spares --help
-    from etl.store.local_history import BASE  # noqa: PLC0415  spares --help
     from etl.store.local_migration import AT_BASE, look_at_local  # noqa: PLC0415  spares --help
     from etl.store.migration import current_and_head, refuse_unknown  # noqa: PLC0415  spares --help
+    from etl.store.revision_files import BASE  # noqa: PLC0415  spares --help
 
     guess = f"{'local ' if since else ''}SQL from the beginning, as"
     if settings.database.url is None:

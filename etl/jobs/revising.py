@@ -6,22 +6,23 @@ nothing of it; no revision is ever written over.
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from etl.errors import UsageError
 from etl.proposal.header import slug
 from etl.proposal.local_revision import local_revision_text
 from etl.proposal.revision import revision_text
 from etl.proposal.source import with_lines
+from etl.store.local_history import read_history
+from etl.store.revision_files import BASE, read_revisions
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -36,14 +37,6 @@ class Written:
     files: tuple[Path, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _History:
-    """The revisions in a folder: the last one, and the number after all of theirs."""
-
-    head: str | None
-    next_number: int
-
-
 def write_to_checkout(proposals: Sequence[Proposal], checkout: Path, now: datetime) -> Written:
     """A revision after the head, and the lines in `etl/tables.py`. At least one proposal.
 
@@ -53,12 +46,13 @@ def write_to_checkout(proposals: Sequence[Proposal], checkout: Path, now: dateti
     versions, tables = checkout / "migrations" / "versions", checkout / "etl" / "tables.py"
     before = _read(tables)
     after = with_lines(before, proposals)
-    history = _history(versions)
-    if history.head is None:
+    with _told(versions):
+        found = [each.revision for each in read_revisions(versions)]
+    if not found:
         raise UsageError(f"{versions} has no revisions; name the folder of a checkout")
-    revision = f"{history.next_number:04}"
+    revision = f"{_next_number(found):04}"
     file = versions / f"{now:%Y%m%d}_{revision}_{slug(proposals)}.py"
-    with _written(file, revision_text(proposals, revision, history.head)):
+    with _written(file, revision_text(proposals, revision, found[-1])):
         if _read(tables) != before:
             raise UsageError(f"{tables} was changed just now; run it again")
         with _told(tables):
@@ -70,67 +64,22 @@ def write_to_folder(proposals: Sequence[Proposal], folder: Path, now: datetime) 
     """A revision after the last one in the folder, which is made. At least one proposal.
 
     Raises:
-        UsageError: It can't be written, or a file there is no revision. Nothing was changed.
+        UsageError: It can't be written, or the folder is no history. Nothing was changed.
     """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is no folder; name another in migrations.local_dir")
+    history = read_history(folder)
     with _told(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    history = _history(folder)
-    revision = f"local_{history.next_number:04}"
+    revision = f"local_{_next_number(each.revision for each in history.revisions):04}"
     file = folder / f"{now:%Y%m%d}_{revision}_{slug(proposals)}.py"
-    with _written(file, local_revision_text(proposals, revision, history.head)):
+    head = None if history.head == BASE else history.head
+    with _written(file, local_revision_text(proposals, revision, head)):
         return Written(revision, (file,))
 
 
-def _history(folder: Path) -> _History:
-    """Read as text: nothing in the folder is run for this."""
-    with _told(folder):
-        files = sorted(folder.iterdir())
-    follows: dict[str, tuple[str, ...]] = {}
-    for file in files:
-        if file.suffix != ".py" or file.name.startswith((".", "__")):
-            continue
-        revision, before = _revision(file)
-        if revision in follows:
-            raise UsageError(f"{file}: another file is revision {revision} too; remove one")
-        follows[revision] = before
-    followed = {each for before in follows.values() for each in before}
-    if missing := sorted(followed - follows.keys()):
-        raise UsageError(f"{folder}: revision {missing[0]} is missing; put its file back")
-    heads = sorted(follows.keys() - followed)
-    if follows and len(heads) != 1:
-        raise UsageError(
-            f"{folder} has {len(heads)} last revisions ({', '.join(heads)}); it needs one:"
-            " let down_revision of one name the other"
-        )
-    numbers = [int(found[0]) for each in follows if (found := re.search(r"[0-9]+$", each))]
-    return _History(heads[0] if heads else None, max(numbers, default=0) + 1)
-
-
-def _revision(file: Path) -> tuple[str, tuple[str, ...]]:
-    """What a revision calls itself, and which ones it follows."""
-    try:
-        tree = ast.parse(_read(file))
-    except (SyntaxError, ValueError) as exc:
-        raise UsageError(f"{file} is no Python ({exc}); mend or remove it") from None
-    said: dict[str, Any] = {}
-    for node in tree.body:
-        if isinstance(node, ast.Assign):
-            targets, value = node.targets, node.value
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            targets, value = [node.target], node.value
-        else:
-            continue
-        for target in targets:
-            if isinstance(target, ast.Name) and target.id in {"revision", "down_revision"}:
-                said[target.id] = (
-                    value.value if isinstance(value, ast.Constant) else ast.unparse(value)
-                )
-    revision, before = said.get("revision"), said.get("down_revision")
-    if not isinstance(revision, str) or not isinstance(before, str | None):
-        raise UsageError(f"{file} is no revision: it does not say which; mend or remove it")
-    return revision, () if before is None else (before,)
+def _next_number(revisions: Iterable[str]) -> int:
+    """The one after all of theirs."""
+    found = (re.search(r"[0-9]+$", revision) for revision in revisions)
+    return max((int(number[0]) for number in found if number), default=0) + 1
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import etl
 from etl.errors import UsageError
 from etl.jobs.revising import write_to_checkout, write_to_folder
-from etl.store.local_history import lines_in
+from etl.store.local_history import read_history
 from etl.store.migration import alembic_config
 
 if TYPE_CHECKING:
@@ -68,9 +68,8 @@ class Home:
         if self.is_checkout:
             return ()
         there = {(line.table, line.column) for line in the_map.lines}
-        return tuple(
-            line for line in lines_in(self.folder) if (line.table, line.column) not in there
-        )
+        lines = read_history(self.folder).lines
+        return tuple(line for line in lines if (line.table, line.column) not in there)
 
     def _copy_to(self, copy: Path) -> None:
         for pattern in _IN_CHECKOUT if self.is_checkout else _IN_FOLDER:

@@ -1,4 +1,4 @@
-"""What the folder of local revisions says, read off the files' text: none of them is run here.
+"""What the folder of local revisions says, read as text: none of them is run here.
 
 A team's own revisions for a target, `local_0001` and on, one after the other. Each carries the
 lines that it adds to the map in a constant, `LINES`.
@@ -6,24 +6,20 @@ lines that it adds to the map in a constant, `LINES`.
 
 from __future__ import annotations
 
-import ast
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from etl.errors import UsageError
-from etl.map import TYPES, extended, lines_of
-from etl.settings.sources import read_text
+from etl.map import TYPES, is_shipped, lines_of, table_around
+from etl.store.revision_files import BASE, read_revisions
 from etl.tables import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from etl.map import Line
-
-BASE: Final = "base"
-"""Before the first revision, as Alembic calls it."""
+    from etl.store.revision_files import RevisionFile
 
 _ID = re.compile(r"local_\d{4,}")
 _TEXTS = ("table_name", "column_name", "kind", "path", "type", "comment")
@@ -35,7 +31,6 @@ class LocalRevision:
     """One file of the folder, and the lines that it adds to the map."""
 
     revision: str
-    down_revision: str | None
     file: Path
     lines: tuple[Line, ...]
 
@@ -76,69 +71,30 @@ def read_history(folder: Path) -> LocalHistory:
         UsageError: It can't be read, has other .py files, or they are not one line of revisions.
     """
     try:
-        files = sorted(file for file in folder.iterdir() if _is_read_by_alembic(file.name))
+        found = read_revisions(folder)
     except FileNotFoundError:
-        files = []
+        found = ()
     except OSError as exc:
         told = f"migrations.local_dir: {folder}: {exc.strerror}"
         raise UsageError(f"{told}; name the folder of your revisions") from exc
-    revisions = _in_order(folder, [_read(file) for file in files])
-    history = LocalHistory(folder, revisions)
+    history = LocalHistory(folder, tuple(map(_local, found)))
     for line in history.lines:
         try:
-            extended((line,))
+            if not is_shipped(line):
+                table_around(line)
         except ValueError as exc:
             raise UsageError(f"{folder}: {line.path}: {exc}; correct its LINES") from exc
     return history
 
 
-def lines_in(folder: Path) -> tuple[Line, ...]:
-    """The lines of all local revisions. Raises UsageError when the folder is no history."""
-    return read_history(folder).lines
-
-
-def _is_read_by_alembic(name: str) -> bool:
-    return name.endswith(".py") and not name.startswith(("__init__", ".#"))
-
-
-def _read(file: Path) -> LocalRevision:
+def _local(found: RevisionFile) -> LocalRevision:
+    if not _ID.fullmatch(found.revision):
+        raise UsageError(f"{found.file}: no local revision; keep nothing else in this folder")
     try:
-        return _revision(file, _constants(ast.parse(read_text(file))))
-    except SyntaxError as exc:
-        raise UsageError(f"{file}: line {exc.lineno}: {exc.msg}; correct it") from exc
-    except (RecursionError, MemoryError) as exc:
-        raise UsageError(f"{file}: nested too deeply; correct it") from exc
+        lines = lines_of(_checked(row) for row in _listed(found.constants.get("LINES", [])))
     except ValueError as exc:
-        raise UsageError(f"{file}: {exc}") from exc
-
-
-def _revision(file: Path, found: Mapping[str, object]) -> LocalRevision:
-    revision, before = found.get("revision"), found.get("down_revision")
-    if not isinstance(revision, str) or not _ID.fullmatch(revision):
-        raise ValueError("no local revision; keep nothing else in this folder")
-    if not isinstance(before, str | None) or found.get("depends_on"):
-        raise ValueError(f"{revision} follows more than one revision; name one, or None")
-    lines = lines_of(_checked(row) for row in _listed(found.get("LINES", [])))
-    return LocalRevision(revision, before, file, lines)
-
-
-def _constants(module: ast.Module) -> dict[str, object]:
-    """The names that tell about a revision, with their values."""
-    found: dict[str, object] = {}
-    for node in module.body:
-        match node:
-            case ast.Assign(targets=[ast.Name(id=name)], value=value):
-                pass
-            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
-                pass
-            case _:
-                continue
-        if name in {"revision", "down_revision", "depends_on", "LINES"}:
-            try:
-                found[name] = ast.literal_eval(value)
-            except (ValueError, TypeError) as exc:
-                raise ValueError(f"{name} is no plain value; write it out") from exc
-    return found
+        raise UsageError(f"{found.file}: {exc}") from exc
+    return LocalRevision(found.revision, found.file, lines)
 
 
 def _listed(value: object) -> list[object]:
@@ -161,29 +117,3 @@ def _checked(row: object) -> dict[str, Any]:
         if row[key] not in known:
             raise ValueError(f"LINES: {key} {row[key]!r}; write one of {', '.join(known)}")
     return row
-
-
-def _in_order(folder: Path, found: Sequence[LocalRevision]) -> tuple[LocalRevision, ...]:
-    """From the base to the newest. Raises UsageError where that is not one line."""
-    by_id: dict[str, LocalRevision] = {}
-    after: dict[str | None, LocalRevision] = {}
-    for one in found:
-        other = by_id.setdefault(one.revision, one)
-        if other is not one:
-            told = f"{other.file.name} and {one.file.name} are both {one.revision}"
-            raise UsageError(f"{folder}: {told}; give one another id")
-        other = after.setdefault(one.down_revision, one)
-        if other is not one:
-            told = f"{other.file.name} and {one.file.name} both follow {one.down_revision or BASE}"
-            raise UsageError(f"{folder}: {told}; let one follow the other")
-    for one in found:
-        if one.down_revision not in (None, *by_id):
-            told = f"{one.file} follows {one.down_revision}, which is not in {folder}"
-            raise UsageError(f"{told}; get its file from whoever wrote it")
-    ordered: list[LocalRevision] = []
-    while following := after.pop(ordered[-1].revision if ordered else None, None):
-        ordered.append(following)
-    if after:
-        told = ", ".join(sorted(one.file.name for one in after.values()))
-        raise UsageError(f"{folder}: {told} follow each other; let the first follow None")
-    return tuple(ordered)

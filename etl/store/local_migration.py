@@ -17,7 +17,6 @@ from alembic import command
 
 from etl.errors import DatabaseError, EtlError, UsageError
 from etl.map import lines_of
-from etl.store.local_history import BASE
 from etl.store.migration import (
     LOCAL_TABLE,
     alembic_config,
@@ -25,6 +24,7 @@ from etl.store.migration import (
     offline_sql,
     patiently,
 )
+from etl.store.revision_files import BASE
 from etl.tables import local_columns
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from etl.errors import UsageError
-from etl.store.local_history import lines_in, read_history
+from etl.store.local_history import read_history
 from tests.local_revisions import LANGUAGES, MOOD, RANK, write
 
 
@@ -23,9 +23,9 @@ def test_the_revisions_are_told_in_their_order_with_their_lines(folder):
     last.rename(folder / "0_comes_first_by_name.py")
     history = read_history(folder)
     assert [one.revision for one in history.revisions] == ["local_0001", "local_0002", "local_0003"]
-    assert [line.path for line in lines_in(folder)] == ["mood", "rank", "languages[]"]
+    assert [line.path for line in read_history(folder).lines] == ["mood", "rank", "languages[]"]
     assert history.head == "local_0003"
-    (mood, *_) = lines_in(folder)
+    (mood, *_) = read_history(folder).lines
     assert (mood.table, mood.column, mood.json_types) == ("personas", "mood", ("string",))
 
 
@@ -34,12 +34,12 @@ def test_a_folder_without_revisions_ends_at_the_base(folder):
     for name in ("README.md", "__init__.py", ".#lock.py", "query.sql"):
         (folder / name).write_text("not a revision")
     (folder / "__pycache__").mkdir()
-    assert (read_history(folder).head, lines_in(folder)) == ("base", ())
+    assert read_history(folder).head == "base"
 
 
 def test_before_the_first_revision_is_written_there_are_no_lines(folder):
     assert not folder.exists()
-    assert (read_history(folder).head, lines_in(folder)) == ("base", ())
+    assert read_history(folder).head == "base"
     folder.write_text("")
     with pytest.raises(UsageError, match=r"local: Not a directory; name the folder"):
         read_history(folder)
@@ -49,7 +49,7 @@ def test_nothing_of_it_is_run(folder, tmp_path):
     file = write(folder, 1, [MOOD])
     touched = tmp_path / "touched"
     file.write_text(file.read_text() + f"\nopen({str(touched)!r}, 'w')\nraise SystemExit\n")
-    assert [line.path for line in lines_in(folder)] == ["mood"]
+    assert [line.path for line in read_history(folder).lines] == ["mood"]
     assert not touched.exists()
 
 
@@ -57,8 +57,8 @@ def test_nothing_of_it_is_run(folder, tmp_path):
     ("spoil", "says"),
     [
         (lambda text: text.replace("local_0001", "0003"), "no local revision; keep nothing else"),
-        (lambda _: "import this\n", "no local revision; keep nothing else in this folder"),
-        (lambda _: "", "no local revision"),
+        (lambda _: "import this\n", "no revision; keep nothing else in this folder"),
+        (lambda _: "", "no revision"),
         (lambda text: text.replace("= None", "= ('local_0007', 'local_0008')", 1), "more than one"),
         (lambda text: text.replace("depends_on = None", "depends_on = '0001'"), "more than one"),
         (lambda text: text.replace("= None", "= 'local_0009'", 1), "local_0009, which is not in"),
@@ -88,7 +88,7 @@ def test_what_is_no_local_revision_is_told_with_its_file(folder, spoil, says):
     file = write(folder, 1, [MOOD])
     file.write_text(spoil(file.read_text()), encoding="utf-8")
     with pytest.raises(UsageError, match=says) as told:
-        lines_in(folder)
+        read_history(folder)
     assert str(folder) in str(told.value)
     assert "\n" not in str(told.value)
 
@@ -126,4 +126,4 @@ def test_what_is_no_text_or_no_file_is_not_waited_for(folder):
 def test_a_file_in_the_place_of_the_folder_is_told(tmp_path):
     (tmp_path / "local").write_text("")
     with pytest.raises(UsageError, match=r"migrations.local_dir: .*local: Not a directory"):
-        lines_in(tmp_path / "local")
+        read_history(tmp_path / "local")

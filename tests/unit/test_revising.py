@@ -228,11 +228,11 @@ BY_HAND = [
     (lambda checkout: [f.unlink() for f in (checkout / VERSIONS).glob("*.py")], "no revisions"),
 ]  # fmt: skip
 BROKEN = [
-    (add("a.py", "revision = '0009'\ndown_revision = None"), "last revisions|other is missing"),
-    (add("a.py", "def ("), "is no Python"),
-    (add("a.py", "x = 1"), "is no revision"),
-    (add("a.py", "revision = '0009'\ndown_revision = 'gone'"), "revision gone is missing"),
-    (add("a.py", "\xff"), "is not UTF-8"),
+    (add("a.py", "revision = 'local_0009'\ndown_revision = None"), "both follow base; let one"),
+    (add("a.py", "def ("), r"a\.py: line 1: .*; correct it"),
+    (add("a.py", "x = 1"), "no revision; keep nothing else"),
+    (add("a.py", "revision = '9'\ndown_revision = 'gone'"), "follows gone, which is not in"),
+    (add("a.py", "\xff"), "not UTF-8"),
 ]
 
 
@@ -259,13 +259,13 @@ def test_a_folder_with_something_else_in_it_is_refused(tmp_path, edit, told):
 def test_two_files_of_one_revision_are_refused(tmp_path):
     written = write_to_folder([proposal()], tmp_path, NOW)
     shutil.copy(written.files[0], tmp_path / "copy.py")
-    with pytest.raises(UsageError, match="local_0001 too; remove one"):
+    with pytest.raises(UsageError, match="are both local_0001; give one another id"):
         write_to_folder([proposal()], tmp_path, NOW)
 
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "local").write_text("")
-    with pytest.raises(UsageError, match="is no folder; name another"):
+    with pytest.raises(UsageError, match="Not a directory; name the folder"):
         write_to_folder([proposal()], tmp_path / "local", NOW)
 
 
