@@ -48,6 +48,9 @@ TYPES: Final[Mapping[str, TypeEngine[Any]]] = {
 }
 """What an added column can be, by its name in SQL."""
 
+JSON_TYPES: Final = ("string", "number", "boolean", "array", "object")
+"""What a field can come in besides null."""
+
 VALUE: Final = "value"
 """The column of a list's table that holds its elements."""
 
@@ -67,7 +70,7 @@ class Line:
             `[]` is a list: a table of its own, a row an element, in the column `value`.
         table: The table that has the column, or the list's own.
         type: One of `TYPES`; of a list that of its elements.
-        json_types: What it comes in besides null; empty: anything.
+        json_types: Those of `JSON_TYPES` that it comes in; empty: any.
         comment: The column's; of a list the table's as well.
     """
 
@@ -153,7 +156,7 @@ def extended(lines: tuple[Line, ...]) -> Map:
     """The release's map and these lines. A line that the release has a column for is passed over.
 
     Raises:
-        ValueError: A line's table has no rows of the object that its path leads into.
+        ValueError: A line is none: its table has no rows of the object that its path leads into.
     """
     lines = tuple(line for line in lines if not is_shipped(line))
     if not lines:
@@ -179,8 +182,12 @@ def table_around(line: Line) -> str:
     """The table that a line's column is in; that of the rows to which a list belongs.
 
     Raises:
-        ValueError: There is none, or the line names another.
+        ValueError: There is none, or the line names another; or it has no kind or type of ours.
     """
+    said = [("kind", line.kind, tables.KINDS), ("type", line.type, TYPES)]
+    for what, value, known in [*said, *(("json type", t, JSON_TYPES) for t in line.json_types)]:
+        if value not in known:
+            raise ValueError(f"{what} {value!r}; write one of {', '.join(known)}")
     around = home(line.kind, line.path)
     names(below(line.kind, line.path).removesuffix("[]"))
     if line.table != around and not line.is_list:

@@ -26,7 +26,7 @@ RANK: Row = MOOD | {
     "kind": "voice",
     "path": "rank",
     "type": "bigint",
-    "json_types": ["integer"],
+    "json_types": ["number"],
     "comment": "Its place.",
 }
 LANGUAGES: Row = MOOD | {

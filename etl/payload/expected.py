@@ -7,7 +7,7 @@ from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from etl.map import ways
+from etl.map import JSON_TYPES, ways
 from etl.tables import source
 
 if TYPE_CHECKING:
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from etl.map import Map
     from etl.tables import Kind
-
-JSON_TYPES = frozenset({"string", "number", "boolean", "array", "object"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ def expected(the_map: Map, kind: Kind) -> Mapping[str, Expected]:
             expect_around(path)
             expect(
                 path,
-                frozenset(filled_from.json_types) or JSON_TYPES,
+                frozenset(filled_from.json_types or JSON_TYPES),
                 members=frozenset(filled_from.members),
                 is_filled=True,
                 is_observed=filled_from.observed,

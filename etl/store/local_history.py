@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from etl.errors import UsageError
-from etl.map import TYPES, is_shipped, lines_of, table_around
+from etl.map import is_shipped, lines_of, table_around
 from etl.store.revision_files import BASE, read_revisions
-from etl.tables import KINDS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -113,7 +112,4 @@ def _checked(row: object) -> dict[str, Any]:
         for value in (*(row[key] for key in _TEXTS), *json_types)
     ):
         raise ValueError("a line of LINES has a value that is no text")
-    for key, known in (("kind", KINDS), ("type", TYPES)):
-        if row[key] not in known:
-            raise ValueError(f"LINES: {key} {row[key]!r}; write one of {', '.join(known)}")
     return row

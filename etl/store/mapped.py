@@ -44,7 +44,7 @@ def read_map(connection: Connection) -> Map:
     rows = connection.execute(select(local_columns)).mappings()
     try:
         return extended(lines_of(dict(row) for row in rows))
-    except (KeyError, ValueError) as exc:
+    except ValueError as exc:
         raise DatabaseError(f"local_columns: {exc}; correct the line or delete it") from exc
 
 

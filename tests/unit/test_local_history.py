@@ -77,6 +77,7 @@ def test_nothing_of_it_is_run(folder, tmp_path):
         (lambda text: text.replace("'How it feels.'", "7"), "a value that is no text"),
         (lambda text: text.replace("'How it feels.'", r"'\0'"), "a value that is no text"),
         (lambda text: text.replace("'persona'", "'person'"), "kind 'person'; write one of avatar"),
+        (lambda text: text.replace("['string']", "['integer']"), "json type 'integer'; write one"),
         (lambda text: text.replace("'text'", "'money'"), "type 'money'; write one of uuid, timest"),
         (
             lambda text: text.replace("'personas'", "'people'"),
