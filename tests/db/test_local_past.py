@@ -90,8 +90,8 @@ def documents_of(draw: st.DrawFn) -> tuple[Kind, dict[str, Any]]:
     return kind, decoded(document)
 
 
-@properties(60)
-@given(st.lists(documents_of(), min_size=8, max_size=8))
+@properties(20)
+@given(st.lists(documents_of(), min_size=20, max_size=20))
 def test_the_past_is_what_flattening_makes_of_each_document(stored, found):
     the_map = extended(tuple(LINES))
     stored.execute("DELETE FROM document_versions")
