@@ -12,52 +12,17 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import make_url
 
+from etl.jobs.revising import write_to_checkout, write_to_folder
 from etl.sandbox import running_sandbox
-from tests.local_revisions import MOOD, write
+from tests.unit.proposals import NOW, proposal
 
 CHECKOUT = Path(__file__).parents[2]
 IN_A_WHEEL = ("etl", "migrations", "pyproject.toml", "alembic.ini", "README.md", "LICENSE")
-
-# What the later release brings: a line of the map, and a revision that takes a column over.
-REVISION = '''"""The personas' mood.
-
-Why: the API sends it.
-"""
-
-from alembic import op
-
-revision = "later"
-down_revision = {head!r}
-branch_labels = None
-depends_on = None
-
-
-def upgrade():
-    op.execute("LOCK TABLE local_columns IN ACCESS EXCLUSIVE MODE")
-    op.execute("""
-        DO $$
-        BEGIN
-            IF EXISTS (SELECT FROM local_columns
-                       WHERE table_name = 'personas' AND column_name = 'mood'
-                         AND type <> '{type}') THEN
-                ALTER TABLE personas RENAME mood TO mood__local;
-            END IF;
-            DELETE FROM local_columns WHERE table_name = 'personas' AND column_name = 'mood';
-            ALTER TABLE personas ADD COLUMN IF NOT EXISTS mood {type};
-            COMMENT ON COLUMN personas.mood IS 'How it feels.';
-        END
-        $$
-    """)
-
-
-def downgrade():
-    op.drop_column("personas", "mood")
-'''
 
 
 def built(tree: Path, folder: Path) -> Path:
@@ -72,23 +37,18 @@ def built(tree: Path, folder: Path) -> Path:
     return folder / "site"
 
 
-def later_release(folder: Path, type_: str) -> Path:
-    """A copy of this tree that maps `mood`, as this type; its wheel, installed."""
+def later_release(folder: Path) -> Path:
+    """A release whose checkout was proposed into: it maps `mood` as the team does, `rank` not so.
+
+    Its wheel, installed.
+    """
     tree = folder / "tree"
     for name in IN_A_WHEEL:
         copy = shutil.copytree if (CHECKOUT / name).is_dir() else shutil.copy
         tree.mkdir(exist_ok=True)
         copy(CHECKOUT / name, tree / name)
-    tables = tree / "etl" / "tables.py"
-    text = tables.read_text(encoding="utf-8")
-    named = {"text": "Text()", "jsonb": "JSONB()"}[type_]
-    line = f'    column("mood", {named}, "mood", comment="How it feels."),\n'
-    text, count = re.subn(r'(    Column\("removed_at".*\n)', rf"\1{line}", text)
-    assert count == 1
-    tables.write_text(text, encoding="utf-8")
-    versions = tree / "migrations" / "versions"
-    head = max(file.name.split("_")[1] for file in versions.glob("*.py"))
-    (versions / "20990101_later_mood.py").write_text(REVISION.format(head=head, type=type_))
+    fields = [proposal("mood", "mood"), proposal("rank", "rank", "jsonb", json_types=("number",))]
+    write_to_checkout(fields, tree, NOW)
     return built(tree, folder)
 
 
@@ -123,69 +83,53 @@ class Team:
             return session.execute(statement.encode()).fetchall()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def sandbox():
+    def moved(payload: dict[str, Any]) -> dict[str, Any]:
+        name = payload["name"]
+        return payload | {"mood": f"{name}'s mood", "rank": len(name)}
+
     with running_sandbox(count=3, moving=False) as running:
-        running.world.reshape(lambda payload: payload | {"mood": f"{payload['name']}'s mood"})
+        running.world.reshape(moved)
         yield running
 
 
-@pytest.fixture(scope="module")
-def team(new_database, sandbox, tmp_path_factory):
-    """After the first release: copied, then a column of the team's own, filled by replay."""
-    folder = tmp_path_factory.mktemp("team")
+@pytest.fixture
+def team(empty_database_url, sandbox, tmp_path):
+    """After the first release: copied, then columns of the team's own, filled by replay."""
+    folder = tmp_path / "team"
+    folder.mkdir()
     (folder / "persona-etl.toml").write_text('[migrations]\nlocal_dir = "ours"\n')
-    (folder / "ours").mkdir()
-    site = built(CHECKOUT, tmp_path_factory.mktemp("first"))
-    with new_database() as url:
-        made = Team(folder, url, ANAM_API_URL=sandbox.url, ANAM_API_KEY=sandbox.key)
-        assert "local history at base;" in made.run(site, "migrate")
-        made.run(site, "sync", *sandbox.persona_ids)
-        write(folder / "ours", 1, [MOOD])
-        assert "local history at local_0001;" in made.run(site, "migrate")
-        assert made.query("SELECT DISTINCT mood FROM anam.personas") == [(None,)]
-        made.run(site, "backfill", "replay")
-        yield made
+    site = built(CHECKOUT, tmp_path / "first")
+    made = Team(folder, empty_database_url, ANAM_API_URL=sandbox.url, ANAM_API_KEY=sandbox.key)
+    assert "local history at base;" in made.run(site, "migrate")
+    made.run(site, "sync", *sandbox.persona_ids)
+    write_to_folder([proposal(), proposal("rank", "rank", "bigint")], folder / "ours", NOW)
+    assert "local history at local_0001;" in made.run(site, "migrate")
+    assert made.query("SELECT DISTINCT mood FROM anam.personas") == [(None,)]
+    made.run(site, "backfill", "replay")
+    return made
 
 
-@pytest.fixture(params=["text", "jsonb"])
-def later(request, new_database, team, tmp_path):
-    """A copy of the team's database, the wheel of a release later, and the column's type there."""
-    with new_database(make_url(team.url).database) as url:
-        yield (
-            Team(team.folder, url, **team.api),
-            later_release(tmp_path, request.param),
-            request.param,
-        )
-
-
-def test_a_later_release_takes_a_local_column_over(later, sandbox):
-    team, site, type_ = later
-    moods = "SELECT name || '''s mood', {} FROM {} ORDER BY 1"
-    before = team.query(moods.format("mood", "anam.personas"))
-    assert [told for told, _ in before] == [mood for _, mood in before]
-    told = team.run(site, "migrate")
-    assert "is at later now, local history at local_0001;" in told
-    assert team.query("SELECT count(*) FROM anam.local_columns") == [(0,)]
-    kept = "mood" if type_ == "text" else "mood__local"
-    assert team.query(moods.format(kept, "anam.personas")) == before
-    # Of the same type there is nothing to fill; else it is filled from the documents.
-    team.run(site, "backfill", "replay", *(["--check"] if type_ == "text" else []))
-    assert team.query(moods.format(kept, "anam.personas")) == before
+def test_a_later_release_takes_local_columns_over(team, sandbox, tmp_path):
+    site = later_release(tmp_path)
+    query = "SELECT name, mood, {} FROM {} ORDER BY 1"
+    before = team.query(query.format("rank", "anam.personas"))
+    assert [mood for _, mood, _ in before] == [f"{name}'s mood" for name, *_ in before]
+    assert all(isinstance(rank, int) for *_, rank in before)
+    assert re.search(r"is at 0\d+ now, local history at local_0001;", team.run(site, "migrate"))
+    # Of the same type a column is the release's now; of another it stays beside, and is refilled.
+    assert team.query("SELECT column_name FROM anam.local_columns") == []
+    assert team.query(query.format("rank__local", "anam.personas")) == before
+    team.run(site, "backfill", "replay")
     for table in ("anam.personas", "anam_reporting.personas", "anam_reporting.persona_history"):
-        assert team.query(moods.format("mood", table)) == before
-    edited = sandbox.persona_ids[0]
-    sandbox.world.edit(edited, {"name": f"Edited {type_}"})
-    team.run(site, "sync", *sandbox.persona_ids)
-    name = f"Edited {type_}"
-    expected = [(f"{name}'s mood",)]
-    assert team.query(f"SELECT mood FROM anam.personas WHERE name = '{name}'") == expected
+        assert team.query(query.format("rank", table)) == before
     # The folder may go: nothing hangs on it.
-    (team.folder / "persona-etl.toml").rename(team.folder / "away.toml")
-    try:
-        assert "is at revision later already" in team.run(site, "migrate")
-        team.run(site, "backfill", "replay", "--check")
-    finally:
-        (team.folder / "away.toml").rename(team.folder / "persona-etl.toml")
+    (team.folder / "persona-etl.toml").unlink()
+    sandbox.world.edit(sandbox.persona_ids[0], {"name": "Edited"})
+    team.run(site, "sync", *sandbox.persona_ids)
     for table in ("anam.personas", "anam_reporting.personas"):
-        assert team.query(f"SELECT mood FROM {table} WHERE name = '{name}'") == expected
+        edited = f"SELECT mood, rank FROM {table} WHERE name = 'Edited'"
+        assert team.query(edited) == [("Edited's mood", len("Edited"))]
+    assert "is at revision" in team.run(site, "migrate")
+    team.run(site, "backfill", "replay", "--check")
