@@ -16,7 +16,8 @@ from etl.cli.invocation import Invocation, pass_invocation
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from etl.jobs.drift import Difference, Listing, Revised
+    from etl.jobs.drift import Listing, Revised
+    from etl.proposal.model import Proposal, Refusal
     from etl.settings import Settings
 
 EXAMPLES = """\b
@@ -198,8 +199,8 @@ def as_object(found: Listing) -> dict[str, object]:
                 "first_seen_at": each.drift.first_seen_at.isoformat(),
                 "last_seen_at": each.drift.last_seen_at.isoformat(),
                 "occurrences": each.drift.occurrences,
-                "proposal": _line(each),
-                "refusal": _reason(each),
+                "proposal": _line(each.proposed),
+                "refusal": _reason(each.proposed),
             }
             for each in found.differences
         ],
@@ -217,16 +218,15 @@ def as_proposed_object(revised: Revised) -> dict[str, object]:
             for each in revised.proposals
         ],
         "refusals": [
-            {"kind": each.drift.kind, "path": each.drift.path, "reason": _reason(each)}
+            {"kind": each.drift.kind, "path": each.drift.path, "reason": each.reason}
             for each in revised.refusals
         ],
     }
 
 
-def _line(difference: Difference) -> dict[str, object] | None:
+def _line(found: Proposal | Refusal | None) -> dict[str, object] | None:
     from etl.proposal.model import Proposal  # noqa: PLC0415  spares --help
 
-    found = difference.proposed
     if not isinstance(found, Proposal):
         return None
     renamed = found.renamed
@@ -238,7 +238,7 @@ def _line(difference: Difference) -> dict[str, object] | None:
         "json_types": found.line.json_types,
         "comment": found.line.comment,
         "values": found.values,
-        "beside": difference.beside,
+        "beside": found.beside,
         "renamed_from": renamed
         and {
             "path": renamed.path,
@@ -250,7 +250,7 @@ def _line(difference: Difference) -> dict[str, object] | None:
     }
 
 
-def _reason(difference: Difference) -> str | None:
+def _reason(found: Proposal | Refusal | None) -> str | None:
     from etl.proposal.model import Refusal  # noqa: PLC0415  spares --help
 
-    return difference.proposed.reason if isinstance(difference.proposed, Refusal) else None
+    return found.reason if isinstance(found, Refusal) else None

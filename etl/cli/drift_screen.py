@@ -47,14 +47,13 @@ def as_lines(found: Listing) -> Iterator[str]:
 
 def as_proposed(revised: Revised, here: Path) -> Iterator[str]:
     """The columns, what gets none and why, the files, and what to do with them."""
-    for difference in revised.proposals:
-        if isinstance(difference.proposed, Proposal):
-            values = _counted(difference.proposed.values, "value")
-            yield from _path_and(difference, f" → {_answer(difference)}; from {values}")
+    for proposal in revised.proposals:
+        values = _counted(proposal.values, "value")
+        yield from _path_and(proposal.drift, f" → {_answer(proposal)}; from {values}")
     if revised.refusals and revised.proposals:
         yield "Not proposed:"
-    for difference in revised.refusals:
-        yield from _path_and(difference, f": {_answer(difference)}")
+    for refusal in revised.refusals:
+        yield from _path_and(refusal.drift, f": {_answer(refusal)}")
     if revised.shown:
         for file, text in revised.shown.items():
             yield ""
@@ -96,7 +95,7 @@ def _difference(difference: Difference) -> Iterator[str]:
     yield from _wrapped(f"{_what(drift)}{status}", "    ")
     if difference.proposed is not None:
         arrow = "→ " if isinstance(difference.proposed, Proposal) else ""
-        yield from _wrapped(f"{arrow}{_answer(difference)}", "    ")
+        yield from _wrapped(f"{arrow}{_answer(difference.proposed)}", "    ")
 
 
 def _what(drift: Drift) -> str:
@@ -119,19 +118,15 @@ def _types(drift: Drift) -> str:
     return f"{types} ({', '.join(shapes)})" if shapes else types
 
 
-def _answer(difference: Difference) -> str:
-    match difference.proposed:
-        case Refusal(reason=reason):
-            return escaped(reason)
-        case Proposal(line=line, renamed=renamed):
-            beside = f"beside {escaped(difference.beside)}: " if difference.beside else ""
-            told = f"{beside}{escaped(column(line))}"
-            if renamed is None:
-                return told
-            same = f"the same in {renamed.equal:,} of {renamed.seen:,}"
-            return f"{told}; looks like {escaped(renamed.path)}, renamed: {same}"
-        case None:
-            return ""
+def _answer(answer: Proposal | Refusal) -> str:
+    if isinstance(answer, Refusal):
+        return escaped(answer.reason)
+    beside = f"beside {escaped(answer.beside)}: " if answer.beside else ""
+    told = f"{beside}{escaped(column(answer.line))}"
+    if (renamed := answer.renamed) is None:
+        return told
+    same = f"the same in {renamed.equal:,} of {renamed.seen:,}"
+    return f"{told}; looks like {escaped(renamed.path)}, renamed: {same}"
 
 
 def _how_many(found: Listing) -> str:
@@ -142,9 +137,9 @@ def _how_many(found: Listing) -> str:
     return f"{_counted(shown, 'difference')}{f', and {hidden}' if hidden else ''}."
 
 
-def _path_and(difference: Difference, what: str) -> Iterator[str]:
+def _path_and(drift: Drift, what: str) -> Iterator[str]:
     """On one line where that is wide enough; else the path stays whole, and the rest is wrapped."""
-    path = as_typed(difference.drift)
+    path = as_typed(drift)
     if width(path + what) <= _WIDTH:
         yield path + what
     else:

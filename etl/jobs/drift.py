@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from etl.errors import DatabaseError, UsageError
 from etl.jobs.proposing import propose
 from etl.jobs.revision_home import home_of, require_home
-from etl.jobs.typed_paths import as_typed, key_of, resolve
+from etl.jobs.typed_paths import as_typed, resolve
 from etl.proposal.model import Drift, Proposal, Refusal
 from etl.report.ours import name as quoted
 from etl.report.ours import reporting_schema
@@ -27,7 +27,7 @@ from etl.store.faithful import loads_faithfully
 from etl.store.mapped import at_head, map_of
 from etl.store.migration import require_head
 from etl.store.standing import relations
-from etl.tables import metadata, source
+from etl.tables import metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -36,12 +36,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
     from etl.jobs.revision_home import Home
-    from etl.jobs.typed_paths import Key
-    from etl.map import Map
+    from etl.jobs.typed_paths import Place
+    from etl.proposal.model import Key
     from etl.settings import Settings
     from etl.tables import Kind
-
-Row = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +49,6 @@ class Difference:
     drift: Drift
     proposed: Proposal | Refusal | None = None
     """None where it is not known or not asked: of what is ignored, or has a column."""
-    beside: str | None = None
-    """The column that the field has already, in another type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +77,8 @@ class Decision:
 class Revised:
     """What `drift propose` came to."""
 
-    proposals: list[Difference]
-    refusals: list[Difference]
+    proposals: list[Proposal]
+    refusals: list[Refusal]
     revision: str | None = None
     """None: there was nothing to write."""
     files: list[Path] = field(default_factory=list)
@@ -113,7 +109,7 @@ def look(settings: Settings, *, url: str, everything: bool) -> Listing:
     with translated(engine), engine.connect() as connection:
         found = drifts(connection)
         to_propose = [drift for drift in found if _is_undecided_or_accepted(drift)]
-        proposed = {_row(d.drift): d for d in _proposed(connection, to_propose, home)}
+        proposed = {p.drift.key: p for p in _proposed(connection, to_propose, home)}
     return _listing(schema, found, proposed, everything=everything, knows_proposals=True)
 
 
@@ -132,7 +128,7 @@ def set_status(
     require_head(engine, settings.database.schema_)
     with translated(engine), engine.begin() as connection:
         found = drifts(connection)
-        decisions = [_decision(key, found, status) for key in resolve(paths, found)]
+        decisions = [_decision(place, found, status) for place in resolve(paths, found)]
         decide(connection, [(d.kind, d.path) for d in decisions if d.is_new], status)
     return decisions
 
@@ -159,20 +155,19 @@ def propose_revision(
     with translated(engine), engine.connect() as connection:
         found = drifts(connection)
         chosen = _chosen(found, paths)
-        differences = _proposed(connection, chosen, home, name)
+        answers = _proposed(connection, chosen, home, name)
         now = database_now(connection)
-    proposals = [d for d in differences if isinstance(d.proposed, Proposal)]
-    refusals = [d for d in differences if isinstance(d.proposed, Refusal)]
+    proposals = [answer for answer in answers if isinstance(answer, Proposal)]
+    refusals = [answer for answer in answers if isinstance(answer, Refusal)]
     if not proposals:
         return Revised([], refusals, error=_nothing(refusals) if paths else None)
-    to_write = [d.proposed for d in proposals if isinstance(d.proposed, Proposal)]
     if dry_run:
-        written, shown = home.show(to_write, now)
+        written, shown = home.show(proposals, now)
         return Revised(proposals, refusals, written.revision, list(shown), shown)
     with translated(engine), engine.begin() as connection:
         # First, as a role that may not is to leave no file behind.
-        decide(connection, dict.fromkeys(key_of(d.drift) for d in proposals), "accepted")
-        written = home.write(to_write, now)
+        decide(connection, dict.fromkeys(each.drift.place for each in proposals), "accepted")
+        written = home.write(proposals, now)
     return Revised(proposals, refusals, written.revision, list(written.files))
 
 
@@ -209,50 +204,33 @@ def _read_view(connection: Connection, schema: str) -> list[Drift]:
 def _listing(
     schema: str,
     found: Sequence[Drift],
-    proposed: Mapping[Row, Difference],
+    proposed: Mapping[Key, Proposal | Refusal],
     *,
     everything: bool,
     knows_proposals: bool,
 ) -> Listing:
     wanted = [drift for drift in found if everything or _is_undecided_or_accepted(drift)]
     # Personas first: they are what it is about.
-    wanted.sort(key=lambda drift: (drift.kind != "persona", _row(drift)))
-    differences = [proposed.get(_row(drift), Difference(drift)) for drift in wanted]
+    wanted.sort(key=lambda drift: (drift.kind != "persona", drift.key))
+    differences = [Difference(drift, proposed.get(drift.key)) for drift in wanted]
     return Listing(schema, differences, len(found) - len(wanted), knows_proposals)
 
 
 def _proposed(
     connection: Connection, found: Sequence[Drift], home: Home | None, name: str | None = None
-) -> list[Difference]:
-    the_map = map_of(connection)
-    pending = home.pending(the_map) if home else ()
-    answers = propose(connection, found, name=name, pending=pending)
-    return [Difference(answer.drift, answer, _beside(answer, the_map)) for answer in answers]
-
-
-def _beside(answer: Proposal | Refusal, the_map: Map) -> str | None:
-    """The column that is filled from the same field."""
-    if answer.drift.problem != "type_changed" or isinstance(answer, Refusal):
-        return None
-    table = the_map.tables.get(answer.line.table)
-    if table is None:
-        return None
-    around = the_map.origin(table).path
-    for column in table.columns:
-        filled_from = source(column)
-        if filled_from and f"{around}.{filled_from.path}".removeprefix(".") == answer.line.path:
-            return column.name
-    return None
+) -> list[Proposal | Refusal]:
+    pending = home.pending(map_of(connection)) if home else ()
+    return propose(connection, found, name=name, pending=pending)
 
 
 def _chosen(found: Sequence[Drift], paths: Sequence[str]) -> list[Drift]:
     if not paths:
         return [drift for drift in found if _is_undecided_or_accepted(drift)]
-    keys = resolve(paths, found)
-    chosen = [drift for drift in found if key_of(drift) in keys]
-    for key in keys:
-        drift = next(d for d in chosen if key_of(d) == key)
-        statuses = {d.status for d in chosen if key_of(d) == key}
+    places = resolve(paths, found)
+    chosen = [drift for drift in found if drift.place in places]
+    for place in places:
+        drift = next(d for d in chosen if d.place == place)
+        statuses = {d.status for d in chosen if d.place == place}
         if statuses == {"mapped"}:
             raise UsageError(
                 f"{as_typed(drift)} has its column already;"
@@ -266,23 +244,17 @@ def _chosen(found: Sequence[Drift], paths: Sequence[str]) -> list[Drift]:
     return [drift for drift in chosen if _is_undecided_or_accepted(drift)]
 
 
-def _nothing(refusals: Iterable[Difference]) -> UsageError:
-    reasons = [
-        f"{as_typed(d.drift)}: {escaped(d.proposed.reason)}"
-        for d in refusals
-        if isinstance(d.proposed, Refusal)
-    ]
+def _nothing(refusals: Iterable[Refusal]) -> UsageError:
+    reasons = [f"{as_typed(each.drift)}: {escaped(each.reason)}" for each in refusals]
     return UsageError(f"nothing to propose: {'; '.join(reasons)}")
 
 
-def _decision(key: Key, found: Sequence[Drift], status: Literal["accepted", "ignored"]) -> Decision:
-    there = {drift.status for drift in found if key_of(drift) == key} - {"mapped"}
-    return Decision(*key, status if there else "mapped", is_new=bool(there - {status}))
+def _decision(
+    place: Place, found: Sequence[Drift], status: Literal["accepted", "ignored"]
+) -> Decision:
+    there = {drift.status for drift in found if drift.place == place} - {"mapped"}
+    return Decision(*place, status if there else "mapped", is_new=bool(there - {status}))
 
 
 def _is_undecided_or_accepted(drift: Drift) -> bool:
     return drift.status in {"open", "accepted"}
-
-
-def _row(drift: Drift) -> Row:
-    return drift.kind, drift.path, drift.problem

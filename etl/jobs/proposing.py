@@ -129,7 +129,7 @@ def _retyped(drift: Drift, columns: Sequence[Column[Any]], asked: _Asked) -> Pro
         taken=asked.lines,
         beside=scalars[0].name,
     )
-    return Proposal(drift, line, inferred.values)
+    return Proposal(drift, line, inferred.values, beside=scalars[0].name)
 
 
 def _inferred(drift: Drift, asked: _Asked) -> Inferred:

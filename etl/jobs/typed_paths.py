@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from etl.proposal.model import Drift
     from etl.tables import Kind
 
-Key = tuple["Kind", str]
+Place = tuple["Kind", str]
 
 _NEAR = 3
 
@@ -25,7 +25,7 @@ def as_typed(drift: Drift) -> str:
     return f"{drift.kind}:{escaped(drift.path)}"
 
 
-def resolve(paths: Iterable[str], found: Sequence[Drift]) -> dict[Key, None]:
+def resolve(paths: Iterable[str], found: Sequence[Drift]) -> dict[Place, None]:
     """Which paths are meant: as `drift` prints them, with `kind:` before those of several kinds.
 
     Raises UsageError for one that is not there, or is there for several kinds.
@@ -33,15 +33,15 @@ def resolve(paths: Iterable[str], found: Sequence[Drift]) -> dict[Key, None]:
     return dict.fromkeys(_resolved(typed, found) for typed in paths)
 
 
-def _resolved(typed: str, found: Sequence[Drift]) -> Key:
+def _resolved(typed: str, found: Sequence[Drift]) -> Place:
     exact = [drift for drift in found if typed == as_typed(drift)]
     # What has its column is seldom meant.
     alike = [drift for drift in found if typed == escaped(drift.path)]
     meant = exact or [drift for drift in alike if drift.status != "mapped"] or alike
-    keys = list(dict.fromkeys(key_of(drift) for drift in meant))
-    if len(keys) == 1:
-        return keys[0]
-    if keys:
+    places = list(dict.fromkeys(drift.place for drift in meant))
+    if len(places) == 1:
+        return places[0]
+    if places:
         which = ", ".join(dict.fromkeys(shlex.quote(as_typed(drift)) for drift in meant))
         raise UsageError(f"{escaped(typed)} is a path of several kinds; write one of {which}")
     names = dict.fromkeys(name for d in found for name in (escaped(d.path), as_typed(d)))
@@ -51,8 +51,3 @@ def _resolved(typed: str, found: Sequence[Drift]) -> Key:
         f"{escaped(typed)}: no path where the API and the map differ;"
         f" {hint}`persona-etl drift --all` lists them"
     )
-
-
-def key_of(drift: Drift) -> Key:
-    """What a person decides about: whatever differs there."""
-    return drift.kind, drift.path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -13,6 +13,14 @@ if TYPE_CHECKING:
 
 Problem = Literal["unknown", "missing", "type_changed", "new_value"]
 Status = Literal["open", "accepted", "ignored", "mapped"]
+
+
+class Key(NamedTuple):
+    """Of a row of `drift_paths`."""
+
+    kind: Kind
+    path: str
+    problem: Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +37,16 @@ class Drift:
     status: Status
     shapes: tuple[str, ...] = ()
     new_members: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> Key:
+        """What tells it from the others."""
+        return Key(self.kind, self.path, self.problem)
+
+    @property
+    def place(self) -> tuple[Kind, str]:
+        """What a person decides about: whatever differs there."""
+        return self.kind, self.path
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +72,8 @@ class Proposal:
     values: int
     """How many values, nulls left out, the type was inferred from."""
     renamed: Rename | None = None
+    beside: str | None = None
+    """The column that the field has already, in another type."""
 
 
 @dataclass(frozen=True, slots=True)

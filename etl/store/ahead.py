@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from etl.payload.decode import JsonObject
-    from etl.store.drift import Key
+    from etl.proposal.model import Key
     from etl.store.observations import ContentKey, EntityKey, Observations
     from etl.store.past import Head
     from etl.tables import Kind

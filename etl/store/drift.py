@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
 from etl.payload.expected import expected
-from etl.proposal.model import Drift
+from etl.proposal.model import Drift, Key
 from etl.store.members import met_before
 from etl.store.recordset import encode_rows
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from etl.flatten import Flat
     from etl.map import Map
-    from etl.proposal.model import Problem, Status
+    from etl.proposal.model import Status
     from etl.store.ahead import Ahead
     from etl.store.recordset import Row
     from etl.tables import Kind
@@ -79,14 +79,6 @@ _SET_STATUS = text("""
            AS k(kind text, path text, problem text, status text)
      WHERE d.kind = k.kind AND d.path = k.path AND d.problem = k.problem
 """)
-
-
-class Key(NamedTuple):
-    """Of a row of `drift_paths`."""
-
-    kind: Kind
-    path: str
-    problem: Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +137,7 @@ def sightings(
     counted = _counted(found)
     if not counted:
         return Sightings([], [])
-    known = {
-        _key(drift): _Known(drift.status, {*drift.new_members}) for drift in drifts(connection)
-    }
+    known = {d.key: _Known(d.status, {*d.new_members}) for d in drifts(connection)}
     for key, members in ahead.drift.items():
         known[key] = _Known("open", known[key].members | members if key in known else members)
     taken = Counter(key.kind for key in known if key.problem == "unknown")
@@ -207,7 +197,7 @@ def drifts(connection: Connection) -> list[Drift]:
         )
         for row in connection.execute(_ALL)
     ]
-    return sorted(found, key=_key)
+    return sorted(found, key=lambda drift: drift.key)
 
 
 def decide(connection: Connection, keys: Iterable[tuple[str, str]], status: Status) -> int:
@@ -222,16 +212,12 @@ def decide(connection: Connection, keys: Iterable[tuple[str, str]], status: Stat
 def settle(connection: Connection, the_map: Map) -> None:
     """Puts away what the map has or takes now, and opens again what it no longer has."""
     rows = [
-        {**_key(drift)._asdict(), "status": status}
+        {**drift.key._asdict(), "status": status}
         for drift in drifts(connection)
         if (status := _settled(drift, the_map)) is not None and status != drift.status
     ]
     if rows:
         connection.execute(_SET_STATUS, {"rows": encode_rows(rows)})
-
-
-def _key(drift: Drift) -> Key:
-    return Key(drift.kind, drift.path, drift.problem)
 
 
 def _settled(drift: Drift, the_map: Map) -> Status | None:

@@ -19,7 +19,8 @@ from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 
 from etl.map import ways
 from etl.payload.expected import expected
-from etl.store.drift import Key, Novelty, drifts, record
+from etl.proposal.model import Key
+from etl.store.drift import Novelty, drifts, record
 from etl.store.jsonpaths import jsonpath, jsonpath_of_lack
 from etl.store.mapped import map_of
 from etl.store.recordset import encode_rows
@@ -31,9 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from etl.map import Map
-    from etl.proposal.model import Drift
     from etl.store.recordset import Row
-    from etl.tables import Kind
 
 # The voice's provider decides which of these fields there are: another voice, other fields.
 _RESET_WITH: Final = {"voiceGenerationOptions": ("voice", "voice.id")}
@@ -132,7 +131,7 @@ def vanished(connection: Connection, run_id: UUID) -> Vanished:
     ended: then it was no longer there.
     """
     the_map = map_of(connection)
-    known = {_place(d): d.status for d in drifts(connection) if d.problem == "missing"}
+    known = {d.place: d.status for d in drifts(connection) if d.problem == "missing"}
     since = connection.execute(_SINCE, {"run_id": run_id}).scalar_one()
     asked = {"kinds": list(KINDS), "since": since, "fields": _fields(the_map)}
     gone = [
@@ -178,7 +177,3 @@ def _fields(the_map: Map) -> str:
         if expects.is_filled and not expects.is_observed
         for changed in ways(path)
     )
-
-
-def _place(drift: Drift) -> tuple[Kind, str]:
-    return drift.kind, drift.path

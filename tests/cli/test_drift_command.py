@@ -11,8 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,9 +19,6 @@ import pytest
 from click.testing import CliRunner
 
 from etl.cli.main import cli
-from etl.jobs.drift import _beside
-from etl.map import SHIPPED, Line
-from etl.proposal.model import Drift, Proposal, Refusal
 from etl.sandbox import running_sandbox
 from etl.store.lock import WriterLock
 from tests.cli.test_sync_command import run
@@ -462,25 +457,6 @@ def test_where_the_folder_cannot_be_written_nothing_is_accepted(url, tmp_path):
     assert (refused.exit_code, refused.stdout) == (2, "")
     assert str(tmp_path / "revisions") in refused.stderr
     assert statuses(url) == before()
-
-
-@pytest.mark.parametrize(
-    ("path", "table", "column"),
-    [
-        ("skipGreeting", "personas", "skip_greeting"),
-        ("brain.personality", "brains", "personality"),
-        ("shareLinks[].enabled", "share_links", "enabled"),
-        ("brain.skipGreeting", "brains", None),
-    ],
-)
-def test_what_is_proposed_for_another_type_stands_beside_the_column(path, table, column):
-    now = datetime.now(UTC)
-    drift = Drift("persona", path, "type_changed", ("number",), now, now, 1, "open")
-    line = Line("persona", path, table, "another_number", "bigint", ("number",), "It.")
-    assert _beside(Proposal(drift, line, 1), SHIPPED) == column
-    assert _beside(Refusal(drift, "no"), SHIPPED) is None
-    unknown = replace(drift, problem="unknown")
-    assert _beside(Proposal(unknown, line, 1), SHIPPED) is None
 
 
 def in_tree(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

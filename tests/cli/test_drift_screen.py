@@ -33,10 +33,15 @@ def drift(path: str = "moodScore", **given: Any) -> Drift:
 
 
 def proposal(
-    of: Drift, *, line: Line | None = None, renamed: Rename | None = None, values: int = 12
+    of: Drift,
+    *,
+    line: Line | None = None,
+    renamed: Rename | None = None,
+    values: int = 12,
+    beside: str | None = None,
 ) -> Proposal:
     made = line or Line("persona", of.path, "personas", "mood_score", "bigint", ("number",), "It.")
-    return Proposal(of, made, values, renamed)
+    return Proposal(of, made, values, renamed, beside)
 
 
 def shown(*differences: Difference, hidden: int = 0, knows_proposals: bool = True) -> list[str]:
@@ -89,7 +94,7 @@ def test_each_answer_has_its_words() -> None:
         Difference(of, proposal(of, line=listed)): "→ table persona_languages (value text)",
         Difference(of, proposal(of, renamed=rename)): "→ personas.mood_score bigint; looks like"
         " voiceSpeed, renamed: the same in 11 of 12",
-        Difference(of, proposal(of), "voice_speed"): "→ beside voice_speed:"
+        Difference(of, proposal(of, beside="voice_speed")): "→ beside voice_speed:"
         " personas.mood_score bigint",
         Difference(of, Refusal(of, "only null so far; it waits")): "only null so far; it waits",
     }
@@ -152,8 +157,8 @@ def test_a_reader_of_views_is_told_what_is_left_out() -> None:
 def test_what_was_written_is_named_as_one_would_type_it_here() -> None:
     new, null = drift(), drift("note")
     revised = Revised(
-        [Difference(new, proposal(new))],
-        [Difference(null, Refusal(null, "only null so far; it waits"))],
+        [proposal(new)],
+        [Refusal(null, "only null so far; it waits")],
         "local_0001",
         [HERE / "revisions" / "x.py", Path("/elsewhere/tables.py")],
     )
@@ -172,7 +177,7 @@ def test_what_was_written_is_named_as_one_would_type_it_here() -> None:
 
 def test_a_long_path_is_never_broken() -> None:
     new, null = drift(f'["{"a b  " * 30}"]'), drift(f'["{"c d  " * 30}"]')
-    told = Revised([Difference(new, proposal(new))], [Difference(null, Refusal(null, "it waits"))])
+    told = Revised([proposal(new)], [Refusal(null, "it waits")])
     lines = list(as_proposed(told, HERE))
     assert lines[:2] == [f"persona:{new.path}", "  → personas.mood_score bigint; from 12 values"]
     assert lines[3:5] == [f"persona:{null.path}", "  it waits"]
@@ -181,7 +186,7 @@ def test_a_long_path_is_never_broken() -> None:
 def test_a_dry_run_shows_the_files_and_nothing_in_them_steers_the_terminal() -> None:
     new = drift()
     shown_of_it = {HERE / "x.py": "# a\n# \x1b[31mred\n"}
-    revised = Revised([Difference(new, proposal(new, values=1))], [], "0003", [HERE], shown_of_it)
+    revised = Revised([proposal(new, values=1)], [], "0003", [HERE], shown_of_it)
     assert list(as_proposed(revised, HERE)) == [
         "persona:moodScore → personas.mood_score bigint; from 1 value",
         "",

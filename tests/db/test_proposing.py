@@ -190,6 +190,7 @@ def test_a_retyped_field_gets_a_second_column_and_keeps_its_first(target, ask):
     assert (line.table, line.column, line.type) == ("personas", "voice_speed_text", "text")
     assert (line.path, line.json_types) == ("voiceSpeed", ("number", "string"))
     assert line.comment == "voiceSpeed as text, since 2026-11-23."
+    assert proposal.beside == "voice_speed"
     the_map = extended((line,))
     for row in target.query("SELECT * FROM documents WHERE kind = 'persona'"):
         (persona,) = flatten("persona", row["entity_id"], row["document"], the_map=the_map).rows[
