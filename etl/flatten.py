@@ -284,6 +284,7 @@ class _Flattening:
             converted = cell.convert(value)
         except MisfitError as misfit:
             self._issue(path, misfit.problem, misfit.expected, value)
+            self._hold(path, value)
             return None
         if cell.token and isinstance(converted, str):
             return converted.removeprefix("sha256:")
@@ -302,7 +303,7 @@ class _Flattening:
         if expects is None or value is None:
             return
         found, shape = json_type(value), shape_of(value)
-        if found not in expects.json_types:
+        if not expects.takes(found, shape):
             self.flat.findings.add(Finding("type_changed", place, found, shape))
         elif isinstance(value, str) and expects.members and value not in expects.members:
             named = value[:MEMBER_CHARACTERS]

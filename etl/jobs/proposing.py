@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Double, Text
 from sqlalchemy.dialects.postgresql import JSONB
 
-from etl.map import TYPES
+from etl.map import TYPES, steps
 from etl.proposal.comments import comment_on
 from etl.proposal.inference import infer
 from etl.proposal.model import Proposal, Refusal
@@ -104,18 +104,19 @@ def _new(drift: Drift, asked: _Asked) -> Proposal:
 
 def _retyped(drift: Drift, columns: Sequence[Column[Any]], asked: _Asked) -> Proposal:
     """A second column beside the first, which stays as it is, for all that ever came."""
-    scalars = [column for column in columns if _is_scalar(column, asked.the_map)]
-    if not scalars:
+    columns = [column for column in columns if _may_be_joined(column, asked.the_map)]
+    if not columns:
         raise _NothingToProposeError(
             "rows are made of it, which only a release can change; its values stay in the documents"
         )
-    if any((filled := source(column)) and filled.observed for column in scalars):
+    if any((filled := source(column)) and filled.observed for column in columns):
         raise _NothingToProposeError("what is observed alone is stored nowhere; a release can say")
     inferred = _inferred(drift, asked)
-    if inferred.is_list:
+    are_lists = [_is_list(column, asked.the_map) for column in columns]
+    if inferred.is_list and not any(are_lists):
         inferred = replace(inferred, type="jsonb", is_list=False, json_types=("array",))
-    for column in scalars:
-        if _holds(column, inferred):
+    for column, is_list in zip(columns, are_lists, strict=True):
+        if is_list == inferred.is_list and _holds(column, inferred):
             raise _NothingToProposeError(
                 f"{column.table.name}.{column.name} takes all that came; accept it to hear no more"
             )
@@ -127,7 +128,7 @@ def _retyped(drift: Drift, columns: Sequence[Column[Any]], asked: _Asked) -> Pro
         asked.the_map,
         name=asked.name,
         taken=asked.lines,
-        beside=scalars[0].name,
+        beside=str(steps(_plain(drift.path))[-1]) if are_lists[0] else columns[0].name,
     )
     return Proposal(drift, line, inferred.values, beside=scalars[0].name)
 
@@ -145,10 +146,14 @@ def _columns_at(the_map: Map, drift: Drift) -> list[Column[Any]]:
     return [c for at in (path, f"{path}[]") for c in the_map.columns_at(drift.kind, at)]
 
 
-def _is_scalar(column: Column[Any], the_map: Map) -> bool:
-    """Whether it is filled from a member of its row's object, and tells no rows apart."""
+def _may_be_joined(column: Column[Any], the_map: Map) -> bool:
+    """Whether it has but a value, and another can stand beside it: it tells no rows apart."""
     shape = the_map.origin(column.table).shape
-    return shape in {"entity", "part", "elements"} and not column.primary_key
+    return shape in {"entity", "part", "elements", "list"} and not column.primary_key
+
+
+def _is_list(column: Column[Any], the_map: Map) -> bool:
+    return the_map.origin(column.table).shape == "list"
 
 
 def _holds(column: Column[Any], inferred: Inferred) -> bool:

@@ -50,9 +50,13 @@ def shape_of(value: Json) -> str | None:
         case dict():
             return "object" if value else "empty object"
         case _:
-            number = Decimal(value)
-            is_whole = number == number.to_integral_value()
-            return "whole number" if is_whole else "number with a fraction"
+            return _shape_of_number(Decimal(value))
+
+
+def _shape_of_number(number: Decimal) -> str:
+    if number != number.to_integral_value():
+        return "number with a fraction"
+    return "whole number" if -(2**63) <= number < 2**63 else "huge whole number"
 
 
 def _shape_of_text(text: str) -> str:

@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from etl.payload.expected import expected
 from etl.proposal.model import Drift, Key
+from etl.store.mapped import map_of
 from etl.store.members import met_before
 from etl.store.recordset import encode_rows
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from etl.flatten import Flat
     from etl.map import Map
+    from etl.payload.expected import Expected
     from etl.proposal.model import Status
     from etl.store.ahead import Ahead
     from etl.store.recordset import Row
@@ -87,7 +89,7 @@ class Novelty:
 
     key: Key
     details: tuple[str, ...] = ()
-    """Of another type the types, of a new value the values."""
+    """Of another type the types, or how it looks; of a new value the values."""
 
     def __str__(self) -> str:
         """As people read it: `voice: provider (new value: AZURE)`."""
@@ -137,6 +139,7 @@ def sightings(
     counted = _counted(found)
     if not counted:
         return Sightings([], [])
+    the_map = map_of(connection)
     known = {d.key: _Known(d.status, {*d.new_members}) for d in drifts(connection)}
     for key, members in ahead.drift.items():
         known[key] = _Known("open", known[key].members | members if key in known else members)
@@ -155,9 +158,8 @@ def sightings(
                 continue
             taken[key.kind] += 1
         if before is None or before.status == "mapped":
-            new.append(
-                Novelty(key, tuple(new_members or sorted(count.members or count.json_types)))
-            )
+            details = new_members or _other_types(count, expected(the_map, key.kind).get(key.path))
+            new.append(Novelty(key, tuple(details)))
         elif new_members and before.status != "ignored":
             new.append(Novelty(key, tuple(new_members)))
         rows.append(
@@ -210,14 +212,27 @@ def decide(connection: Connection, keys: Iterable[tuple[str, str]], status: Stat
 
 
 def settle(connection: Connection, the_map: Map) -> None:
-    """Puts away what the map has or takes now, and opens again what it no longer has."""
-    rows = [
-        {**drift.key._asdict(), "status": status}
+    """Puts away what the map has or takes now, and opens again what it no longer has.
+
+    Of what has a column now more may have come since it was proposed: that is open in its place.
+    """
+    moved = [
+        (drift, status)
         for drift in drifts(connection)
         if (status := _settled(drift, the_map)) is not None and status != drift.status
     ]
-    if rows:
+    if moved:
+        rows = [{**drift.key._asdict(), "status": status} for drift, status in moved]
         connection.execute(_SET_STATUS, {"rows": encode_rows(rows)})
+    record(
+        connection,
+        [
+            _outgrown(drift, expects)
+            for drift, status in moved
+            if drift.problem == "unknown" and status == "mapped"
+            if not _takes(expects := expected(the_map, drift.kind)[drift.path], drift)
+        ],
+    )
 
 
 def _settled(drift: Drift, the_map: Map) -> Status | None:
@@ -227,12 +242,32 @@ def _settled(drift: Drift, the_map: Map) -> Status | None:
     expects = expected(the_map, drift.kind).get(drift.path)
     is_taken = expects is not None and (
         drift.problem == "unknown"
-        or (drift.problem == "type_changed" and {*drift.json_types} <= expects.json_types)
+        or (drift.problem == "type_changed" and _takes(expects, drift))
         or (drift.problem == "new_value" and {*drift.new_members} <= expects.members)
     )
     if is_taken:
         return "mapped"
     return "open" if drift.status == "mapped" else None
+
+
+def _outgrown(drift: Drift, expects: Expected) -> Row:
+    """What of a field's types its column was not made for. In how many documents is not known."""
+    json_types = {*drift.json_types} - {"null"}
+    return {
+        **Key(drift.kind, drift.path, "type_changed")._asdict(),
+        "json_types": sorted(json_types - expects.json_types or json_types),
+        "shapes": sorted({*drift.shapes} - (expects.shapes or set())),
+        "new_members": [],
+        "first_seen_at": drift.first_seen_at,
+        "last_seen_at": drift.last_seen_at,
+        "occurrences": 1,
+    }
+
+
+def _takes(expects: Expected, drift: Drift) -> bool:
+    return {*drift.json_types} - {"null"} <= expects.json_types and (
+        expects.shapes is None or {*drift.shapes} <= expects.shapes
+    )
 
 
 def _counted(found: Iterable[tuple[Kind, Flat]]) -> dict[Key, _Count]:
@@ -249,6 +284,12 @@ def _counted(found: Iterable[tuple[Kind, Flat]]) -> dict[Key, _Count]:
         for key in here:
             counted[key].occurrences += 1
     return counted
+
+
+def _other_types(count: _Count, expects: Expected | None) -> list[str]:
+    """What to call what came: by its JSON type, or how it looks where only that is new."""
+    others = count.json_types - (expects.json_types if expects else set())
+    return sorted(others or count.shapes)
 
 
 def _new_members(

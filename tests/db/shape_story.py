@@ -126,7 +126,10 @@ def place(ordered: str) -> Place:
         return Place(SHARED[first], rest)
     if first == "shareLinks":
         return Place("persona", f"shareLinks[].{rest}")
-    return Place("persona", f'["{ordered.replace(chr(34), chr(92) + chr(34))}"]' if ";" in ordered else ordered)
+    return Place(
+        "persona",
+        f'["{ordered.replace(chr(34), chr(92) + chr(34))}"]' if ";" in ordered else ordered,
+    )
 
 
 def values_at(document: Json, path: str) -> list[tuple[str | None, Any]]:

@@ -97,14 +97,16 @@ def assert_it_ran_well(story: ShapeStory, summary: Summary, *, strict: bool) -> 
     opened = {
         key
         for key, (status, members) in now.items()
-        if status == "open" and key[2] != "missing"
+        if status == "open"
+        and key[2] != "missing"
         and story.before.get(key, ("mapped", ()))[0] == "mapped"
     }
     if story.foretold is not None:
         missed = {
             key
             for key, (status, _) in now.items()
-            if key[2] == "missing" and status == "open"
+            if key[2] == "missing"
+            and status == "open"
             and story.before.get(key, ("mapped", ()))[0] == "mapped"
         }
         assert story.foretold.counts == summary.counts
@@ -150,10 +152,7 @@ def assert_unknown(story: ShapeStory, oracle: Oracle, summary: Summary) -> None:
 def assert_missing(story: ShapeStory, oracle: Oracle) -> None:
     """Missing is what no open version has, though one had it once."""
     now = story.statuses()
-    local = {
-        Place(line["kind"], plain(line["path"]))
-        for line in story.lines()
-    }
+    local = {Place(line["kind"], plain(line["path"])) for line in story.lines()}
     for spot in GOING | local:
         status = now.get((spot.kind, spot.path, "missing"), ("mapped",))[0]
         open_ = [
@@ -237,7 +236,7 @@ def assert_column_is_filled(story: ShapeStory, oracle: Oracle, line: Row, told: 
     )
     shown = {
         str(row["id"]): row["value"]
-        for row in query(f'SELECT {key} AS id, {column} AS value FROM {table}')
+        for row in query(f"SELECT {key} AS id, {column} AS value FROM {table}")
     }
     expected = {}
     for id_, document in last_of(oracle, told.kind).items():
@@ -256,7 +255,7 @@ def assert_list_is_filled(story: ShapeStory, oracle: Oracle, line: Row, told: Pl
         found = value if isinstance(value, list) else []
         return [as_column(line["type"], element) for element in found]
 
-    rows = story.target.query(f'SELECT * FROM {line["table_name"]} ORDER BY position')
+    rows = story.target.query(f"SELECT * FROM {line['table_name']} ORDER BY position")
     shown: dict[str, list[Any]] = {}
     for row in rows:
         (id_,) = (str(row[name]) for name in row if name not in {"position", "value"})
@@ -280,7 +279,12 @@ def assert_history(
         f"SELECT {key}::text AS id, valid_from, {name} AS value"
         f"  FROM anam_reporting.{HISTORIES[told.kind]}"
     )
-    shown = {(row["id"], row["valid_from"]): row["value"] or None if isinstance(row["value"], list) else row["value"] for row in rows}
+    shown = {
+        (row["id"], row["valid_from"]): row["value"] or None
+        if isinstance(row["value"], list)
+        else row["value"]
+        for row in rows
+    }
     for id_, version in documents_of(oracle, told.kind):
         values = [as_shown(value) for _, value in values_at(version.document, told.path)]
         assert shown[id_, version.valid_from] == next(iter(values), None), (told, version)
@@ -296,7 +300,9 @@ def assert_history(
             if versions[-1].document is not None:
                 values = [as_shown(v) for _, v in values_at(versions[-1].document, told.path)]
                 value = own[id_]["value"]
-                assert (value or None if isinstance(value, list) else value) == next(iter(values), None)
+                assert (value or None if isinstance(value, list) else value) == next(
+                    iter(values), None
+                )
 
 
 def assert_extra(story: ShapeStory, oracle: Oracle) -> None:
@@ -310,8 +316,12 @@ def assert_extra(story: ShapeStory, oracle: Oracle) -> None:
         for id_, document in last_of(oracle, kind).items():
             expected = {}
             for spot in [*PLACES, *RENAMED]:
-                if spot.kind == kind and (kind, spot.path) not in mapped and not (
-                    spot.path.startswith(("brain.", "shareLinks[].", "voiceDetectionOptions."))
+                if (
+                    spot.kind == kind
+                    and (kind, spot.path) not in mapped
+                    and not (
+                        spot.path.startswith(("brain.", "shareLinks[].", "voiceDetectionOptions."))
+                    )
                 ):
                     for _, value in values_at(document, spot.path):
                         name = 'mood"; DROP TABLE personas; --' if ";" in spot.path else spot.path
