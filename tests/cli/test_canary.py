@@ -210,7 +210,7 @@ def stage(canary, new_role, database_url, tmp_path, monkeypatch):
             )
             monkeypatch.chdir(tmp_path)
             yield made
-        admin.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))
+        admin.execute(sql.SQL("DROP OWNED BY {} CASCADE").format(sql.Identifier(role)))
 
 
 # ── The search itself ────────────────────────────────────────────────────────────────────────────
@@ -297,6 +297,43 @@ def test_all_goes_well_and_nothing_is_told(stage, canary):
     assert stage.sql("SELECT 1 FROM value_issues")
     assert b"https://cdn.example.com/v.mp4" in stage.heard
     assert b"INSERT INTO" in stage.heard
+
+
+def test_where_the_api_moved_is_told_and_written_without_a_secret(stage, canary):
+    """`drift` and what it proposes, in a folder and as SQL; what it makes, filled and shown."""
+    signed = "https://cdn.example.com/new.mp4?X-Amz-Credential={}&X-Amz-Signature={}"
+    new = {
+        "clientSecret": canary(),
+        "oneTimeToken": f"sha256:{canary()}",
+        "previewClip": canary(signed),
+        "clips": [canary(signed), f"Bearer {canary()}"],
+        "logins": {"password": canary(), canary(signed): canary(signed)},
+        canary(signed): "a key can be a URL",
+    }
+    stage.set(PERSONA_ETL_MIGRATIONS__LOCAL_DIR=str(stage.folder / "ours"))
+    for persona_id in IDS[:4]:
+        shown = payload(canary, persona_id, **new)
+        shown["voice"] |= {"provider": "CARTESIA", "apiKeys": [canary()]}
+        stage.world.set_payload(persona_id, shown)
+    assert stage.run("sync") == 0
+    # By now its providers are known: a new one is told with its name.
+    shown["voice"]["provider"] = canary(f"https://u:{{}}@h.example.com/?token={canary()}")
+    shown["llmId"] = shown["voiceSpeed"] = {"token": canary()}
+    stage.world.set_payload(IDS[3], shown)
+    assert stage.run("sync") == 0
+    assert stage.run("drift") == stage.run("drift", "--all", "--json") == 0
+    assert stage.run("drift", "propose", "--dry-run") == 0
+    assert stage.run("drift", "propose", "--json") == 0
+    assert stage.run("migrate", "--sql") == stage.run("migrate") == 0
+    assert stage.run("backfill", "replay") == stage.run("drift", "--all") == 0
+    assert stage.leaks() == []
+    for view in ("dictionary", "drift", "personas", "persona_history"):
+        assert leaks(str(stage.sql(f"SELECT * FROM anam_reporting.{view}"))) == []
+    assert stage.sql("SELECT DISTINCT client_secret, preview_clip FROM personas") == [
+        ("[redacted]", "https://cdn.example.com/new.mp4")
+    ]
+    problems = stage.sql("SELECT DISTINCT problem FROM drift_paths")
+    assert {"unknown", "type_changed", "new_value"} <= {problem for (problem,) in problems}
 
 
 def test_the_key_that_the_api_repeats_is_stored_nowhere(stage, canary):
