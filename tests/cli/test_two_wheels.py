@@ -1,28 +1,69 @@
-"""A team adds a column of its own; a later release maps the same field. Nothing is lost.
+"""A team adds columns of its own; a later release maps the same fields. Nothing is lost.
 
-Each release is a wheel, built from a tree, and runs where there is no checkout.
+Each release is a wheel, built from a tree, and runs where there is no checkout. Both sides have
+their columns from `drift propose`: the team in its folder, the release in its tree, out of what
+each of them has seen.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from sqlalchemy import make_url
 
-from etl.jobs.revising import write_to_checkout, write_to_folder
-from etl.sandbox import running_sandbox
-from tests.unit.proposals import NOW, proposal
+from etl.sandbox import Reshape, running_sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 CHECKOUT = Path(__file__).parents[2]
 IN_A_WHEEL = ("etl", "migrations", "pyproject.toml", "alembic.ini", "README.md", "LICENSE")
+
+# What the API sends, and what it sent when the release's makers looked.
+SENT = {
+    "mood": "calm",
+    "score": 7,
+    "vibe": "warm",
+    "languages": ["en", None, "de"],
+    "ranks": [3, 1, 3],
+    "shareLinks.label": "for the shop",
+}
+SEEN = SENT | {"score": {"of": 7}, "ranks": ["first", 3]}
+
+OURS = {"PERSONA_ETL_MIGRATIONS__LOCAL_DIR": "ours"}
+
+LANGUAGES = "persona_languages GROUP BY persona_id", "array_agg(value ORDER BY position)"
+RANKS = "persona_ranks GROUP BY persona_id", "array_agg(value ORDER BY position)"
+RANKS_LOCAL = "persona_ranks__local GROUP BY persona_id", "array_agg(value ORDER BY position)"
+
+# Where a value stands, and which. What the team and the release have alike ...
+ALIKE = {
+    ("personas", "mood"): "calm",
+    LANGUAGES: ["en", None, "de"],
+    ("share_links", "label"): "for the shop",
+}
+# ... what the team has otherwise, how that is called when the release has come, and the release's.
+TEAMS = ALIKE | {("personas", "score"): 7, ("personas", "vibe"): "warm", RANKS: [3, 1, 3]}
+ASIDE = {
+    ("personas", "score__local"): 7,
+    ("personas", "vibe__local"): "warm",
+    RANKS_LOCAL: [3, 1, 3],
+}
+RELEASED = ALIKE | {
+    ("personas", "score"): 7,
+    ("personas", "feeling"): "warm",
+    RANKS: ["3", "1", "3"],
+}
+SHOWN = {"mood": "calm", "score": 7, "feeling": "warm"}
+SHOWN |= {"languages": ["en", None, "de"], "ranks": ["3", "1", "3"]}
 
 
 def built(tree: Path, folder: Path) -> Path:
@@ -35,21 +76,6 @@ def built(tree: Path, folder: Path) -> Path:
     (wheel,) = made.iterdir()
     zipfile.ZipFile(wheel).extractall(folder / "site")
     return folder / "site"
-
-
-def later_release(folder: Path) -> Path:
-    """A release whose checkout was proposed into: it maps `mood` as the team does, `rank` not so.
-
-    Its wheel, installed.
-    """
-    tree = folder / "tree"
-    for name in IN_A_WHEEL:
-        copy = shutil.copytree if (CHECKOUT / name).is_dir() else shutil.copy
-        tree.mkdir(exist_ok=True)
-        copy(CHECKOUT / name, tree / name)
-    fields = [proposal("mood", "mood"), proposal("rank", "rank", "jsonb", json_types=("number",))]
-    write_to_checkout(fields, tree, NOW)
-    return built(tree, folder)
 
 
 class Team:
@@ -82,54 +108,120 @@ class Team:
         with psycopg.connect(self.url) as session:
             return session.execute(statement.encode()).fetchall()
 
+    def values(self, places: Iterable[tuple[str, str]]) -> dict[tuple[str, str], object]:
+        """What stands at each place, which is to be the same in all rows."""
+        found = {}
+        for table, column in places:
+            schema = "" if table.startswith("anam_reporting.") else "anam."
+            rows = {
+                repr(value): value
+                for (value,) in self.query(f"SELECT {column} FROM {schema}{table}")
+            }
+            (found[table, column],) = rows.values() or [None]
+        return found
 
-@pytest.fixture
+
+@pytest.fixture(scope="module")
 def sandbox():
-    def moved(payload: dict[str, Any]) -> dict[str, Any]:
-        name = payload["name"]
-        return payload | {"mood": f"{name}'s mood", "rank": len(name)}
-
     with running_sandbox(count=3, moving=False) as running:
-        running.world.reshape(moved)
+        running.world.reshape(Reshape(add=SENT))
         yield running
 
 
-@pytest.fixture
-def team(empty_database_url, sandbox, tmp_path):
-    """After the first release: copied, then columns of the team's own, filled by replay."""
-    folder = tmp_path / "team"
-    folder.mkdir()
-    (folder / "persona-etl.toml").write_text('[migrations]\nlocal_dir = "ours"\n')
-    site = built(CHECKOUT, tmp_path / "first")
-    made = Team(folder, empty_database_url, ANAM_API_URL=sandbox.url, ANAM_API_KEY=sandbox.key)
-    assert "local history at base;" in made.run(site, "migrate")
-    made.run(site, "sync", *sandbox.persona_ids)
-    write_to_folder([proposal(), proposal("rank", "rank", "bigint")], folder / "ours", NOW)
-    assert "local history at local_0001;" in made.run(site, "migrate")
-    assert made.query("SELECT DISTINCT mood FROM anam.personas") == [(None,)]
-    made.run(site, "backfill", "replay")
-    return made
+@pytest.fixture(scope="module")
+def first(tmp_path_factory):
+    """The wheel of the release that knows none of these fields."""
+    return built(CHECKOUT, tmp_path_factory.mktemp("first"))
 
 
-def test_a_later_release_takes_local_columns_over(team, sandbox, tmp_path):
-    site = later_release(tmp_path)
-    query = "SELECT name, mood, {} FROM {} ORDER BY 1"
-    before = team.query(query.format("rank", "anam.personas"))
-    assert [mood for _, mood, _ in before] == [f"{name}'s mood" for name, *_ in before]
-    assert all(isinstance(rank, int) for *_, rank in before)
-    assert re.search(r"is at 0\d+ now, local history at local_0001;", team.run(site, "migrate"))
-    # Of the same type a column is the release's now; of another it stays beside, and is refilled.
-    assert team.query("SELECT column_name FROM anam.local_columns") == []
-    assert team.query(query.format("rank__local", "anam.personas")) == before
-    team.run(site, "backfill", "replay")
-    for table in ("anam.personas", "anam_reporting.personas", "anam_reporting.persona_history"):
-        assert team.query(query.format("rank", table)) == before
-    # The folder may go: nothing hangs on it.
-    (team.folder / "persona-etl.toml").unlink()
-    sandbox.world.edit(sandbox.persona_ids[0], {"name": "Edited"})
-    team.run(site, "sync", *sandbox.persona_ids)
-    for table in ("anam.personas", "anam_reporting.personas"):
-        edited = f"SELECT mood, rank FROM {table} WHERE name = 'Edited'"
-        assert team.query(edited) == [("Edited's mood", len("Edited"))]
-    assert "is at revision" in team.run(site, "migrate")
-    team.run(site, "backfill", "replay", "--check")
+@pytest.fixture(scope="module")
+def later(new_database, sandbox, tmp_path_factory):
+    """The wheel of a tree that `drift propose` was run in, at a database of its makers' own."""
+    folder = tmp_path_factory.mktemp("later")
+    tree = folder / "tree"
+    tree.mkdir()
+    for name in IN_A_WHEEL:
+        copy = shutil.copytree if (CHECKOUT / name).is_dir() else shutil.copy
+        copy(CHECKOUT / name, tree / name)
+    with new_database() as url:
+        makers = Team(tree, url, ANAM_API_URL=sandbox.url, ANAM_API_KEY=sandbox.key)
+        makers.run(tree, "migrate")
+        sandbox.world.reshape(Reshape(add=SEEN))
+        makers.run(tree, "sync", *sandbox.persona_ids)
+        sandbox.world.reshape(Reshape(add=SENT))
+        makers.run(tree, "drift", "propose", "vibe", "--name", "feeling")
+        makers.run(tree, "migrate")
+        told = makers.run(tree, "drift", "propose")
+    assert "personas.score jsonb" in told
+    assert "table persona_ranks (value text)" in told
+    return built(tree, folder)
+
+
+@pytest.fixture(scope="module")
+def copied(new_database, sandbox, first, tmp_path_factory):
+    """A team that has copied, and nothing of its own."""
+    with new_database() as url:
+        api = {"ANAM_API_URL": sandbox.url, "ANAM_API_KEY": sandbox.key}
+        team = Team(tmp_path_factory.mktemp("team"), url, **api)
+        team.run(first, "migrate")
+        team.run(first, "sync", *sandbox.persona_ids)
+        yield team
+
+
+@pytest.fixture(scope="module")
+def filled(new_database, copied, first):
+    """The same team with places of its own for all of it, which a replay filled."""
+    with new_database(make_url(copied.url).database) as url:
+        team = Team(copied.folder, url, **copied.api, **OURS)
+        team.run(first, "drift", "propose")
+        assert "local history at local_0001;" in team.run(first, "migrate")
+        assert set(team.values(TEAMS).values()) == {None}
+        team.run(first, "backfill", "replay")
+        assert team.values(TEAMS) == TEAMS
+        yield team
+
+
+@pytest.mark.parametrize("folder", ["ours", ""], ids=["with its folder", "without"])
+def test_a_later_release_takes_over_what_a_team_has_added(
+    new_database, filled, later, sandbox, folder
+):
+    with new_database(make_url(filled.url).database) as url:
+        team = Team(filled.folder, url, **filled.api | {next(iter(OURS)): folder})
+        assert "local history at local_0001;" in team.run(later, "migrate")
+        assert team.query("SELECT count(*) FROM anam.local_columns") == [(0,)]
+        # What is alike has its values at once, and no value is gone.
+        assert team.values(ALIKE | ASIDE) == ALIKE | ASIDE
+        team.run(later, "backfill", "replay")
+        assert team.values(RELEASED | ASIDE) == RELEASED | ASIDE
+        shows_the_same(team)
+        # What is put aside is no matter of runs.
+        edited, *_ = sandbox.persona_ids
+        sandbox.world.edit(edited, {"name": f"Edited {folder}"})
+        team.run(later, "sync", *sandbox.persona_ids)
+        team.run(later, "backfill", "replay", "--check")
+        shows_the_same(team)
+        assert "is at revision 0004 already" in team.run(later, "migrate")
+        assert team.values(RELEASED | ASIDE) == RELEASED | ASIDE
+
+
+def test_a_release_that_comes_before_the_local_revisions_were_run_has_its_way(
+    new_database, copied, filled, later
+):
+    with new_database(make_url(copied.url).database) as url:
+        team = Team(filled.folder, url, **filled.api)
+        assert "local history at local_0001;" in team.run(later, "migrate")
+        team.run(later, "backfill", "replay")
+        assert team.values(RELEASED) == RELEASED
+        # Under a name that is not the release's, the team has its column all the same.
+        named = team.query("SELECT table_name, column_name FROM anam.local_columns")
+        assert named == [("personas", "vibe")]
+        assert team.values([("personas", "vibe")]) == {("personas", "vibe"): "warm"}
+        shows_the_same(team)
+        team.run(later, "backfill", "replay", "--check")
+
+
+def shows_the_same(team: Team) -> None:
+    """The views have what the API sends, of today and of the past."""
+    for view in ("personas", "persona_history", "personas_as_of(now())"):
+        shown = {(f"anam_reporting.{view}", column): value for column, value in SHOWN.items()}
+        assert team.values(shown) == shown
