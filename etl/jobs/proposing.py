@@ -120,6 +120,7 @@ def _retyped(drift: Drift, columns: Sequence[Column[Any]], asked: _Asked) -> Pro
             raise _NothingToProposeError(
                 f"{column.table.name}.{column.name} takes all that came; accept it to hear no more"
             )
+    first = str(steps(_plain(drift.path))[-1]) if are_lists[0] else columns[0].name
     line = name_line(
         drift.kind,
         drift.path,
@@ -128,9 +129,9 @@ def _retyped(drift: Drift, columns: Sequence[Column[Any]], asked: _Asked) -> Pro
         asked.the_map,
         name=asked.name,
         taken=asked.lines,
-        beside=str(steps(_plain(drift.path))[-1]) if are_lists[0] else columns[0].name,
+        beside=first,
     )
-    return Proposal(drift, line, inferred.values, beside=scalars[0].name)
+    return Proposal(drift, line, inferred.values, beside=first)
 
 
 def _inferred(drift: Drift, asked: _Asked) -> Inferred:

@@ -95,7 +95,7 @@ def expected(the_map: Map, kind: Kind) -> Mapping[str, Expected]:
     for path in wholes:
         # A column beside a list takes the array as it is.
         if f"{path}[]" in found:
-            expect(f"{path}[]", JSON_TYPES, shapes=None)
+            expect(f"{path}[]", frozenset(JSON_TYPES), shapes=None)
     return found
 
 
