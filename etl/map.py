@@ -156,7 +156,8 @@ def extended(lines: tuple[Line, ...]) -> Map:
     """The release's map and these lines. A line that the release has a column for is passed over.
 
     Raises:
-        ValueError: A line is none: its table has no rows of the object that its path leads into.
+        ValueError: A line says what none can say, or its table has no rows of the object that its
+            path leads into.
     """
     lines = tuple(line for line in lines if not is_shipped(line))
     if not lines:
@@ -188,6 +189,8 @@ def table_around(line: Line) -> str:
     for what, value, known in [*said, *(("json type", t, JSON_TYPES) for t in line.json_types)]:
         if value not in known:
             raise ValueError(f"{what} {value!r}; write one of {', '.join(known)}")
+    if not steps(line.path):
+        raise ValueError(f"{line.table}.{line.column} has no path")
     around = home(line.kind, line.path)
     names(below(line.kind, line.path).removesuffix("[]"))
     if line.table != around and not line.is_list:

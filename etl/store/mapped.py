@@ -26,6 +26,16 @@ _STAMP = text("""
     SELECT concat_ws(' ', table_name, column_name, kind, path, type) FROM local_columns
      ORDER BY 1
 """)
+_AS_IT_IS = text("""
+    SELECT line.table_name, line.column_name, line.type,
+           format_type(attribute.atttypid, attribute.atttypmod) AS found
+      FROM local_columns AS line
+      LEFT JOIN pg_attribute AS attribute
+        ON attribute.attrelid = to_regclass(quote_ident(line.table_name))
+       AND attribute.attname = line.column_name AND NOT attribute.attisdropped
+     WHERE attribute.atttypid IS DISTINCT FROM to_regtype(line.type)
+     ORDER BY line.table_name, line.column_name
+""")
 _OPTION = "persona_etl_map"
 
 
@@ -39,13 +49,27 @@ def at_head(engine: Engine, schema: str) -> Engine:
 def read_map(connection: Connection) -> Map:
     """The release's map with the lines that were added at this target.
 
-    Raises DatabaseError when somebody has written a line there that is none.
+    Raises DatabaseError when somebody has written a line there that is none, or has altered or
+    dropped its column.
     """
     rows = connection.execute(select(local_columns)).mappings()
     try:
-        return extended(lines_of(dict(row) for row in rows))
+        the_map = extended(lines_of(dict(row) for row in rows))
     except ValueError as exc:
         raise DatabaseError(f"local_columns: {exc}; correct the line or delete it") from exc
+    if the_map.lines:
+        _require_columns(connection, the_map)
+    return the_map
+
+
+def _require_columns(connection: Connection, the_map: Map) -> None:
+    local = {(line.table, line.column) for line in the_map.lines}
+    for table, column, type_, found in connection.execute(_AS_IT_IS):
+        if (table, column) in local:
+            raise DatabaseError(
+                f"{table}.{column} is {found or 'gone'}, but {type_} in local_columns; put it back,"
+                " or delete that line; then run `persona-etl migrate`"
+            )
 
 
 def keep_map(connection: Connection) -> tuple[str, ...]:

@@ -129,9 +129,10 @@ def test_a_local_revision_goes_down_and_up_without_a_trace(copying, engine, fold
 
 
 def test_a_revision_that_a_view_stands_in_the_way_of_is_run(engine, folder):
-    retype = '    op.execute("ALTER TABLE personas ALTER mood TYPE bigint USING mood::bigint")'
+    retype = """
+    op.execute("ALTER TABLE personas ALTER mood TYPE bigint USING mood::bigint")
+    op.execute("UPDATE local_columns SET type = 'bigint' WHERE column_name = 'mood'")"""
     migrate(engine, "anam", local_dir=folder)
-    # Nothing is told to the map, so the views are made for a text still.
     write(folder, 3, up=retype, down=retype.replace("bigint", "text"))
     migrate(engine, "anam", local_dir=folder)
     with engine.connect() as connection:
@@ -249,6 +250,30 @@ def test_a_line_that_is_none_is_told(engine):
     change(engine, "UPDATE local_columns SET table_name = 'personas', type = 'money'")
     with pytest.raises(DatabaseError, match=r"local_columns: .*money.*; correct the line"):
         migrate(engine, "anam")
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "found"),
+    [
+        ("ALTER TABLE personas DROP mood CASCADE", "personas.mood is gone"),
+        (
+            "ALTER TABLE personas DROP mood CASCADE; ALTER TABLE personas ADD mood bigint",
+            "personas.mood is bigint, but text",
+        ),
+        ("DROP TABLE persona_languages CASCADE", "persona_languages.value is gone"),
+    ],
+)
+def test_a_column_that_is_not_as_its_line_says_is_told(copying, engine, folder, by_hand, found):
+    migrate(engine, "anam", local_dir=folder)
+    change(engine, by_hand)
+    with copying(count=1) as target:
+        target.is_corrupted = True
+        for run_ in (target.sync, target.check, lambda: migrate(engine, "anam", local_dir=folder)):
+            with pytest.raises(DatabaseError, match=rf"{found}.* in local_columns; put it back,"):
+                run_()
+        change(engine, "DELETE FROM local_columns")
+        migrate(engine, "anam")
+        target.sync()
 
 
 # --- for a DBA

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -95,6 +96,10 @@ def test_a_path_is_told_as_the_document_has_it():
         line("tools[].mood", "personas", "mood"),
         line("matrix[][]", "persona_matrix"),
         line("*.mood", "personas", "mood"),
+        line("", "personas", "mood"),
+        line("x", "personas", "mood", "money"),
+        replace(line("x", "personas", "mood"), kind="people"),
+        replace(line("x", "personas", "mood"), json_types=("integer",)),
     ],
     ids=lambda wrong: wrong.path,
 )
