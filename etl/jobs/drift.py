@@ -24,7 +24,8 @@ from etl.report.text import escaped
 from etl.store.drift import decide, drifts
 from etl.store.engine import LOOKS_FOR_SECONDS, database_now, make_engine, translated
 from etl.store.faithful import loads_faithfully
-from etl.store.mapped import at_head, map_of
+from etl.store.local_migration import look_at_local
+from etl.store.mapped import at_head
 from etl.store.migration import require_head
 from etl.store.standing import relations
 from etl.tables import metadata
@@ -219,7 +220,7 @@ def _listing(
 def _proposed(
     connection: Connection, found: Sequence[Drift], home: Home | None, name: str | None = None
 ) -> list[Proposal | Refusal]:
-    pending = home.pending(map_of(connection)) if home else ()
+    pending = home.pending(look_at_local(connection).revision) if home else ()
     return propose(connection, found, name=name, pending=pending)
 
 

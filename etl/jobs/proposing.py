@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Double, Text
+from sqlalchemy import Double, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 
 from etl.map import TYPES, steps
@@ -30,6 +30,16 @@ if TYPE_CHECKING:
     from etl.proposal.inference import Inferred
     from etl.proposal.model import Drift
 
+_NAMES_THERE = text("""
+    SELECT relation.relname, attribute.attname
+      FROM pg_class AS relation
+      JOIN pg_class AS ours ON ours.oid = CAST('personas' AS regclass)
+      LEFT JOIN pg_attribute AS attribute
+        ON attribute.attrelid = relation.oid AND attribute.attnum > 0
+       AND NOT attribute.attisdropped
+     WHERE relation.relnamespace = ours.relnamespace
+""")
+
 
 def propose(
     connection: Connection,
@@ -47,14 +57,20 @@ def propose(
         pending: Lines that are proposed already and not in the map yet.
     """
     made: list[Proposal | Refusal] = []
+    there = _names_there(connection)
     for drift in found:
         lines = [*pending, *(one.line for one in made if isinstance(one, Proposal))]
-        asked = _Asked(connection, map_of(connection), name, lines)
+        asked = _Asked(connection, map_of(connection), name, lines, there)
         try:
             made.append(_proposed(drift, asked))
         except (_NothingToProposeError, UnnameableError) as nothing:
             made.append(Refusal(drift, str(nothing)))
     return made
+
+
+def _names_there(connection: Connection) -> frozenset[tuple[str, str]]:
+    found = connection.execute(_NAMES_THERE)
+    return frozenset((table, column) for table, column in found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +81,8 @@ class _Asked:
     the_map: Map
     name: str | None
     lines: Sequence[Line]
+    there: frozenset[tuple[str, str]]
+    """Tables and columns of the schema, whoever made them."""
 
 
 class _NothingToProposeError(Exception):
@@ -97,7 +115,14 @@ def _new(drift: Drift, asked: _Asked) -> Proposal:
     rename = renamed(asked.connection, drift.kind, path, asked.the_map)
     comment = comment_on(drift, rename=rename)
     line = name_line(
-        drift.kind, path, inferred, comment, asked.the_map, name=asked.name, taken=asked.lines
+        drift.kind,
+        path,
+        inferred,
+        comment,
+        asked.the_map,
+        name=asked.name,
+        taken=asked.lines,
+        there=asked.there,
     )
     return Proposal(drift, line, inferred.values, rename)
 
@@ -129,6 +154,7 @@ def _retyped(drift: Drift, columns: Sequence[Column[Any]], asked: _Asked) -> Pro
         asked.the_map,
         name=asked.name,
         taken=asked.lines,
+        there=asked.there,
         beside=first,
     )
     return Proposal(drift, line, inferred.values, beside=first)

@@ -17,6 +17,7 @@ import etl
 from etl.errors import UsageError
 from etl.jobs.revising import write_to_checkout, write_to_folder
 from etl.store.local_history import read_history
+from etl.store.revision_files import BASE
 from etl.store.migration import alembic_config
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from etl.jobs.revising import Written
-    from etl.map import Line, Map
+    from etl.map import Line
     from etl.proposal.model import Proposal
     from etl.settings import Settings
 
@@ -60,16 +61,16 @@ class Home:
                 for file in written.files
             }
 
-    def pending(self, the_map: Map) -> tuple[Line, ...]:
-        """The lines of revisions that lie there and were not run yet.
+    def pending(self, present: str) -> tuple[Line, ...]:
+        """The lines of revisions that lie there after `present`, and were not run yet.
 
         In a checkout there are none: the schema is not at the head then.
         """
         if self.is_checkout:
             return ()
-        there = {(line.table, line.column) for line in the_map.lines}
-        lines = read_history(self.folder).lines
-        return tuple(line for line in lines if (line.table, line.column) not in there)
+        history = read_history(self.folder)
+        run = present if history.knows(present) else BASE
+        return tuple(line for one in history.between(run, history.head) for line in one.lines)
 
     def _copy_to(self, copy: Path) -> None:
         for pattern in _IN_CHECKOUT if self.is_checkout else _IN_FOLDER:

@@ -8,15 +8,15 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Boolean, DateTime, Double, Integer
-from sqlalchemy.dialects.postgresql import JSONB, UUID
+from sqlalchemy.dialects.postgresql import UUID
 
 from etl.map import JSON_TYPES, ways
 from etl.tables import source
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from sqlalchemy import Column
+    from sqlalchemy import Column, Table
     from sqlalchemy.types import TypeEngine
 
     from etl.map import Map
@@ -46,61 +46,68 @@ class Expected:
     shapes: frozenset[str] | None = frozenset()
     """How values of these types may look, to fit one of the columns; None: in any way."""
 
+    def __or__(self, other: Expected) -> Expected:
+        """What may stand there when either may."""
+        shapes = None
+        if self.shapes is not None and other.shapes is not None:
+            shapes = self.shapes | other.shapes
+        return Expected(
+            self.json_types | other.json_types,
+            self.members | other.members,
+            self.is_filled or other.is_filled,
+            self.is_observed or other.is_observed,
+            shapes,
+        )
+
     def takes(self, json_type: str, shape: str | None) -> bool:
         """Whether some column is made for such a value."""
         return json_type in self.json_types and (self.shapes is None or shape in self.shapes)
+
+
+_ARRAY = Expected(frozenset({"array"}), shapes=None)
+_OBJECT = Expected(frozenset({"object"}), shapes=None)
+_ANYTHING = Expected(frozenset(JSON_TYPES), shapes=None)
 
 
 @cache
 def expected(the_map: Map, kind: Kind) -> Mapping[str, Expected]:
     """By path, relative to the kind's document, `[]` for any element."""
     found: dict[str, Expected] = {}
-    wholes: list[str] = []
-
-    def expect(path: str, json_types: frozenset[str], **more: Any) -> None:  # noqa: ANN401  fields
-        before = found.get(path, Expected())
-        found[path] = Expected(
-            before.json_types | json_types,
-            before.members | more.get("members", frozenset()),
-            before.is_filled or more.get("is_filled", False),
-            before.is_observed or more.get("is_observed", False),
-            _either(before.shapes, more.get("shapes")),
-        )
-
-    def expect_around(path: str) -> None:
-        """An array or an object on the way."""
-        for inner, outer in pairwise(ways(path)):
-            expect(outer, frozenset({"array" if inner == f"{outer}[]" else "object"}))
-
     for table in the_map.projections(kind):
-        here = the_map.origin(table)
-        expect_around(here.path)
-        if here.path and here.shape not in {"values", "list"}:
-            expect(here.path, frozenset({"object"}))
-        for column in table.columns:
-            path, filled_from = the_map.path(column), source(column)
-            if path is None or filled_from is None:
-                continue
-            expect_around(path)
-            expect(
-                path,
-                frozenset(filled_from.json_types or JSON_TYPES),
-                members=frozenset(filled_from.members),
-                is_filled=True,
-                is_observed=filled_from.observed,
-                shapes=_shapes(column),
-            )
-            if isinstance(column.type, JSONB):
-                wholes.append(path)
-    for path in wholes:
-        # A column beside a list takes the array as it is.
-        if f"{path}[]" in found:
-            expect(f"{path}[]", frozenset(JSON_TYPES), shapes=None)
+        for path, expects in _of_table(the_map, table):
+            found[path] = found[path] | expects if path in found else expects
+    for path, expects in list(found.items()):
+        if expects.is_filled and f"{path}[]" in found:
+            # A column beside a list takes the array as it is.
+            found[f"{path}[]"] |= _ANYTHING
     return found
 
 
-def _either(some: frozenset[str] | None, others: frozenset[str] | None) -> frozenset[str] | None:
-    return None if some is None or others is None else some | others
+def _of_table(the_map: Map, table: Table) -> Iterator[tuple[str, Expected]]:
+    """What the rows of a table are made of, and the arrays and objects on the way."""
+    here = the_map.origin(table)
+    yield from _around(here.path)
+    if here.path and here.shape not in {"values", "list"}:
+        yield here.path, _OBJECT
+    for column in table.columns:
+        path, filled_from = the_map.path(column), source(column)
+        if path is not None and filled_from is not None:
+            yield from _around(path)
+            yield (
+                path,
+                Expected(
+                    frozenset(filled_from.json_types or JSON_TYPES),
+                    frozenset(filled_from.members),
+                    is_filled=True,
+                    is_observed=filled_from.observed,
+                    shapes=_shapes(column),
+                ),
+            )
+
+
+def _around(path: str) -> Iterator[tuple[str, Expected]]:
+    for inner, outer in pairwise(ways(path)):
+        yield outer, _ARRAY if inner == f"{outer}[]" else _OBJECT
 
 
 def _shapes(column: Column[Any]) -> frozenset[str] | None:

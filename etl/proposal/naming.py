@@ -20,7 +20,7 @@ from etl import tables
 from etl.map import VALUE, Line, home, steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from etl.map import Map
     from etl.proposal.inference import Inferred
@@ -110,6 +110,7 @@ def name_line(
     *,
     name: str | None = None,
     taken: Sequence[Line] = (),
+    there: Collection[tuple[str, str]] = (),
     beside: str | None = None,
 ) -> Line:
     """The map's line for a field.
@@ -122,6 +123,7 @@ def name_line(
         the_map: The one in force, whose names are taken.
         name: The column's, of a list its table's. Refused rather than altered.
         taken: Lines that are not in the map yet.
+        there: Tables and columns of the database, whoever made them.
         beside: The column that the field has already; the second is called after it and its type.
 
     Raises:
@@ -137,9 +139,9 @@ def name_line(
     if inferred.is_list:
         # Its table is called after its owner, which is never a part: that is named as well.
         around = [owner, *([inside.path] if inside.shape == "part" else [])]
-        refusal = _refusal_of_table(the_map, taken)
+        refusal = _refusal_of_table(the_map, taken, there)
     else:
-        around, refusal = [], _refusal_of_column(the_map, table, taken)
+        around, refusal = [], _refusal_of_column(the_map, table, taken, there)
     if name is None:
         name = next(n for n in _candidates(around, keys, owner) if refusal(n) is None)
     elif reason := refusal(name):
@@ -201,7 +203,7 @@ def _fitted(name: str) -> str:
 
 
 def _refusal_of_column(
-    the_map: Map, table: str, taken: Sequence[Line]
+    the_map: Map, table: str, taken: Sequence[Line], there: Collection[tuple[str, str]]
 ) -> Callable[[str], str | None]:
     """What says why a name can't be a column's in this table; None: it can."""
     inside = the_map.origin(the_map.tables[table])
@@ -209,6 +211,7 @@ def _refusal_of_column(
     together = _SHOWN_TOGETHER if table in _SHOWN_TOGETHER else {table}
     used = {column.name for name in together for column in the_map.tables[name].columns}
     used |= {line.column for line in taken if line.table in together}
+    used |= {column for of, column in there if of in together}
     shown = _VIEW_COLUMNS | _VIEW_NAMES | _shown_of_others(the_map, inside.kind)
 
     def refusal(name: str) -> str | None:
@@ -234,9 +237,11 @@ def _shown_of_others(the_map: Map, kind: Kind) -> set[str]:
     return names
 
 
-def _refusal_of_table(the_map: Map, taken: Sequence[Line]) -> Callable[[str], str | None]:
+def _refusal_of_table(
+    the_map: Map, taken: Sequence[Line], there: Collection[tuple[str, str]]
+) -> Callable[[str], str | None]:
     """What says why a name can't be a list's table's; None: it can."""
-    used = {*the_map.metadata.tables, *(line.table for line in taken)}
+    used = {*the_map.metadata.tables, *(line.table for line in taken), *(of for of, _ in there)}
 
     def refusal(name: str) -> str | None:
         # In a checkout it names a variable of `tables.py` as well.

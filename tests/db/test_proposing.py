@@ -145,6 +145,17 @@ def test_names_collide_neither_with_each_other_nor_with_what_waits(target, ask):
     assert extended((waiting, *found))
 
 
+def test_what_somebody_has_made_by_hand_keeps_its_name(target, ask):
+    target.query("ALTER TABLE personas ADD mood text; CREATE TABLE persona_tags ()")
+    target.world.reshape(Reshape(add={"mood": "x", "tags": ["a"]}))
+    target.sync()
+    assert [(one.table, one.column) for one in lines(ask("mood", "tags"))] == [
+        ("personas", "persona_mood"),
+        ("persona_tags_2", "value"),
+    ]
+    assert "mood is taken" in reason(ask("mood", name="mood"))
+
+
 def test_what_is_proposed_already_is_not_proposed_again(target, ask):
     target.world.reshape(Reshape(add={"mood": "x", "tags": ["a"]}))
     target.sync()

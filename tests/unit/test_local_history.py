@@ -34,12 +34,12 @@ def test_a_folder_without_revisions_ends_at_the_base(folder):
     for name in ("README.md", "__init__.py", ".#lock.py", "query.sql"):
         (folder / name).write_text("not a revision")
     (folder / "__pycache__").mkdir()
-    assert read_history(folder).head == "base"
+    assert (read_history(folder).head, read_history(folder).lines) == ("base", ())
 
 
 def test_before_the_first_revision_is_written_there_are_no_lines(folder):
     assert not folder.exists()
-    assert read_history(folder).head == "base"
+    assert (read_history(folder).head, read_history(folder).lines) == ("base", ())
     folder.write_text("")
     with pytest.raises(UsageError, match=r"local: Not a directory; name the folder"):
         read_history(folder)
@@ -79,6 +79,7 @@ def test_nothing_of_it_is_run(folder, tmp_path):
         (lambda text: text.replace("'persona'", "'person'"), "kind 'person'; write one of avatar"),
         (lambda text: text.replace("['string']", "['integer']"), "json type 'integer'; write one"),
         (lambda text: text.replace("'text'", "'money'"), "type 'money'; write one of uuid, timest"),
+        (lambda text: text.replace("'mood'", "''"), "has no path; correct its LINES"),
         (
             lambda text: text.replace("'personas'", "'people'"),
             "mood is a member of what personas has rows of: people",
