@@ -4,6 +4,9 @@ A field vanishes where an object comes without the member. Where somebody emptie
 in, nothing is left that could have it, and nothing is said: the last share link, deleted, tells
 nothing about the fields of share links.
 
+What nobody uses any more is fetched no more: a voice without a live persona goes on to have what
+it was last seen with, and says nothing of what the API sends.
+
 Only versions that were opened since the last run that looked are looked at. A run that died before
 its end did not look; the next one does in its place.
 """
@@ -45,10 +48,25 @@ _SINCE = text("""
      WHERE r.command = 'sync' AND r.status IN ('succeeded', 'partial') AND r.run_id <> :run_id
 """)
 
-_VANISHED = text(r"""
+# Whether a live persona shows the entity of an open version `v`.
+_IS_USED = """
+    CASE v.kind
+    WHEN 'avatar' THEN EXISTS (
+         SELECT FROM personas AS p WHERE p.avatar_id = v.entity_id AND p.removed_at IS NULL)
+    WHEN 'voice' THEN EXISTS (
+         SELECT FROM personas AS p WHERE p.voice_id = v.entity_id AND p.removed_at IS NULL)
+    WHEN 'tool' THEN EXISTS (
+         SELECT FROM persona_tools AS u JOIN personas AS p USING (persona_id)
+          WHERE u.tool_id = v.entity_id AND p.removed_at IS NULL)
+    WHEN 'knowledge_group' THEN EXISTS (
+         SELECT FROM persona_knowledge_groups AS u JOIN personas AS p USING (persona_id)
+          WHERE u.knowledge_group_id = v.entity_id AND p.removed_at IS NULL)
+    ELSE true END"""
+
+_VANISHED = text(rf"""
     WITH moved AS MATERIALIZED (
         SELECT v.kind, v.entity_id, v.version, v.valid_from, v.content_hash, v.changed_paths,
-               regexp_replace(changed.path, '\[([0-9a-f-]{36})\]', '[]', 'g') AS path
+               regexp_replace(changed.path, '\[([0-9a-f-]{{36}})\]', '[]', 'g') AS path
           FROM document_versions AS v
          CROSS JOIN LATERAL unnest(v.changed_paths) AS changed(path)
          WHERE v.kind = ANY(:kinds) AND v.valid_from >= CAST(:since AS timestamptz)
@@ -91,21 +109,24 @@ _VANISHED = text(r"""
              FROM document_versions AS v
              JOIN documents AS d USING (kind, content_hash)
             WHERE v.kind = f.kind AND v.valid_to IS NULL
-              AND jsonb_path_exists(d.document, CAST(f.has AS jsonpath)))
+              AND jsonb_path_exists(d.document, CAST(f.has AS jsonpath))
+              AND {_IS_USED})
      ORDER BY f.kind, f.path
-""").bindparams(bindparam("kinds", type_=ARRAY(TEXT)))
+""").bindparams(bindparam("kinds", type_=ARRAY(TEXT)))  # noqa: S608  (our own words alone)
 
-_RETURNED = text("""
+# A shared thing that is used again comes back with no new version of its own; there are few.
+_RETURNED = text(f"""
     SELECT f.kind, f.path
       FROM json_to_recordset(CAST(:fields AS json)) AS f(kind text, path text, has jsonpath)
      WHERE EXISTS (
            SELECT
              FROM document_versions AS v
              JOIN documents AS d USING (kind, content_hash)
-            WHERE v.kind = f.kind AND v.valid_from >= CAST(:since AS timestamptz)
-              AND v.valid_to IS NULL
-              AND jsonb_path_exists(d.document, f.has))
-""")
+            WHERE v.kind = f.kind AND v.valid_to IS NULL
+              AND (v.kind <> 'persona' OR v.valid_from >= CAST(:since AS timestamptz))
+              AND jsonb_path_exists(d.document, f.has)
+              AND {_IS_USED})
+""")  # noqa: S608  (the same)
 
 _PUT_AWAY = text("""
     UPDATE drift_paths AS d

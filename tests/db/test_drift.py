@@ -518,3 +518,20 @@ def test_unchanged_personas_cost_two_statements_a_run(target):
     finally:
         sa.event.remove(sa.Engine, "before_cursor_execute", note)
     assert len(statements) == 2
+
+
+def test_a_voice_that_nobody_uses_any_more_keeps_no_field_alive(target):
+    world = target.world
+    first, *others = world.persona_ids
+    shown = next(p["voice"] for p in map(world.payload, others) if p["voice"])
+    lone = world.add({"displayName": "Lone", "country": "de", "displayTags": []}, "voices")
+    world.edit(first, {"voice": lone})
+    target.sync()
+    world.edit(first, {"voice": shown["id"]})
+    world.reshape(without("voice", "country"))
+    assert target.sync().new_drift_paths == 1
+    assert found(target, "missing") == {"voice: country": "open"}
+    world.reshape(lambda p: p if p["id"] == first else without("voice", "country")(p))
+    world.edit(first, {"voice": lone})
+    target.sync()
+    assert found(target, "missing") == {"voice: country": "mapped"}
