@@ -17,7 +17,7 @@ from etl.proposal.inference import infer
 from etl.proposal.model import Proposal, Refusal
 from etl.proposal.naming import UnnameableError, name_line, place
 from etl.store.mapped import map_of
-from etl.store.renames import renamed
+from etl.store.renames import likeness, renamed
 from etl.store.stored_values import stored_values
 from etl.tables import source
 
@@ -65,7 +65,29 @@ def propose(
             made.append(_proposed(drift, asked))
         except (_NothingToProposeError, UnnameableError) as nothing:
             made.append(Refusal(drift, str(nothing)))
-    return made
+    return [one if isinstance(one, Refusal) else _once(one, made) for one in made]
+
+
+def _once(proposal: Proposal, made: Sequence[Proposal | Refusal]) -> Proposal:
+    """A field was renamed once: of several new ones with its values the likeliest is told so."""
+
+    def alike(one: Proposal) -> tuple[int, float]:
+        return (
+            (one.renamed.equal, likeness(one.renamed.path, one.drift.path))
+            if one.renamed
+            else (0, 0)
+        )
+
+    rivals = [
+        one
+        for one in made
+        if isinstance(one, Proposal) and one.renamed and proposal.renamed
+        if (one.drift.kind, one.renamed.path) == (proposal.drift.kind, proposal.renamed.path)
+    ]
+    if not rivals or max(rivals, key=alike) is proposal:
+        return proposal
+    line = replace(proposal.line, comment=comment_on(proposal.drift))
+    return replace(proposal, line=line, renamed=None)
 
 
 def _names_there(connection: Connection) -> frozenset[tuple[str, str]]:

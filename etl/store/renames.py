@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 # Of a hundred values that went as others came, at most ten may have been edited at once.
 _PERCENT_EQUAL = 90
 
+# A few flags, counters and what is empty are the same by chance: then the names must be alike too.
+_EQUAL_BY_NO_CHANCE = 6
+_ALIKE = 0.5
+
 # A version's paths name the element, `shareLinks[<id>].label`; the map's name none.
 _ANY_ELEMENT = r"regexp_replace({path}, '\[[0-9a-f-]{{36}}\]', '[]', 'g')"
 
@@ -40,7 +44,9 @@ _COUNTED = """
            count(*) AS seen,
            count(*) FILTER (WHERE gone.was = came.now) AS equal,
            count(DISTINCT jsonb_hash_extended(gone.was, 0))
-               FILTER (WHERE gone.was = came.now AND gone.was <> 'null') AS different
+               FILTER (WHERE gone.was = came.now AND gone.was <> 'null') AS different,
+           count(*) FILTER (WHERE gone.was = came.now AND gone.was NOT IN (
+               'null', 'true', 'false', '0', '1', '""', '[]', '{{}}')) AS telling
       FROM document_versions AS version
      CROSS JOIN LATERAL unnest(version.changed_paths) AS appeared (path)
      CROSS JOIN LATERAL (
@@ -106,13 +112,19 @@ def renamed(connection: Connection, kind: Kind, path: str, the_map: Map) -> Rena
         },
     )
     found = []
-    for place, seen, equal, different in counted:
+    for place, seen, equal, different, telling in counted:
         vanished, column = paths[place]
-        if different and equal * 100 >= seen * _PERCENT_EQUAL:
-            likeness = SequenceMatcher(None, vanished, path).ratio()
+        alike = likeness(vanished, path)
+        is_told = different and (telling or equal >= _EQUAL_BY_NO_CHANCE or alike >= _ALIKE)
+        if is_told and equal * 100 >= seen * _PERCENT_EQUAL:
             rename = Rename(vanished, column.table.name, column.name, seen, equal)
-            found.append(((equal, different, likeness), rename))
+            found.append(((equal, different, alike), rename))
     return max(found, key=lambda one: one[0])[1] if found else None
+
+
+def likeness(vanished: str, path: str) -> float:
+    """How much alike two names are, up to 1."""
+    return SequenceMatcher(None, vanished.lower(), path.lower()).ratio()
 
 
 def _vanishing(kind: Kind, path: str, the_map: Map) -> tuple[str, list[tuple[str, Column[Any]]]]:

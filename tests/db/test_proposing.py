@@ -131,6 +131,20 @@ def test_a_renamed_field_says_what_it_was(target, ask):
     assert proposal.line.comment == "speechRate, since 2026-11-23. Formerly voiceSpeed, it seems."
 
 
+def test_of_several_with_its_values_one_alone_is_what_a_field_was_renamed_to(target, ask):
+    for id_ in target.world.persona_ids:
+        target.world.edit(id_, {"skipGreeting": False})
+    target.sync()
+    flags = dict.fromkeys(("bargeIn", "isPinned", "recordSessions"), False)
+    target.world.reshape(Reshape(rename={"skipGreeting": "greetingSkipped"}, add=flags))
+    target.sync()
+    barge_in, greeting_skipped, *others = ask("bargeIn", "greetingSkipped", *list(flags)[1:])
+    assert greeting_skipped.renamed.path == "skipGreeting"
+    assert "skipGreeting" in greeting_skipped.line.comment
+    assert [one.renamed for one in (barge_in, *others)] == [None, None, None]
+    assert "skipGreeting" not in barge_in.line.comment
+
+
 def test_names_collide_neither_with_each_other_nor_with_what_waits(target, ask):
     target.world.reshape(Reshape(add={"moodScore": 1, "mood_score": 2, "tags": ["a"], "Tags": [1]}))
     target.sync()

@@ -175,3 +175,15 @@ def test_one_that_is_still_sent_is_no_rename(target, find, served):
 def test_one_that_came_alone_is_no_rename(target, find, served):
     served(Reshape(add={"mood": "happy"}))
     assert find("mood") is None
+
+
+def test_a_few_flags_that_agree_by_chance_are_no_rename(copying, find):
+    with copying(count=3) as few:
+        for id_ in few.world.persona_ids:
+            few.world.edit(id_, {"skipGreeting": False})
+        few.sync()
+        flags = dict.fromkeys(("recordSessions", "bargeIn", "isPinned"), False)
+        few.world.reshape(Reshape(rename={"skipGreeting": "greetingSkipped"}, add=flags))
+        few.sync()
+        assert find("greetingSkipped").path == "skipGreeting"
+        assert [find(flag) for flag in flags] == [None, None, None]
