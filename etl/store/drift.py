@@ -240,6 +240,9 @@ def _settled(drift: Drift, the_map: Map) -> Status | None:
     if drift.problem == "missing":
         return None
     expects = expected(the_map, drift.kind).get(drift.path)
+    if expects is None and drift.problem != "unknown":
+        # Its column went. That the field is unknown again says it all.
+        return "mapped"
     is_taken = expects is not None and (
         drift.problem == "unknown"
         or (drift.problem == "type_changed" and _takes(expects, drift))

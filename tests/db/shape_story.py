@@ -28,10 +28,14 @@ if TYPE_CHECKING:
     from tests.db.conftest import Row, Target
 
 Json = dict[str, Any]
+Status = tuple[str, tuple[str, ...]]
+"""Of a difference, and the new members that were told."""
 
 _IDS = ["0f6b1c52-7a1e-4a55-9c0d-2f1f3f0c8b11", "7d4e9a30-52c8-4a0e-8a5d-90b6c1f7e2d4", None]
 _CLIP = "https://anam-prod.r2.cloudflarestorage.com/poster_720.webp"
 
+HOSTILE: Final = 'mood"; DROP TABLE personas; --'
+_QUOTED: Final = r'["mood\"; DROP TABLE personas; --"]'
 NEW: Final[dict[str, list[list[Any]]]] = {
     "tone": [["warm", "brisk", None], ["warm", 7], [None]],
     "maxTurns": [[5, 30, None], [1.5, 2], [10**20]],
@@ -53,7 +57,7 @@ NEW: Final[dict[str, list[list[Any]]]] = {
     "tools.timeoutSeconds": [[2.5, 10], ["10 s"]],
     "knowledge.isIndexed": [[True, False]],
     "webhookSecret": [["whsec_Zk3vX9q2LmT7", "whsec_Q8rB1nY5cWd0"]],
-    'mood"; DROP TABLE personas; --': [["calm"]],
+    HOSTILE: [["calm"]],
     "order": [[1, 2]],
 }
 """The fields that may come, each with what it may be: one value an object."""
@@ -141,8 +145,7 @@ def values_at(document: Json, path: str) -> list[tuple[str | None, Any]]:
             for link in links
             for _, value in values_at(link, path.removeprefix("shareLinks[]."))
         ]
-    path = path.removesuffix("[]")
-    names = [path[2:-2].replace('\\"', '"')] if path.startswith("[") else path.split(".")
+    names = [HOSTILE] if path == _QUOTED else path.removesuffix("[]").split(".")
     found: Any = document
     for name in names:
         if not isinstance(found, dict) or name not in found:
@@ -156,11 +159,14 @@ class ShapeStory:
 
     def __init__(self, target: Target) -> None:
         self.target = target
+        # The tables change their columns under what was prepared.
+        target.admin.prepare_threshold = None
         self.world = target.world
         self.log: list[Answer] = []
         self.shown: dict[str, int] = {}
         self.moved: dict[str, int] = {}
         self.needs_replay = False
+        self.foretold: Summary | None = None
         self.local_dir = target.folder / f"local-{uuid5(_SPACE, target.url)}"
         self.engine = make_engine(target.url, target.schema)
         self.personas, self.voices = self._people()
@@ -173,9 +179,12 @@ class ShapeStory:
 
         voices = [
             made(
-                *("voices", n),
-                **{"displayName": "A", "provider": ["CARTESIA", "ELEVENLABS"][n % 2]},
-                **{"country": ["de", "en", None][n], "displayTags": []},
+                "voices",
+                n,
+                displayName="A",
+                provider=["CARTESIA", "ELEVENLABS"][n % 2],
+                country=["de", "en", None][n],
+                displayTags=[],
             )
             for n in range(VOICES)
         ]
@@ -184,11 +193,18 @@ class ShapeStory:
         knowledge = [made("knowledge", 0, name="A")]
         personas = [
             made(
-                *("personas", n),
-                **{"name": "A", "personaPreset": ["a", "b"][n % 2], "skipGreeting": n == 1},
-                **{"voiceSpeed": [1, 1.5, None, 0.5][n], "enableAudioPassthrough": n == 2},
-                **{"avatar": avatars[n % 2], "voice": voices[n % 2], "tools": tools[: n % 2]},
-                **{"knowledge": knowledge, "brain": {"personality": f"p{n}", "systemPrompt": "x"}},
+                "personas",
+                n,
+                name="A",
+                personaPreset=["a", "b"][n % 2],
+                skipGreeting=n == 1,
+                enableAudioPassthrough=n == 2,
+                voiceSpeed=[1, 1.5, None, 0.5][n],
+                avatar=avatars[n % 2],
+                voice=voices[n % 2],
+                tools=tools[: n % 2],
+                knowledge=knowledge,
+                brain={"personality": f"p{n}", "systemPrompt": "x"},
                 voiceDetectionOptions={"endOfSpeechSensitivity": 0.5} if n else None,
                 shareLinks=[
                     {"id": str(uuid5(_SPACE, f"link {n}")), "token": f"t{n}", "usageLimit": n}
@@ -244,14 +260,12 @@ class ShapeStory:
         shown = {id_: self.world.payload(id_) for id_ in ids}
         options: dict[str, Any] = {"strict": strict, "allow_mass_removal": True}
         said = self.target.dry_run(ids, **options)[0] if rehearsed else None
-        statuses = self.statuses()
         summary = self.target.sync(ids, **options)
         for id_ in ids:
             payload = cast("Json | None", clean(shown[id_]))
             seen_at = self.target.state(id_)["last_attempt_at"]
             self.log.append(Answer(seen_at, id_, payload, summary.run_id))
         self.foretold = said
-        self.before = statuses
         return summary
 
     def decide(self, number: int, status: Any) -> None:
@@ -271,8 +285,8 @@ class ShapeStory:
 
     def migrate(self, number: int | None) -> None:
         """To the newest local revision, or to one of them, or to none."""
-        revisions = sorted(file.stem.split("_", 1)[1] for file in self._files())
-        names = ["base", *("_".join(name.split("_")[:2]) for name in revisions)]
+        revisions = [file.stem.split("_")[2] for file in self._files()]
+        names = ["base", *(f"local_{number}" for number in revisions)]
         local_to = None if number is None or not revisions else names[number % len(names)]
         before = self.lines()
         migrate(
@@ -289,7 +303,7 @@ class ShapeStory:
 
     # What is there.
 
-    def statuses(self) -> dict[tuple[str, str, str], tuple[str, tuple[str, ...]]]:
+    def statuses(self) -> dict[tuple[str, str, str], Status]:
         """Of each difference of API and map the status, and the new members that were told."""
         return {
             (row["kind"], row["path"], row["problem"]): (row["status"], tuple(row["new_members"]))
@@ -315,36 +329,46 @@ class ShapeStory:
 
 def as_column(type_: str, value: Any) -> Any:
     """What a column of this type has of a JSON value; None: null, or it does not fit."""
-    if value is None:
+    if value is None or type_ == "jsonb":
+        return value
+    try:
+        return _AS_COLUMN[type_](value)
+    except (TypeError, ValueError, AttributeError):
         return None
-    match type_:
-        case "jsonb":
-            return value
-        case "text":
-            if isinstance(value, str):
-                return value
-            if isinstance(value, dict | list):
-                return None
-            return str(value).lower() if isinstance(value, bool) else str(value)
-        case "boolean":
-            return value if isinstance(value, bool) else None
-        case "bigint" | "double precision":
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                return None
-            if type_ == "bigint" and (value % 1 or abs(value) >= 2**63):
-                return None
-            return value
-        case "uuid":
-            try:
-                return UUID(value) if isinstance(value, str) else None
-            except ValueError:
-                return None
-        case "timestamptz":
-            try:
-                return datetime.fromisoformat(value).astimezone(UTC)
-            except (TypeError, ValueError):
-                return None
-    raise AssertionError(type_)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict | list):
+        raise TypeError
+    return value if isinstance(value, str) else str(value).lower()
+
+
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError
+    return value
+
+
+def _bigint(value: Any) -> float:
+    if _number(value) % 1 or abs(value) >= 2**63:
+        raise ValueError
+    return _number(value)
+
+
+_AS_COLUMN: Final[dict[str, Any]] = {
+    "text": _text,
+    "boolean": _boolean,
+    "double precision": _number,
+    "bigint": _bigint,
+    "uuid": UUID,
+    "timestamptz": lambda value: datetime.fromisoformat(value).astimezone(UTC),
+}
 
 
 def documents_of(oracle: Oracle, kind: str) -> Iterable[tuple[str, Any]]:
