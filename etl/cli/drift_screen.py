@@ -41,6 +41,8 @@ def as_lines(found: Listing) -> Iterator[str]:
         yield "What would be proposed is told to roles that may read the tables."
     elif any(isinstance(d.proposed, Proposal) for d in found.differences):
         yield "Next: `persona-etl drift propose` writes a revision to read; nothing is altered."
+    elif any(isinstance(d.proposed, Refusal) and d.proposed.is_waiting for d in found.differences):
+        yield "Next: `persona-etl migrate`, then `persona-etl backfill replay`."
     elif any(d.drift.status == "open" for d in found.differences):
         yield "Next: `persona-etl drift accept PATH` what is fine, or `drift ignore PATH`."
 
@@ -50,10 +52,14 @@ def as_proposed(revised: Revised, here: Path) -> Iterator[str]:
     for proposal in revised.proposals:
         values = _counted(proposal.values, "value")
         yield from _path_and(proposal.drift, f" → {_answer(proposal)}; from {values}")
-    if revised.refusals and revised.proposals:
+    refusals = [refusal for refusal in revised.refusals if not refusal.is_waiting]
+    if refusals and revised.proposals:
         yield "Not proposed:"
-    for refusal in revised.refusals:
+    for refusal in refusals:
         yield from _path_and(refusal.drift, f": {_answer(refusal)}")
+    if waiting := len(revised.refusals) - len(refusals):
+        told = _counted(waiting, "field")
+        yield f"{told} proposed already; `persona-etl migrate` adds what waits."
     if revised.shown:
         for file, text in revised.shown.items():
             yield ""
@@ -114,8 +120,9 @@ def _what(drift: Drift) -> str:
 def _types(drift: Drift) -> str:
     """The JSON types, and what the values look like where that says more."""
     types = " or ".join(map(escaped, drift.json_types))
-    shapes = [escaped(shape) for shape in drift.shapes if shape not in drift.json_types]
-    return f"{types} ({', '.join(shapes)})" if shapes else types
+    if set(drift.shapes) <= set(drift.json_types):
+        return types
+    return f"{types} ({', '.join(map(escaped, drift.shapes))})"
 
 
 def _answer(answer: Proposal | Refusal) -> str:

@@ -64,7 +64,8 @@ def propose(
         try:
             made.append(_proposed(drift, asked))
         except (_NothingToProposeError, UnnameableError) as nothing:
-            made.append(Refusal(drift, str(nothing)))
+            is_waiting = isinstance(nothing, _WaitingError)
+            made.append(Refusal(drift, str(nothing), is_waiting))
     return [one if isinstance(one, Refusal) else _once(one, made) for one in made]
 
 
@@ -111,6 +112,10 @@ class _NothingToProposeError(Exception):
     """Why a field gets no column."""
 
 
+class _WaitingError(_NothingToProposeError):
+    """It gets one as soon as a revision is run that is there already."""
+
+
 def _proposed(drift: Drift, asked: _Asked) -> Proposal:
     columns = _columns_at(asked.the_map, drift)
     named = " and ".join(f"{column.table.name}.{column.name}" for column in columns) or "its table"
@@ -118,14 +123,12 @@ def _proposed(drift: Drift, asked: _Asked) -> Proposal:
         case "missing":
             raise _NothingToProposeError(f"{named} stays, with all of its past; nothing is dropped")
         case "new_value":
-            raise _NothingToProposeError(f"{named} takes it as it is; accept it to hear no more")
+            raise _NothingToProposeError(f"{named} takes it as it is{_unless_fine(drift)}")
         case "unknown" if columns:
             raise _NothingToProposeError(f"{named} has it; `persona-etl backfill replay` fills it")
     path = _plain(drift.path)
     if any((line.kind, _plain(line.path)) == (drift.kind, path) for line in asked.lines):
-        raise _NothingToProposeError(
-            "proposed already, in a revision that waits for `persona-etl migrate`"
-        )
+        raise _WaitingError("proposed already, in a revision that waits for `persona-etl migrate`")
     return _new(drift, asked) if drift.problem == "unknown" else _retyped(drift, columns, asked)
 
 
@@ -165,7 +168,7 @@ def _retyped(drift: Drift, columns: Sequence[Column[Any]], asked: _Asked) -> Pro
     for column, is_list in zip(columns, are_lists, strict=True):
         if is_list == inferred.is_list and _holds(column, inferred):
             raise _NothingToProposeError(
-                f"{column.table.name}.{column.name} takes all that came; accept it to hear no more"
+                f"{column.table.name}.{column.name} takes all that came{_unless_fine(drift)}"
             )
     first = str(steps(_plain(drift.path))[-1]) if are_lists[0] else columns[0].name
     line = name_line(
@@ -216,6 +219,11 @@ def _holds(column: Column[Any], inferred: Inferred) -> bool:
             return inferred.type in {"bigint", "double precision"}
         case _:
             return isinstance(column.type, type(TYPES[inferred.type]))
+
+
+def _unless_fine(drift: Drift) -> str:
+    """What to do about it, where nobody has done so."""
+    return "" if drift.status == "accepted" else "; accept it if that is fine"
 
 
 def _plain(path: str) -> str:

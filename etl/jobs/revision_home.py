@@ -17,8 +17,8 @@ import etl
 from etl.errors import UsageError
 from etl.jobs.revising import write_to_checkout, write_to_folder
 from etl.store.local_history import read_history
-from etl.store.revision_files import BASE
 from etl.store.migration import alembic_config
+from etl.store.revision_files import BASE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -83,3 +83,5 @@ class Refusal:
     drift: Drift
     reason: str
     """In one line, with what to do."""
+    is_waiting: bool = False
+    """It is in a revision already, which was not run yet."""

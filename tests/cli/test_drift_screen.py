@@ -66,6 +66,10 @@ def test_a_difference_is_its_path_its_time_what_it_is_and_what_would_be_proposed
     [
         ({"json_types": ("null", "string")}, "new field: null or string"),
         ({"json_types": ("boolean",), "shapes": ("boolean",)}, "new field: boolean"),
+        (
+            {"json_types": ("null", "object"), "shapes": ("empty object", "object")},
+            "new field: null or object (empty object, object)",
+        ),
         ({"problem": "missing"}, "no longer sent since 2026-11-23"),
         (
             {"problem": "type_changed", "json_types": ("string",), "shapes": ("uuid", "text")},
@@ -110,6 +114,15 @@ def test_what_cannot_be_proposed_leads_to_a_decision_and_what_was_decided_to_non
         "Next: `persona-etl drift accept PATH` what is fine, or `drift ignore PATH`."
     )
     assert shown(Difference(drift(problem="missing", status="accepted")))[-1] == "1 difference."
+
+
+def test_what_is_proposed_already_leads_to_migrating_unless_there_is_more_to_propose() -> None:
+    waits = Difference(drift(), Refusal(drift(), "it waits", is_waiting=True))
+    missing = drift(problem="missing")
+    assert shown(waits, Difference(missing, Refusal(missing, "it stays")))[-1] == (
+        "Next: `persona-etl migrate`, then `persona-etl backfill replay`."
+    )
+    assert "drift propose" in shown(waits, Difference(drift("b"), proposal(drift("b"))))[-1]
 
 
 def test_it_fits_80_columns_whatever_is_in_a_path_and_the_columns_stand_below_each_other() -> None:
