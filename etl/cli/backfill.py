@@ -158,8 +158,12 @@ def as_lines(replayed: Replayed) -> list[str]:
             seconds = (replayed.finished_at - replayed.started_at).total_seconds()
             took = f" in {seconds:.1f} s"
         lines.append(f"backfill replay {replayed.status}{took}, run {replayed.run_id}")
-    lines += [difference.as_line() for difference in found.first]
-    if (more := found.differences.total() - len(found.first)) > 0:
+    first, total = found.first, found.differences.total()
+    if replayed.run_id is not None and total > len(first):
+        # After a column was added all rows are such, and a person looks for what was otherwise.
+        first = [difference for difference in first if not difference.is_filling]
+    lines += [difference.as_line() for difference in first]
+    if first and (more := total - len(first)) > 0:
         lines.append(f"… and {more} more")
     width = max(map(len, found.differences), default=0)
     for name, number in found.differences.items():

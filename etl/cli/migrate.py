@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from typing import TYPE_CHECKING
 
 import click
@@ -75,7 +76,7 @@ def command(
     script starts after the revisions that the database is at.
     """
     # Here, so that `migrate --help` does not wait for Postgres and HTTP libraries.
-    from etl.jobs.migrate import migrate  # noqa: PLC0415  spares --help
+    from etl.jobs.migrate import columns_there, is_to_be_filled, migrate  # noqa: PLC0415  same
     from etl.store.embedded import served  # noqa: PLC0415  spares --help
     from etl.store.engine import make_engine  # noqa: PLC0415  spares --help
     from etl.store.migration import current_and_head  # noqa: PLC0415  spares --help
@@ -92,6 +93,7 @@ def command(
     with served(settings.require_database().get_secret_value(), os.environ) as url:
         engine = make_engine(url, schema)
         before, head = current_and_head(engine, schema)
+        columns = columns_there(engine, schema)
         local = migrate(
             engine,
             schema,
@@ -101,12 +103,16 @@ def command(
             writers=writers,
             wait_seconds=wait,
         )
+        is_next = is_to_be_filled(engine, schema, columns)
     if not invocation.quiet:
         was = "had no tables" if before is None else f"was at {before}"
         told = f"is at revision {head} already" if before == head else f"{was}, is at {head} now"
         if local_dir is not None or local != BASE:
             told += f", local history at {local}"
-        click.echo(f"schema {schema} {told}; its views are made anew")
+        told = f"schema {schema} {told}; its views are made anew"
+        click.echo(textwrap.fill(told, 80, break_on_hyphens=False))
+        if is_next:
+            click.echo("Next: `persona-etl backfill replay` fills the new columns.")
         for role in readers:
             click.echo(f"{role} may read the views")
         for role in writers:

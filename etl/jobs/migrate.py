@@ -25,6 +25,7 @@ from etl.report.views_sql import (
     views_as_they_are,
 )
 from etl.store.drift import settle
+from etl.store.engine import translated
 from etl.store.local_history import read_history
 from etl.store.local_migration import (
     AT_BASE,
@@ -57,6 +58,13 @@ if TYPE_CHECKING:
     from etl.store.local_history import LocalHistory
     from etl.store.local_migration import LocalState
 
+
+_COLUMNS = sa.text("""
+    SELECT c.relname, a.attname, a.atttypid
+      FROM pg_attribute AS a JOIN pg_class AS c ON c.oid = a.attrelid
+     WHERE c.relnamespace = to_regnamespace(quote_ident(:schema)) AND c.relkind = 'r'
+       AND a.attnum > 0 AND NOT a.attisdropped
+""")
 
 # What our own SQL says when somebody else's view or function has the name of one of ours.
 _IN_PLACE = psycopg.errors.DuplicateTable | psycopg.errors.DuplicateFunction
@@ -118,6 +126,27 @@ def _finish(
     return local
 
 
+def columns_there(engine: sa.Engine, schema: str) -> set[tuple[str, str, int]]:
+    """The columns of the tables in `schema`, with their types."""
+    with translated(), engine.connect() as connection:
+        found = connection.execute(_COLUMNS, {"schema": schema})
+        return {(row.relname, row.attname, row.atttypid) for row in found}
+
+
+def is_to_be_filled(engine: sa.Engine, schema: str, before: set[tuple[str, str, int]]) -> bool:
+    """Whether tables that were there have got a column for a field since, or lists a table."""
+    new = {(table, column) for table, column, _ in columns_there(engine, schema) - before}
+    if not before or not new:
+        return False
+    with translated(), engine.connect() as connection:
+        the_map = read_map(connection)
+    return any(
+        (table.name, column.name) in new and the_map.path(column) is not None
+        for table in the_map.projections()
+        for column in table.columns
+    )
+
+
 def local_history(local_dir: Path | None, local_to: str | None) -> LocalHistory | None:
     """What is in the folder, None without one. Raises UsageError, before anything is done."""
     if local_dir is None:
@@ -152,10 +181,12 @@ def migrate_sql(
         require_known(history, local_present, schema)
         local_target = target_of(history, local_to)
         locally = local_sql(schema, history, local_present, local_target)
+    is_moved = since not in {"base", head_revision()} or local_target != local_present
     head = [
         f"persona-etl {version('persona-etl')}: schema {schema}, {since} to {head_revision()}",
         *([f"local history, {local_present} to {local_target}"] if history else []),
         "Run all of it in one session, e.g. psql --set ON_ERROR_STOP=1 --file migrate.sql",
+        *(["Then: persona-etl backfill replay, which fills new columns"] if is_moved else []),
         *([note] if note else []),
     ]
     revisions = f"{upgrade_sql(schema, since, local_present).strip()}\n\n{locally.strip()}"

@@ -35,6 +35,16 @@ class Discrepancy:
     is_: object = None
     should_be: object = None
 
+    @property
+    def is_filling(self) -> bool:
+        """Whether nothing that somebody may miss is overwritten when it is mended.
+
+        What a new column takes over goes from `extra`.
+        """
+        if self.problem == "differs":
+            return self.is_ is None or self.column == "extra"
+        return self.problem == "missing"
+
     def as_object(self) -> dict[str, object]:
         """For `--json`."""
         return {

@@ -15,6 +15,7 @@ from etl.sandbox import running_sandbox
 from etl.store.lock import WriterLock
 from tests.cli.test_completion import offered
 from tests.cli.test_sync_command import LOCKS, rows, run, started, wait_until
+from tests.local_revisions import MOOD, write
 
 REPLAY = ("backfill", "replay")
 CHECK = (*REPLAY, "--check")
@@ -103,6 +104,28 @@ def test_it_mends_and_says_what(url):
     assert run("-q", *CHECK).output == ""
     first, last = run(*REPLAY).stdout.splitlines()
     assert last.startswith("nothing differs: ")
+
+
+def test_of_many_differences_those_that_only_filled_what_was_empty_are_counted(url):
+    columns = ("name", "llm_id", "created_at", "skip_greeting", "zero_data_retention")
+    spoil(url, f"UPDATE personas SET {', '.join(f'{c} = NULL' for c in columns)}, extra = '[]'")
+    spoil(url, "UPDATE voices SET display_name = 'x'")
+    voices = len(rows(url, "SELECT 1 FROM voices"))
+    _, *told, last, _, _ = run(*REPLAY).stdout.splitlines()
+    assert len(told) == voices
+    assert all('display_name is "x"' in line for line in told)
+    assert last == f"… and {4 * (len(columns) + 1)} more"
+
+
+def test_migrate_says_when_new_columns_are_to_be_filled(url, tmp_path, monkeypatch):
+    monkeypatch.setenv("PERSONA_ETL_MIGRATIONS__LOCAL_DIR", str(tmp_path / "ours"))
+    write(tmp_path / "ours", 1, [MOOD])
+    *_, last = run("migrate").stdout.splitlines()
+    assert last == "Next: `persona-etl backfill replay` fills the new columns."
+    assert "Next" not in run("migrate").stdout
+    assert "Next" not in run("migrate", "--local-to", "base").stdout
+    script = run("migrate", "--sql").stdout
+    assert "-- Then: persona-etl backfill replay, which fills new columns\n" in script
 
 
 def test_quiet_success_says_nothing(url):
