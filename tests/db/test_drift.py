@@ -107,25 +107,25 @@ def test_further_types_and_shapes_of_a_new_field_are_added_quietly(target, caplo
 
 def test_another_type_is_told_beside_its_value_issue(target, caplog):
     persona_id = target.world.persona_ids[0]
-    target.world.edit(persona_id, {"voiceSpeed": "fast"})
+    target.world.edit(persona_id, {"skipGreeting": "fast"})
     summary = target.sync()
     assert (summary.value_issues, summary.new_drift_paths, summary.exit_code) == (1, 1, 0)
-    assert "persona: voiceSpeed (other type: string);" in told(caplog)[0]
+    assert "persona: skipGreeting (other type: string);" in told(caplog)[0]
     row = only(target)
     assert (row["problem"], row["json_types"], row["shapes"]) == (
         "type_changed",
         ["string"],
         ["text"],
     )
-    assert target.persona(persona_id)["voice_speed"] is None
+    assert target.persona(persona_id)["skip_greeting"] is None
 
 
 def test_a_type_that_still_fits_is_told_all_the_same(target):
     persona_id = target.world.persona_ids[0]
-    target.world.edit(persona_id, {"voiceSpeed": "1.25"})
+    target.world.edit(persona_id, {"llmId": 12})
     summary = target.sync()
     assert (summary.value_issues, summary.new_drift_paths) == (0, 1)
-    assert target.persona(persona_id)["voice_speed"] == 1.25
+    assert target.persona(persona_id)["llm_id"] == "12"
 
 
 def test_an_observed_field_of_another_type_is_told_though_nothing_else_changed(target):
@@ -495,13 +495,13 @@ def test_what_a_column_takes_now_is_settled_and_opened_again_without_it(target, 
 
 
 def test_another_type_is_settled_once_a_column_takes_it(target, settled):
-    target.world.edit(target.world.persona_ids[0], {"voiceSpeed": "fast"})
+    target.world.edit(target.world.persona_ids[0], {"skipGreeting": "fast"})
     target.sync()
     settled()
-    assert found(target, "type_changed") == {"persona: voiceSpeed": "open"}
-    line = Line("persona", "voiceSpeed", "personas", "speed_name", "text", ("string",), "?")
+    assert found(target, "type_changed") == {"persona: skipGreeting": "open"}
+    line = Line("persona", "skipGreeting", "personas", "greeting_name", "text", ("string",), "?")
     settled(extended((line,)))
-    assert found(target, "type_changed") == {"persona: voiceSpeed": "mapped"}
+    assert found(target, "type_changed") == {"persona: skipGreeting": "mapped"}
 
 
 def test_unchanged_personas_cost_two_statements_a_run(target):

@@ -23,7 +23,7 @@ LINES = (
     line("persona", "languages[]", "persona_languages"),
     line("persona", "brain.levels[]", "persona_brain_levels", "bigint"),
     line("persona", "primaryShareLink.tags[]", "persona_primary_share_link_tags"),
-    line("persona", "shareLinks[].labels[]", "share_link_labels"),
+    line("persona", "shareLinks[].captions[]", "share_link_captions"),
     line("avatar", "looks[]", "avatar_looks", "boolean"),
 )
 # What stands in all of them from step to step, and what each type makes of it.
@@ -53,7 +53,7 @@ def persona(persona_id: str, value: Any) -> dict[str, Any]:
         **listed("languages"),
         "brain": {"systemPrompt": "Be kind.", **listed("levels")},
         "primaryShareLink": {"token": "t", **listed("tags")},
-        "shareLinks": [{"id": LINK, "token": "t", "usageCount": 1, **listed("labels")}],
+        "shareLinks": [{"id": LINK, "token": "t", "usageCount": 1, **listed("captions")}],
         "avatar": {"id": AVATAR, **listed("looks")},
     }
 
@@ -84,7 +84,7 @@ def test_a_list_follows_whatever_the_api_shows(listing):
         assert values(listing, "persona_languages") == texts
         assert values(listing, "persona_brain_levels") == numbers
         assert values(listing, "persona_primary_share_link_tags") == texts
-        assert values(listing, "share_link_labels") == texts
+        assert values(listing, "share_link_captions") == texts
         assert values(listing, "avatar_looks") == booleans
         listing.check_replay()
     assert listing.verify([FIRST]).exit_code == 0
@@ -114,7 +114,7 @@ def test_a_list_that_was_copied_before_its_table_is_filled_by_a_replay(copying, 
         target.replay()
         (today,) = target.query("SELECT languages FROM anam_reporting.personas")
         assert today["languages"] == expected
-        assert values(target, "share_link_labels") == (expected or [])
+        assert values(target, "share_link_captions") == (expected or [])
 
 
 def test_the_labels_of_a_link_move_with_it(copying):
@@ -128,7 +128,7 @@ def test_the_labels_of_a_link_move_with_it(copying):
 
     def labels(link: str = LINK) -> list[str]:
         rows = target.query(
-            "SELECT value FROM share_link_labels WHERE share_link_id = %s ORDER BY position",
+            "SELECT value FROM share_link_captions WHERE share_link_id = %s ORDER BY position",
             [UUID(link)],
         )
         target.check_replay()
@@ -136,9 +136,9 @@ def test_the_labels_of_a_link_move_with_it(copying):
 
     with copying(world) as target:
         add_lines(target.url, *LINES)
-        show(FIRST, {"id": LINK, "labels": ["a", "b", "a"]}, {"id": OTHER, "labels": ["o"]})
+        show(FIRST, {"id": LINK, "captions": ["a", "b", "a"]}, {"id": OTHER, "captions": ["o"]})
         assert (labels(), labels(OTHER)) == (["a", "b", "a"], ["o"])
-        show(SECOND, {"id": LINK, "labels": ["c"]})
+        show(SECOND, {"id": LINK, "captions": ["c"]})
         assert (labels(), labels(OTHER)) == (["c"], ["o"])
         show(SECOND)
         assert labels() == ["a", "b", "a"]
@@ -150,7 +150,7 @@ def test_the_labels_of_a_link_move_with_it(copying):
         world.restore(SECOND)
         target.sync([FIRST, SECOND])
         assert labels() == []
-        show(FIRST, {"id": LINK, "labels": ["d", "e"]})
+        show(FIRST, {"id": LINK, "captions": ["d", "e"]})
         assert (labels(), labels(OTHER)) == (["d", "e"], [])
         assert target.verify().exit_code == 0
 

@@ -55,12 +55,12 @@ def reason(proposals):
 
 def test_every_field_that_came_gets_a_line_of_its_type_and_keeps_its_values(target, ask):
     added: dict[str, Any] = {
-        "moodScore": 0.75,
+        "moodGrade": 0.75,
         "languages": ["en", None, "en"],
         "limits": {"a": 1},
         "ownerId": "0f0f0f0f-0000-4000-8000-00000000000a",
         "reviewedAt": "2026-11-23T10:00:00.000Z",
-        "brain.keywords": ["a", "b"],
+        "brain.catchwords": ["a", "b"],
         "brain.isCalm": True,
         "primaryShareLink.note": "hello",
         "avatar.poses": [1, 2],
@@ -75,12 +75,12 @@ def test_every_field_that_came_gets_a_line_of_its_type_and_keeps_its_values(targ
     ]
     proposals = ask(*found)
     assert {(one.table, one.column, one.path): one.type for one in lines(proposals)} == {
-        ("personas", "mood_score", "moodScore"): "double precision",
+        ("personas", "mood_grade", "moodGrade"): "double precision",
         ("persona_languages", "value", "languages[]"): "text",
         ("personas", "limits", "limits"): "jsonb",
         ("personas", "owner_id", "ownerId"): "uuid",
         ("personas", "reviewed_at", "reviewedAt"): "timestamptz",
-        ("persona_brain_keywords", "value", "brain.keywords[]"): "text",
+        ("persona_brain_catchwords", "value", "brain.catchwords[]"): "text",
         ("brains", "is_calm", "brain.isCalm"): "boolean",
         ("personas", "primary_share_link_note", "primaryShareLink.note"): "text",
         ("avatar_poses", "value", "poses[]"): "bigint",
@@ -88,20 +88,20 @@ def test_every_field_that_came_gets_a_line_of_its_type_and_keeps_its_values(targ
         ("personas", "mood_drop_table_personas_s_x_y", member("", HOSTILE)): "text",
     }
     the_map = extended(tuple(lines(proposals)))
-    stored = target.query("SELECT * FROM documents WHERE document ? 'moodScore'")
+    stored = target.query("SELECT * FROM documents WHERE document ? 'moodGrade'")
     for row in stored:
         rows = flatten("persona", row["entity_id"], row["document"], the_map=the_map).rows
-        assert rows["personas"][0]["mood_score"] == 0.75
+        assert rows["personas"][0]["mood_grade"] == 0.75
         assert rows["personas"][0]["limits"] == {"a": 1}
         assert rows["personas"][0]["mood_drop_table_personas_s_x_y"] == "x"
         assert [one["value"] for one in rows["persona_languages"]] == ["en", None, "en"]
-        assert [one["value"] for one in rows["persona_brain_keywords"]] == ["a", "b"]
+        assert [one["value"] for one in rows["persona_brain_catchwords"]] == ["a", "b"]
         assert rows["personas"][0]["extra"] is None
     assert len(stored) == 6
-    (mood,) = (one for one in proposals if one.drift.path == "moodScore")
+    (mood,) = (one for one in proposals if one.drift.path == "moodGrade")
     assert (mood.values, mood.renamed) == (6, None)
     assert mood.line.json_types == ("number",)
-    assert mood.line.comment == "moodScore, since 2026-11-23."
+    assert mood.line.comment == "moodGrade, since 2026-11-23."
 
 
 def test_values_that_are_no_longer_in_force_count_as_well(target, ask):
@@ -146,13 +146,13 @@ def test_of_several_with_its_values_one_alone_is_what_a_field_was_renamed_to(tar
 
 
 def test_names_collide_neither_with_each_other_nor_with_what_waits(target, ask):
-    target.world.reshape(Reshape(add={"moodScore": 1, "mood_score": 2, "tags": ["a"], "Tags": [1]}))
+    target.world.reshape(Reshape(add={"moodGrade": 1, "mood_grade": 2, "tags": ["a"], "Tags": [1]}))
     target.sync()
-    waiting = Line("persona", "elsewhere", "personas", "mood_score", "text", (), "It.")
-    found = lines(ask("moodScore", "mood_score", "tags", "Tags", pending=[waiting]))
+    waiting = Line("persona", "elsewhere", "personas", "mood_grade", "text", (), "It.")
+    found = lines(ask("moodGrade", "mood_grade", "tags", "Tags", pending=[waiting]))
     assert [(one.table, one.column) for one in found] == [
-        ("personas", "persona_mood_score"),
-        ("personas", "mood_score_2"),
+        ("personas", "persona_mood_grade"),
+        ("personas", "mood_grade_2"),
         ("persona_tags", "value"),
         ("persona_tags_2", "value"),
     ]
@@ -206,24 +206,24 @@ def test_keys_that_are_data_get_no_column(target, ask):
 
 
 def test_a_retyped_field_gets_a_second_column_and_keeps_its_first(target, ask):
-    fast = target.world.persona_ids[0]
-    target.world.edit(fast, {"voiceSpeed": "fast"})
+    late = target.world.persona_ids[0]
+    target.world.edit(late, {"skipGreeting": "late"})
     target.sync()
-    found = drift("voiceSpeed", problem="type_changed")
+    found = drift("skipGreeting", problem="type_changed")
     (proposal,) = ask(found)
     line = proposal.line
-    assert (line.table, line.column, line.type) == ("personas", "voice_speed_text", "text")
-    assert (line.path, line.json_types) == ("voiceSpeed", ("number", "string"))
-    assert line.comment == "voiceSpeed as text, since 2026-11-23."
-    assert proposal.beside == "voice_speed"
+    assert (line.table, line.column, line.type) == ("personas", "skip_greeting_text", "text")
+    assert (line.path, line.json_types) == ("skipGreeting", ("boolean", "string"))
+    assert line.comment == "skipGreeting as text, since 2026-11-23."
+    assert proposal.beside == "skip_greeting"
     the_map = extended((line,))
     for row in target.query("SELECT * FROM documents WHERE kind = 'persona'"):
         (persona,) = flatten("persona", row["entity_id"], row["document"], the_map=the_map).rows[
             "personas"
         ]
-        speed = row["document"]["voiceSpeed"]
-        assert persona["voice_speed_text"] == (None if speed is None else str(speed))
-        assert persona["voice_speed"] == (None if speed == "fast" else speed)
+        skips = row["document"]["skipGreeting"]
+        assert persona["skip_greeting_text"] == ("late" if skips == "late" else str(skips).lower())
+        assert persona["skip_greeting"] == (None if skips == "late" else skips)
     assert "takes all that came" in reason(ask(found, the_map=the_map))
     assert "migrate" in reason(ask(found, pending=[line]))
 
@@ -247,7 +247,7 @@ def test_the_second_column_holds_all_that_ever_came(target, ask):
 
 
 NOTHING = (
-    ("voiceSpeed", "persona", "missing", "personas.voice_speed stays"),
+    ("llmId", "persona", "missing", "personas.llm_id stays"),
     ("displayTags", "voice", "missing", "voice_display_tags.tag stays"),
     ("brain", "persona", "missing", "its table stays"),
     ("provider", "voice", "new_value", "voices.provider takes it"),

@@ -72,16 +72,16 @@ EVERY_TYPE = [
 EVERY_HOME = [
     proposal("brain.mood", table="brains"),
     proposal("resonance", "resonance", table="voices", kind="voice"),
-    proposal("shareLinks[].label", "label", table="share_links"),
-    proposal("voiceSpeed", "voice_speed_text", problem="type_changed"),
+    proposal("shareLinks[].caption", "caption", table="share_links"),
+    proposal("skipGreeting", "skip_greeting_text", problem="type_changed"),
     proposal("free", "free", "jsonb", json_types=("array", "object")),
     proposal("any", "any_value", "jsonb", json_types=()),
     proposal(
         "feeling", "feeling", renamed=Rename("vibe", "personas", "description", seen=12, equal=10)
     ),
     listed(),
-    listed("brain.keywords[]", "brain_keywords", "bigint", json_types=("number",)),
-    listed("shareLinks[].labels[]", "share_link_labels", "uuid"),
+    listed("brain.catchwords[]", "brain_catchwords", "bigint", json_types=("number",)),
+    listed("shareLinks[].captions[]", "share_link_captions", "uuid"),
     listed("styles[]", "voice_styles", kind="voice"),
     listed("primaryShareLink.tags[]", "filter", "timestamptz"),
     listed("x[]", "persona_" + "x" * 42, "double precision", json_types=("number",)),

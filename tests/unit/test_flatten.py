@@ -336,11 +336,11 @@ def test_what_the_map_does_not_know_is_kept_whole_in_extra():
         "personas": {**own, "primaryShareLink": {"label": "main"}},
         "brains": {"temperature": 0.7},
         "avatars": {"hairColour": "red"},
-        "voices": {"accent": {"region": "Leeds"}},
+        "voices": {"dialect": {"region": "Leeds"}},
         "tools": {"version": 2},
         "knowledge_groups": {"embedding": None},
         "share_links": {"domain": ["x.example"]},
-        "voice_detection_options": {"bargeIn": True},
+        "voice_detection_options": {"muted": True},
         "voice_generation_options": {"pitch": -2},
     }
 
@@ -357,10 +357,10 @@ def test_what_the_map_does_not_know_is_listed_with_its_type():
         "persona: brain.temperature number",
         "persona: primaryShareLink.label string",
         "persona: shareLinks[].domain array",
-        "persona: voiceDetectionOptions.bargeIn boolean",
+        "persona: voiceDetectionOptions.muted boolean",
         "persona: voiceGenerationOptions.pitch number",
         "avatar: hairColour string",
-        "voice: accent object",
+        "voice: dialect object",
         "tool: version number",
         "knowledge_group: embedding null",
     }

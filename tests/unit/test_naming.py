@@ -18,7 +18,7 @@ from tests.unit.strategies import properties
 
 TEXT = Inferred("text", is_list=False, json_types=("string",), values=1)
 LIST = Inferred("text", is_list=True, json_types=("string",), values=1)
-INJECTION = "mood\"; DROP TABLE personas; --'"
+INJECTION = "mood\"; DROP TABLE avatars; --'"
 
 
 def named(path, inferred=TEXT, kind="persona", the_map=SHIPPED, **options):
@@ -32,15 +32,15 @@ def line(table, column, path="elsewhere"):
 @pytest.mark.parametrize(
     ("kind", "path", "table", "column"),
     [
-        ("persona", "moodScore", "personas", "mood_score"),
+        ("persona", "moodGrade", "personas", "mood_grade"),
         ("persona", "primaryShareLink.note", "personas", "primary_share_link_note"),
         ("persona", "brain.mood", "brains", "mood"),
-        ("persona", "shareLinks[].label", "share_links", "label"),
+        ("persona", "shareLinks[].caption", "share_links", "caption"),
         ("persona", "voiceGenerationOptions.pitch", "voice_generation_options", "pitch"),
         ("voice", "TTSModelID2", "voices", "tts_model_id2"),
         ("voice", "userIDs", "voices", "user_ids"),
         ("voice", "URLs2Go", "voices", "urls2_go"),
-        ("avatar", "mood_score", "avatars", "mood_score"),
+        ("avatar", "mood_grade", "avatars", "mood_grade"),
         ("avatar", "HTML", "avatars", "html"),
         ("tool", '["odd key"].innerOne', "tools", "odd_key_inner_one"),
         ("knowledge_group", "$meta-data", "knowledge_groups", "meta_data"),
@@ -55,9 +55,9 @@ def test_a_column_is_called_as_its_field(kind, path, table, column):
     ("kind", "path", "table"),
     [
         ("persona", "languages", "persona_languages"),
-        ("persona", "brain.keywords", "persona_brain_keywords"),
+        ("persona", "brain.catchwords", "persona_brain_catchwords"),
         ("persona", "primaryShareLink.tags", "persona_primary_share_link_tags"),
-        ("persona", "shareLinks[].labels", "share_link_labels"),
+        ("persona", "shareLinks[].captions", "share_link_captions"),
         ("persona", "voiceDetectionOptions.x", "persona_voice_detection_options_x"),
         ("avatar", "poses", "avatar_poses"),
         ("knowledge_group", "sources", "knowledge_group_sources"),
@@ -81,17 +81,17 @@ def test_a_list_is_a_table_called_after_its_owner(kind, path, table):
         ("persona", "brain.name", "persona_name"),
         ("persona", "systemPrompt", "persona_system_prompt"),
         ("persona", "persona_id", "persona_id_2"),
-        ("persona", "shareLinks[].Label", "label"),
+        ("persona", "shareLinks[].Caption", "caption"),
         # What views and queries call their own.
-        ("persona", "validFrom", "persona_valid_from"),
-        ("persona", "brain.version", "persona_version"),
+        ("persona", "validTo", "persona_valid_to"),
+        ("persona", "brain.change", "persona_change"),
         ("voice", "change", "voice_change"),
         ("persona", "toolCount", "persona_tool_count"),
         ("persona", "observedUntil", "persona_observed_until"),
         ("persona", "moment", "persona_moment"),
         ("persona", "shareLinks[].version", "version"),
         # Words of SQL, columns of the system, digits in front.
-        ("persona", "order", "persona_order"),
+        ("persona", "group", "persona_group"),
         ("persona", "SELECT", "persona_select"),
         ("tool", "lateral", "tool_lateral"),
         ("tool", "position", "tool_position"),
@@ -100,7 +100,7 @@ def test_a_list_is_a_table_called_after_its_owner(kind, path, table):
         ("avatar", "xMin", "x_min"),
         ("persona", '["3dModel"]', "persona_3d_model"),
         # Hostile ones.
-        ("persona", member("", INJECTION), "mood_drop_table_personas"),
+        ("persona", member("", INJECTION), "mood_drop_table_avatars"),
         ("persona", member("", "x%s{y}:z\\\n$$"), "x_s_y_z"),
         ("persona", "__local", "local"),
         ("persona", "x__local", "x_local"),
@@ -112,15 +112,15 @@ def test_a_name_that_is_taken_or_means_something_gets_its_owner_in_front(kind, p
 
 def test_collisions_are_numbered():
     lines: list[Line] = []
-    for key in ("moodScore", "mood_score", "mood-score", "MOODScore"):
+    for key in ("moodGrade", "mood_grade", "mood-grade", "MOODGrade"):
         lines.append(named(key, taken=lines))
     assert [found.column for found in lines] == [
-        *("mood_score", "persona_mood_score", "mood_score_2", "mood_score_3")
+        *("mood_grade", "persona_mood_grade", "mood_grade_2", "mood_grade_3")
     ]
-    assert named("brain.moodScore", taken=lines).column == "mood_score_4"
-    assert named("moodScore", kind="voice", taken=lines).column == "mood_score"
+    assert named("brain.moodGrade", taken=lines).column == "mood_grade_4"
+    assert named("moodGrade", kind="voice", taken=lines).column == "mood_grade"
     known = extended(tuple(lines))
-    assert named("mood.score", the_map=known).column == "mood_score_4"
+    assert named("mood.grade", the_map=known).column == "mood_grade_4"
     assert named("mood", LIST, taken=[named("mood", LIST)]).table == "persona_mood_2"
 
 
@@ -211,17 +211,17 @@ def test_keys_that_are_data_get_no_column_by_any_name():
 @pytest.mark.parametrize(
     ("type_", "column"),
     [
-        ("text", "voice_speed_text"),
-        ("jsonb", "voice_speed_json"),
-        ("bigint", "voice_speed_number"),
-        ("timestamptz", "voice_speed_time"),
+        ("text", "skip_greeting_text"),
+        ("jsonb", "skip_greeting_json"),
+        ("bigint", "skip_greeting_number"),
+        ("timestamptz", "skip_greeting_time"),
     ],
 )
 def test_a_second_column_is_called_after_the_first_and_its_type(type_, column):
     inferred = Inferred(type_, is_list=False, json_types=("string",), values=1)
-    found = named("voiceSpeed", inferred, beside="voice_speed")
-    assert (found.table, found.column, found.path) == ("personas", column, "voiceSpeed")
-    again = named("voiceSpeed", inferred, beside="voice_speed", taken=[found])
+    found = named("skipGreeting", inferred, beside="skip_greeting")
+    assert (found.table, found.column, found.path) == ("personas", column, "skipGreeting")
+    again = named("skipGreeting", inferred, beside="skip_greeting", taken=[found])
     assert again.column == f"persona_{column}"
 
 
