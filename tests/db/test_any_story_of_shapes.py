@@ -121,7 +121,7 @@ def test_it_does_not_matter_when_the_columns_came(copying, new_database, templat
             story.local_dir = local_dir or story.local_dir
             local_dir = story.local_dir
             for name, *about in told:
-                getattr(story, name)(*about)
+                getattr(story, str(name))(*about)
             assert len(story.lines()) > len(NEW) / 2
             tables = {line["table_name"] for line in story.lines()}
             dumps.append({name: rows_of(story, name) for name in sorted(tables)})
