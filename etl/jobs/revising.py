@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -86,31 +87,54 @@ def _next_number(revisions: Iterable[str]) -> int:
 def _written(file: Path, text: str) -> Iterator[None]:
     """A new file, that goes again when the block fails."""
     with _told(file):
-        # Claims the name: who else proposes at this moment fails.
-        file.touch(exist_ok=False)
+        part = _part_of(file, text)
+        try:
+            _named(part, file)
+        finally:
+            part.unlink(missing_ok=True)
     try:
-        with _told(file):
-            _replace(file, text)
         yield
     except BaseException:
         file.unlink(missing_ok=True)
         raise
 
 
+def _named(part: Path, file: Path) -> None:
+    """Gives it its name, unless that is taken: by who else proposes at this moment."""
+    try:
+        os.link(part, file)
+    except FileExistsError:
+        raise
+    except OSError:
+        # Not every file system has links. There it may be empty when we are killed right here.
+        file.touch(exist_ok=False)
+        part.replace(file)
+
+
 def _replace(file: Path, text: str) -> None:
     """The whole text or what was there before, also when the disk is full or we are killed."""
     target = file.resolve()
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part = _part_of(target, text)
     try:
-        with part.open("x", encoding="utf-8", newline="") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
         shutil.copymode(target, part)
         part.replace(target)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _part_of(file: Path, text: str) -> Path:
+    """The text, safe on the disk, under a name that nobody reads, beside where it is to stand."""
+    part = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
+    try:
+        with part.open("x", encoding="utf-8", newline="") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    return part
 
 
 def _read(file: Path) -> str:

@@ -60,6 +60,39 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
 
 
+def proposing_until_killed(folder: Path, nth: int) -> None:
+    """Writes a revision, and dies at the nth thing that it does to a file."""
+    left = iter(range(nth))
+
+    def die(event: str, arguments: tuple[Any, ...]) -> None:
+        of_ours = any(str(folder) in str(one) for one in arguments)
+        is_of_files = event in {"open", "os.rename", "os.link", "os.remove"}
+        if is_of_files and of_ours and next(left, None) is None:
+            os._exit(9)
+
+    sys.addaudithook(die)
+    write_to_folder([proposal()], folder, NOW)
+    os._exit(0)
+
+
+def test_killed_at_any_moment_it_leaves_a_whole_revision_or_none(tmp_path):
+    for nth in range(30):
+        folder = tmp_path / str(nth)
+        folder.mkdir()
+        if (child := os.fork()) == 0:
+            proposing_until_killed(folder, nth)
+        _, status = os.waitpid(child, 0)
+        for file in folder.glob("*.py"):
+            assert file.read_text().endswith('""")\n')
+        # What is left of it is in nobody's way.
+        assert text_of(write_to_folder([proposal()], folder, NOW))
+        if status == 0:
+            break
+    else:
+        pytest.fail("it never got to its end")
+    assert nth > 2
+
+
 def text_of(written: Written) -> str:
     return written.files[0].read_text(encoding="utf-8")
 
