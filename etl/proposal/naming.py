@@ -255,6 +255,11 @@ def _refusal_of_table(
     return refusal
 
 
+def is_plain(name: str) -> bool:
+    """Whether a name needs quotes nowhere in SQL."""
+    return _NAME.fullmatch(name) is not None and name not in _RESERVED
+
+
 def _refusal_of_name(name: str) -> str | None:
     if not _NAME.fullmatch(name):
         return f"a name is a letter, then letters a to z, 0 to 9 and _, at most {MAX_NAME_LENGTH}"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy.dialects import postgresql
 
 from etl.payload.plans import mapped_columns, plans
+from etl.proposal.naming import is_plain
 from etl.tables import EXTRA, OWNER, SELF, source
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ def _columns(the_map: Map, kind: Kind) -> Iterator[tuple[str, str, Column[Any]]]
     for table in others:
         if the_map.origin(table).shape in {"values", "list"} and owner_of(table) is not None:
             name = table.name.removeprefix(f"{kind}_")
-            yield name, f"{kind}_{name}", element_of(table)
+            longer = f"{kind}_{name}"
+            yield name if is_plain(name) else longer, longer, element_of(table)
 
 
 def owner_of(table: Table) -> Column[Any] | None:

@@ -74,6 +74,13 @@ def test_a_name_that_is_taken_is_given_with_the_table_s_before_it():
     assert len(set(names("persona", long, also))) == len(lengths)
 
 
+def test_a_list_is_shown_under_a_name_that_needs_no_quotes():
+    listed = {"select[]": "persona_select", '["0x"][]': "persona_0x", "tags[]": "persona_tags"}
+    found = names("persona", *(line("persona", path, table) for path, table in listed.items()))
+    assert {"persona_select", "persona_0x", "tags"} <= set(found)
+    assert not {"select", "0x"} & set(found)
+
+
 def test_a_field_of_any_name_is_told_of_now_and_then_alike(copying):
     world = World()
     lines = (
