@@ -1,4 +1,4 @@
-"""The paths of the map as Postgres's jsonpath: what stands there, and what lacks there."""
+"""The paths of the map as Postgres knows them: what stands, lacks or changed there."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from etl.map import steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+def of_the_map(changed: str) -> str:
+    """SQL of the map's path for that of a change, which names the element: `shareLinks[].label`."""
+    return rf"regexp_replace({changed}, '\[[0-9a-f-]{{36}}\]', '[]', 'g')"
 
 
 def jsonpath(path: str) -> str:

@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from etl.map import home, steps
 from etl.proposal.model import Rename
+from etl.store.jsonpaths import of_the_map
 from etl.store.recordset import encode_rows
 from etl.tables import source
 
@@ -24,9 +25,6 @@ _PERCENT_EQUAL = 90
 # A few flags, counters and what is empty are the same by chance: then the names must be alike too.
 _EQUAL_BY_NO_CHANCE = 6
 _ALIKE = 0.5
-
-# A version's paths name the element, `shareLinks[<id>].label`; the map's name none.
-_ANY_ELEMENT = r"regexp_replace({path}, '\[[0-9a-f-]{{36}}\]', '[]', 'g')"
 
 # An object as it was, and the same as it is: the document itself, or the element of that id.
 _DOCUMENT = "{document}"
@@ -93,8 +91,8 @@ def renamed(connection: Connection, kind: Kind, path: str, the_map: Map) -> Rena
         _COUNTED.format(
             older=inside.format(document="older.document"),
             newer=inside.format(document="newer.document"),
-            appeared=_ANY_ELEMENT.format(path="appeared.path"),
-            other=_ANY_ELEMENT.format(path="other.path"),
+            appeared=of_the_map("appeared.path"),
+            other=of_the_map("other.path"),
         )
     )
     counted = connection.execute(

@@ -24,7 +24,7 @@ from etl.map import ways
 from etl.payload.expected import expected
 from etl.proposal.model import Key
 from etl.store.drift import Novelty, drifts, record
-from etl.store.jsonpaths import jsonpath, jsonpath_of_lack
+from etl.store.jsonpaths import jsonpath, jsonpath_of_lack, of_the_map
 from etl.store.mapped import map_of
 from etl.store.recordset import encode_rows
 from etl.tables import KINDS
@@ -63,10 +63,10 @@ _IS_USED = """
           WHERE u.knowledge_group_id = v.entity_id AND p.removed_at IS NULL)
     ELSE true END"""
 
-_VANISHED = text(rf"""
+_VANISHED = text(f"""
     WITH moved AS MATERIALIZED (
         SELECT v.kind, v.entity_id, v.version, v.valid_from, v.content_hash, v.changed_paths,
-               regexp_replace(changed.path, '\[([0-9a-f-]{{36}})\]', '[]', 'g') AS path
+               {of_the_map("changed.path")} AS path
           FROM document_versions AS v
          CROSS JOIN LATERAL unnest(v.changed_paths) AS changed(path)
          WHERE v.kind = ANY(:kinds) AND v.valid_from >= CAST(:since AS timestamptz)
