@@ -927,6 +927,18 @@ def source(column_: Column[Any]) -> Source | None:
     return found
 
 
+def is_observed(column_: Column[Any]) -> bool:
+    """Whether a column is set by the latest observation, hence not by versions."""
+    found = source(column_)
+    return found is not None and found.observed
+
+
+@cache
+def owner_of(table: Table) -> Column[Any] | None:
+    """The column with the id of the document that a row stems from."""
+    return next((c for c in table.columns if (s := source(c)) and s.path == OWNER), None)
+
+
 @cache
 def projections(kind: Kind | None = None) -> tuple[Table, ...]:
     """The normalized tables, referenced ones before those that refer to them."""

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from etl.flatten import flatten
 from etl.report.discrepancy import Discrepancy
 from etl.store.mapped import map_of
-from etl.store.rows import is_observed, key_of, rows_with
+from etl.store.rows import key_of, rows_with
+from etl.tables import is_observed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -19,7 +19,7 @@ from etl.proposal.naming import UnnameableError, name_line, place
 from etl.store.mapped import map_of
 from etl.store.renames import likeness, renamed
 from etl.store.stored_values import stored_values
-from etl.tables import source
+from etl.tables import is_observed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -159,7 +159,7 @@ def _retyped(drift: Drift, columns: Sequence[Column[Any]], asked: _Asked) -> Pro
         raise _NothingToProposeError(
             "rows are made of it, which only a release can change; its values stay in the documents"
         )
-    if any((filled := source(column)) and filled.observed for column in columns):
+    if any(map(is_observed, columns)):
         raise _NothingToProposeError("what is observed alone is stored nowhere; a release can say")
     inferred = _inferred(drift, asked)
     are_lists = [_is_list(column, asked.the_map) for column in columns]

@@ -18,15 +18,8 @@ from etl.store.issues import Found, issues_of, record_issues
 from etl.store.links import tables_of_links
 from etl.store.mapped import map_of
 from etl.store.recordset import upsert
-from etl.store.rows import (
-    delete_rows,
-    key_of,
-    owner,
-    rows_of,
-    standings,
-    standings_of,
-)
-from etl.tables import document_versions
+from etl.store.rows import delete_rows, key_of, rows_of, standings, standings_of
+from etl.tables import document_versions, owner_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -240,7 +233,7 @@ def _history(kind: Kind, standing: Standing) -> Row:
 
 def _entity(table: Table, row: Row) -> UUID | None:
     """The entity that a row stems from; None of an origin, which has a link for that."""
-    found = owner(table)
+    found = owner_of(table)
     return None if found is None else row[found.name]
 
 

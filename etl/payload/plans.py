@@ -11,7 +11,7 @@ from etl import tables
 from etl.map import home, names, steps
 from etl.payload.expected import expected
 from etl.payload.values import converter
-from etl.tables import OWNER, SHARED, source
+from etl.tables import OWNER, SHARED, is_observed, source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -71,7 +71,7 @@ def plans(the_map: Map, kind: Kind, columns: Columns) -> list[Plan]:
     """How the tables of a kind are filled, referenced ones before those that refer to them."""
     found = list(the_map.projections(kind))
     if columns == "observed":
-        found = [t for t in found if any((s := source(c)) and s.observed for c in t.columns)]
+        found = [t for t in found if any(map(is_observed, t.columns))]
     return [_plan(the_map, table, columns) for table in found]
 
 

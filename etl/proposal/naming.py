@@ -96,10 +96,6 @@ _HINT = "give it one with --name NAME"
 class UnnameableError(Exception):
     """No name can be made for a field, or the one given can't be had. One line, with what to do."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
 
 def name_line(
     kind: Kind,

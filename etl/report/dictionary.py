@@ -13,7 +13,7 @@ from etl.map import ways
 from etl.report.fields import element_of
 from etl.report.ours import text
 from etl.report.views import View, comments
-from etl.tables import source
+from etl.tables import is_observed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -139,11 +139,10 @@ def _known(the_map: Map, views: Iterable[View]) -> Iterator[tuple[Any, ...]]:
     added = {(line.table, None if line.is_list else line.column) for line in the_map.lines}
 
     def told(column: Column[Any]) -> tuple[Any, ...]:
-        table, path, found = column.table, the_map.path(column), source(column)
+        table, path = column.table, the_map.path(column)
         is_local = not added.isdisjoint({(table.name, None), (table.name, column.name)})
-        is_observed = found is not None and found.observed
         kind = the_map.origin(table).kind
-        return kind, list(ways(path)) if path else [], is_observed, is_local
+        return kind, list(ways(path)) if path else [], is_observed(column), is_local
 
     for table in the_map.projections():
         for column in table.columns:

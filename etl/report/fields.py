@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql
 
 from etl.payload.plans import mapped_columns, plans
 from etl.proposal.naming import is_plain
-from etl.tables import EXTRA, OWNER, SELF, source
+from etl.tables import EXTRA, SELF, owner_of, source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,11 +99,6 @@ def _columns(the_map: Map, kind: Kind) -> Iterator[tuple[str, str, Column[Any]]]
             name = table.name.removeprefix(f"{kind}_")
             longer = f"{kind}_{name}"
             yield name if is_plain(name) else longer, longer, element_of(table)
-
-
-def owner_of(table: Table) -> Column[Any] | None:
-    """The column with the id of the document that a row stems from."""
-    return next((c for c in table.columns if (s := source(c)) and s.path == OWNER), None)
 
 
 def element_of(table: Table) -> Column[Any]:

@@ -19,14 +19,7 @@ from etl.store.links import (
 )
 from etl.store.mapped import map_of
 from etl.store.recordset import encode_rows, recordset, update, upsert
-from etl.tables import (
-    OWNER,
-    UUID_,
-    origin,
-    personas,
-    share_links,
-    source,
-)
+from etl.tables import UUID_, is_observed, origin, owner_of, personas, share_links
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -129,7 +122,7 @@ def update_observed(connection: Connection, flats: Iterable[Flat]) -> None:
             rows.setdefault(name, []).extend(found)
     the_map = map_of(connection)
     for table in the_map.projections():
-        observed = [c.name for c in table.columns if (s := source(c)) and s.observed]
+        observed = [c.name for c in table.columns if is_observed(c)]
         for_table = rows.get(table.name, [])
         on = tuple(name for name in (for_table[0] if for_table else ()) if name not in observed)
         update(connection, table, for_table, on=on, guard=_no_older_copy)
@@ -186,9 +179,8 @@ def _owned_by(table: Table) -> ColumnElement[bool]:
     An origin also does when its link, which may come from another persona, is among `links`.
     """
     owners = bindparam("owners", type_=ARRAY(UUID_))
-    for column in table.columns:
-        if (found := source(column)) and found.path == OWNER:
-            return column == any_(owners)
+    if (column := owner_of(table)) is not None:
+        return column == any_(owners)
     links = bindparam("links", type_=ARRAY(UUID_))
     return or_(
         table.c.share_link_id == any_(links),

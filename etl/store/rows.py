@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, any_, bindparam, delete, exists, or_, select, text, tuple_
@@ -12,19 +11,14 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from etl.payload.paths import usable_uuid
 from etl.store.mapped import map_of
 from etl.store.recordset import encode_rows, recordset
-from etl.tables import (
-    OWNER,
-    UUID_,
-    share_links,
-    source,
-)
+from etl.tables import UUID_, is_observed, owner_of, share_links
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from datetime import datetime
     from uuid import UUID
 
-    from sqlalchemy import Column, Connection, Table
+    from sqlalchemy import Connection, Table
 
     from etl.flatten import Row
     from etl.store.chains import Picked, Span
@@ -56,7 +50,6 @@ _NEXT_STANDINGS = text(_STANDINGS.format(after="AND v.entity_id > :after"))
 _PICKED_STANDINGS = text(_STANDINGS.format(after="AND v.entity_id = ANY(:ids)")).bindparams(
     bindparam("ids", type_=ARRAY(UUID_))
 )
-
 
 # In any letters: a link's id is a uuid.
 _SHOWN_TWICE = text("""
@@ -110,18 +103,6 @@ def links_shown_twice(connection: Connection) -> set[UUID]:
     return {link for text_ in found if (link := usable_uuid(text_)) is not None}
 
 
-def is_observed(column: Column[Any]) -> bool:
-    """Whether a column is set by the latest observation, hence not by versions."""
-    found = source(column)
-    return found is not None and found.observed
-
-
-@cache
-def owner(table: Table) -> Column[Any] | None:
-    """The column with the id of the document that a row stems from."""
-    return next((c for c in table.columns if (s := source(c)) and s.path == OWNER), None)
-
-
 def key_of(table: Table, row: Row) -> Key:
     """The values of its key."""
     return tuple(row[c.name] for c in table.primary_key.columns)
@@ -131,7 +112,7 @@ def rows_of(
     connection: Connection, table: Table, span: Span | Picked, links: Collection[UUID] = ()
 ) -> dict[Key, Row]:
     """The rows that stem from these entities, and those of these share links; without ° columns."""
-    owned_by = owner(table)
+    owned_by = owner_of(table)
     columns = [c for c in table.columns if not is_observed(c)]
     wanted = [] if owned_by is None else [span.holds(owned_by)]
     if share_links.c.share_link_id.name in table.columns:

@@ -21,8 +21,7 @@ from etl.jobs.grants import writer_grants
 from etl.jobs.replay import replayed_tables
 from etl.sandbox import running_sandbox
 from etl.store.lock import WriterLock
-from etl.store.rows import is_observed
-from etl.tables import document_versions, documents, metadata, origin, projections
+from etl.tables import document_versions, documents, is_observed, metadata, origin, projections
 from tests.db.conftest import LEDGER, Target, session
 from tests.db.test_views import every_node
 from tests.torture.striking import ANSWER_LOST, KILLED, Strike, striking

@@ -17,8 +17,7 @@ from etl.jobs.verify import chosen, verify
 from etl.sandbox import Fault, running_sandbox
 from etl.settings import load_settings
 from etl.store.lock import WriterLock
-from etl.store.rows import is_observed
-from etl.tables import document_versions, metadata, origin, projections
+from etl.tables import document_versions, is_observed, metadata, origin, projections
 from tests.db.conftest import Target, session
 from tests.db.test_dry_run import edit_something
 from tests.db.test_replay import LINK, corrupt

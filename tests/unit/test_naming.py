@@ -156,7 +156,7 @@ def test_a_long_name_is_cut_and_stays_unlike_others():
 def test_what_leaves_nothing_sensible_is_refused(path, reason, inferred):
     with pytest.raises(UnnameableError, match=reason) as refused:
         named(path, inferred)
-    told = refused.value.reason
+    told = str(refused.value)
     assert "\n" not in told
     assert ("--name NAME" in told) == any(words in reason for words in ("no word", "a to z"))
 
