@@ -36,7 +36,7 @@ ODD = '["mo\x1b[31mod \\"quoted\\" \u202e"]'
 
 # kind, path, problem, JSON types, shapes, status, new members
 KNOWN = [
-    ("persona", "moodScore", "unknown", ["number"], ["whole number"], "open", []),
+    ("persona", "moodGrade", "unknown", ["number"], ["whole number"], "open", []),
     ("persona", "languages", "unknown", ["array"], [], "open", []),
     ("persona", "note", "unknown", ["null"], [], "open", []),
     ("persona", "debugInfo", "unknown", ["boolean"], [], "ignored", []),
@@ -53,7 +53,7 @@ def copied(new_database, template, tmp_path_factory):
     """A database into which four such personas were copied."""
     with new_database(template) as url, running_sandbox(count=4, moving=False) as sandbox:
         for number, id_ in enumerate(sandbox.persona_ids):
-            new = {"moodScore": number, "languages": ["en", f"l{number}"], "note": None}
+            new = {"moodGrade": number, "languages": ["en", f"l{number}"], "note": None}
             sandbox.world.edit(id_, new)
         environment = {
             "ANAM_API_KEY": sandbox.key,
@@ -126,10 +126,10 @@ def test_it_shows_by_kind_what_differs_and_what_would_be_proposed(url):
         "avatar",
         "voice",
     ]
-    mood = lines.index(f"  {'moodScore':<43}  2026-11-20  2026-11-23          4")
+    mood = lines.index(f"  {'moodGrade':<43}  2026-11-20  2026-11-23          4")
     assert lines[mood + 1 : mood + 3] == [
         "    new field: number (whole number)",
-        "    → personas.mood_score bigint",
+        "    → personas.mood_grade bigint",
     ]
     assert "    → table persona_languages (value text)" in lines
     assert "    new value: ACME; accepted" in lines
@@ -156,9 +156,9 @@ def test_json_is_one_object_with_the_documented_keys(url):
     assert list(told) == ["schema", "knows_proposals", "hidden", "differences"]
     assert (told["schema"], told["knows_proposals"], told["hidden"]) == ("anam", True, 3)
     assert {tuple(each) for each in told["differences"]} == {tuple(KEYS)}
-    (mood,) = (each for each in told["differences"] if each["path"] == "moodScore")
+    (mood,) = (each for each in told["differences"] if each["path"] == "moodGrade")
     assert list(mood["proposal"]) == PROPOSAL
-    assert mood["proposal"] | {"table": "personas", "column": "mood_score"} == mood["proposal"]
+    assert mood["proposal"] | {"table": "personas", "column": "mood_grade"} == mood["proposal"]
     assert mood["proposal"] | {"type": "bigint", "is_list": False, "values": 4} == mood["proposal"]
     assert (mood["first_seen_at"], mood["refusal"]) == ("2026-11-20T10:00:00+00:00", None)
     (note,) = (each for each in told["differences"] if each["path"] == "note")
@@ -189,25 +189,25 @@ def test_options_of_the_list_are_refused_before_another_command(url):
 def test_it_does_not_wait_for_a_run_nor_does_a_decision(url):
     with WriterLock(url, "anam", command="sync", run_id=uuid4()):
         assert run("drift").exit_code == 0
-        assert run("drift", "accept", "moodScore").exit_code == 0
-        assert run("drift", "propose", "moodScore").exit_code == 0
+        assert run("drift", "accept", "moodGrade").exit_code == 0
+        assert run("drift", "propose", "moodGrade").exit_code == 0
 
 
 # ── Deciding ─────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_decision_is_told_in_a_line_each_and_is_the_same_twice(url):
-    first = run("drift", "accept", "moodScore", "voice:grade")
+    first = run("drift", "accept", "moodGrade", "voice:grade")
     assert (first.exit_code, first.stderr) == (0, "")
-    assert first.stdout == "persona:moodScore is accepted now\nvoice:grade is accepted now\n"
-    decided = {("persona", "moodScore"): "accepted", ("voice", "grade"): "accepted"}
+    assert first.stdout == "persona:moodGrade is accepted now\nvoice:grade is accepted now\n"
+    decided = {("persona", "moodGrade"): "accepted", ("voice", "grade"): "accepted"}
     assert statuses(url) == before() | decided
-    again = run("drift", "accept", "moodScore", "persona:moodScore")
-    assert (again.exit_code, again.stdout) == (0, "persona:moodScore is accepted already\n")
+    again = run("drift", "accept", "moodGrade", "persona:moodGrade")
+    assert (again.exit_code, again.stdout) == (0, "persona:moodGrade is accepted already\n")
     assert statuses(url) == before() | decided
-    assert run("-q", "drift", "ignore", "moodScore").output == ""
-    assert statuses(url)["persona", "moodScore"] == "ignored"
-    assert "moodScore" not in run("drift").stdout
+    assert run("-q", "drift", "ignore", "moodGrade").output == ""
+    assert statuses(url)["persona", "moodGrade"] == "ignored"
+    assert "moodGrade" not in run("drift").stdout
 
 
 def test_what_is_ignored_can_be_accepted_again(url):
@@ -237,7 +237,7 @@ def test_a_path_of_several_kinds_is_refused_with_the_ways_to_write_it(url):
 
 
 def test_an_unknown_path_is_refused_with_what_is_near_and_nothing_else_is_decided(url):
-    result = run("drift", "ignore", "moodScore", "provder")
+    result = run("drift", "ignore", "moodGrade", "provder")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "did you mean provider" in result.stderr
     assert "`persona-etl drift --all` lists them" in result.stderr
@@ -283,8 +283,8 @@ def test_who_may_only_read_the_tables_sees_all_and_decides_nothing(url, reader, 
     reader(
         "GRANT USAGE ON SCHEMA anam TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA anam TO {role}"
     )
-    assert "    → personas.mood_score bigint\n" in run("drift").stdout
-    for arguments in (["accept", "moodScore"], ["propose"]):
+    assert "    → personas.mood_grade bigint\n" in run("drift").stdout
+    for arguments in (["accept", "moodGrade"], ["propose"]):
         refused = run("drift", *arguments)
         assert (refused.exit_code, refused.stdout) == (6, "")
         assert "permission denied for table drift_paths" in refused.stderr
@@ -292,7 +292,7 @@ def test_who_may_only_read_the_tables_sees_all_and_decides_nothing(url, reader, 
     assert run("drift", "propose", "--dry-run").exit_code == 0
     assert statuses(url) == before()
     reader("GRANT UPDATE ON anam.drift_paths TO {role}")
-    assert run("drift", "accept", "moodScore").exit_code == 0
+    assert run("drift", "accept", "moodGrade").exit_code == 0
     assert run("drift", "propose").exit_code == 0
 
 
@@ -310,10 +310,10 @@ def test_who_may_only_read_the_views_sees_what_differs_but_no_proposals(url, rea
     assert "told to roles that may read the tables" in result.stdout
     told = json.loads(run("drift", "--all", "--json").stdout)
     assert (told["knows_proposals"], len(told["differences"])) == (False, len(KNOWN))
-    assert run("drift", "accept", "moodScore").exit_code == 6
+    assert run("drift", "accept", "moodGrade").exit_code == 6
 
 
-@pytest.mark.parametrize("arguments", [[], ["propose"], ["accept", "moodScore"]])
+@pytest.mark.parametrize("arguments", [[], ["propose"], ["accept", "moodGrade"]])
 def test_a_schema_that_is_not_at_the_head_or_not_reached_is_6(
     empty_database_url, monkeypatch, tmp_path, arguments
 ):
@@ -330,7 +330,7 @@ def test_a_schema_that_is_not_at_the_head_or_not_reached_is_6(
 def test_an_embedded_database_is_not_made_for_it(url, tmp_path, monkeypatch):
     monkeypatch.setenv("PERSONA_ETL_DATABASE__URL", f"embedded:{tmp_path}/none")
     assert run("drift").exit_code != 0
-    assert run("drift", "accept", "moodScore").exit_code != 0
+    assert run("drift", "accept", "moodGrade").exit_code != 0
     assert not (tmp_path / "none").exists()
 
 
@@ -352,47 +352,47 @@ def test_propose_writes_a_revision_and_alters_no_table(url, tmp_path):
     result = run("drift", "propose")
     assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
-    assert "persona:moodScore → personas.mood_score bigint; from 4 values" in lines
+    assert "persona:moodGrade → personas.mood_grade bigint; from 4 values" in lines
     assert any("→ table persona_languages (value text); from " in line for line in lines)
     assert any(line.startswith("persona:note: ") for line in lines)
     (written,) = files(tmp_path)
     assert lines[lines.index("Revision local_0001:") + 1] == f"  {written}"
     assert lines[-2:] == ["  persona-etl migrate", "  persona-etl backfill replay"]
     assert columns(url) == tables
-    proposed = {("persona", "moodScore"): "accepted", ("persona", "languages"): "accepted"}
+    proposed = {("persona", "moodGrade"): "accepted", ("persona", "languages"): "accepted"}
     assert statuses(url) == before() | proposed
 
 
 def test_what_waits_to_be_migrated_is_not_proposed_twice(url, tmp_path):
-    assert run("drift", "propose", "moodScore").exit_code == 0
+    assert run("drift", "propose", "moodGrade").exit_code == 0
     first = files(tmp_path)
-    again = run("drift", "propose", "moodScore")
+    again = run("drift", "propose", "moodGrade")
     assert (again.exit_code, again.stdout) == (2, "")
-    assert "nothing to propose: persona:moodScore: " in again.stderr
+    assert "nothing to propose: persona:moodGrade: " in again.stderr
     assert files(tmp_path) == first
     (mood,) = (
         each
         for each in json.loads(run("drift", "--json").stdout)["differences"]
-        if each["path"] == "moodScore"
+        if each["path"] == "moodGrade"
     )
     assert (mood["proposal"], bool(mood["refusal"])) == (None, True)
 
 
 def test_only_what_is_named_is_proposed_under_the_name_that_is_given(url, tmp_path):
-    result = run("drift", "propose", "persona:moodScore", "--name", "mood", "--json")
+    result = run("drift", "propose", "persona:moodGrade", "--name", "mood", "--json")
     assert (result.exit_code, result.stderr) == (0, "")
     told = json.loads(result.stdout)
     assert list(told) == PROPOSED
     (line,) = told["lines"]
     assert list(line) == ["kind", "path", *PROPOSAL]
-    assert (line["path"], line["table"], line["column"]) == ("moodScore", "personas", "mood")
+    assert (line["path"], line["table"], line["column"]) == ("moodGrade", "personas", "mood")
     assert (told["revision"], told["refusals"], told["contents"]) == ("local_0001", [], {})
     assert [Path(file) for file in told["files"]] == [tmp_path / name for name in files(tmp_path)]
-    assert statuses(url) == before() | {("persona", "moodScore"): "accepted"}
+    assert statuses(url) == before() | {("persona", "moodGrade"): "accepted"}
 
 
 def test_a_name_goes_with_one_path(url):
-    for paths in ([], ["moodScore", "languages"]):
+    for paths in ([], ["moodGrade", "languages"]):
         result = run("drift", "propose", *paths, "--name", "mood")
         assert (result.exit_code, result.stdout) == (2, "")
         assert "exactly one PATH" in result.stderr
@@ -408,7 +408,7 @@ def test_what_is_named_and_cannot_be_proposed_is_2_unless_something_else_was(url
     assert [each["path"] for each in json.loads(as_json.stdout)["refusals"]] == ["note"]
     assert not files(tmp_path)
     assert statuses(url) == before()
-    some = run("drift", "propose", "note", "moodScore")
+    some = run("drift", "propose", "note", "moodGrade")
     assert some.exit_code == 0
     assert "persona:note: " in some.stdout
     assert files(tmp_path)
@@ -416,7 +416,7 @@ def test_what_is_named_and_cannot_be_proposed_is_2_unless_something_else_was(url
 
 def test_where_nothing_can_be_proposed_it_says_why_and_that_is_no_error(url, tmp_path):
     with session(url) as connection:
-        connection.execute("DELETE FROM drift_paths WHERE path IN ('moodScore', 'languages')")
+        connection.execute("DELETE FROM drift_paths WHERE path IN ('moodGrade', 'languages')")
     result = run("drift", "propose")
     assert (result.exit_code, result.stderr) == (0, "")
     assert "persona:note: " in result.stdout
@@ -435,8 +435,8 @@ def test_what_is_ignored_has_to_be_accepted_first(url, tmp_path):
 
 
 def test_a_dry_run_shows_what_would_be_written_and_writes_nothing(url, tmp_path):
-    shown = json.loads(run("drift", "propose", "moodScore", "--dry-run", "--json").stdout)
-    told = run("drift", "propose", "moodScore", "--dry-run")
+    shown = json.loads(run("drift", "propose", "moodGrade", "--dry-run", "--json").stdout)
+    told = run("drift", "propose", "moodGrade", "--dry-run")
     assert (told.exit_code, told.stderr) == (0, "")
     assert not files(tmp_path)
     assert statuses(url) == before()
@@ -445,7 +445,7 @@ def test_a_dry_run_shows_what_would_be_written_and_writes_nothing(url, tmp_path)
     assert f"\n# {Path(name).relative_to(tmp_path)}\n" in told.stdout
     assert text in told.stdout
     assert told.stdout.endswith("Nothing was written. Without --dry-run these files are.\n")
-    assert run("drift", "propose", "moodScore").exit_code == 0
+    assert run("drift", "propose", "moodGrade").exit_code == 0
     (written,) = files(tmp_path).items()
     assert (str(tmp_path / written[0]), shown["revision"]) == (name, "local_0001")
     assert run("drift", "propose", "languages", "--dry-run", "--json").exit_code == 0
@@ -486,11 +486,11 @@ def test_in_a_checkout_the_revision_and_the_line_go_where_they_belong(url, tmp_p
     copied_to(tree, "etl", "migrations", "alembic.ini", "pyproject.toml")
     (tree / "setup.py").write_text("no revision", encoding="utf-8")
     there = files(tree)
-    shown = in_tree(tree, "drift", "propose", "moodScore", "--dry-run")
+    shown = in_tree(tree, "drift", "propose", "moodGrade", "--dry-run")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert files(tree) == there
     assert "\n--- a/etl/tables.py\n+++ b/etl/tables.py\n" in shown.stdout
-    done = in_tree(tree, "drift", "propose", "moodScore")
+    done = in_tree(tree, "drift", "propose", "moodGrade")
     assert (done.returncode, done.stderr) == (0, "")
     changed = {name for name, content in files(tree).items() if there.get(name) != content}
     assert "etl/tables.py" in changed

@@ -207,13 +207,13 @@ def test_a_name_that_is_not_free_leaves_what_is_not_in_the_way(engine, local, re
 
 
 def test_the_second_column_of_a_field_that_changed_its_type_is_left_alone(engine, local, release):
-    speed = proposal("voiceSpeed", "voice_speed_text", problem="type_changed")
+    speed = proposal("skipGreeting", "skip_greeting_text", problem="type_changed")
     local(speed)
-    change(engine, "UPDATE personas SET voice_speed_text = 'fast'")
-    release(proposal("voiceSpeed", "voice_speed_object", "jsonb", problem="type_changed"))
-    assert lines(engine) == {"personas.voice_speed_text": "voiceSpeed"}
+    change(engine, "UPDATE personas SET skip_greeting_text = 'fast'")
+    release(proposal("skipGreeting", "skip_greeting_object", "jsonb", problem="type_changed"))
+    assert lines(engine) == {"personas.skip_greeting_text": "skipGreeting"}
     release(speed)
-    assert rows(engine, "personas") == [{"persona_id": PERSONA, "voice_speed_text": "fast"}]
+    assert rows(engine, "personas") == [{"persona_id": PERSONA, "skip_greeting_text": "fast"}]
     assert lines(engine) == {}
 
 
