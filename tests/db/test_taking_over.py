@@ -18,6 +18,7 @@ from etl.errors import DatabaseError
 from etl.jobs.migrate import migrate, migrate_sql, run_past_views
 from etl.jobs.revising import write_to_checkout, write_to_folder
 from etl.store.mapped import read_map
+from etl.store.migration import head_revision
 from tests.db.revisions import CHECKOUT, alembic, change, tables_of
 from tests.unit.proposals import EVERY_HOME, EVERY_HOSTILE, EVERY_TYPE, NOW, listed, proposal
 
@@ -149,7 +150,7 @@ def test_a_column_of_the_same_field_and_type_is_kept(engine, local, release):
     run_local(engine, written, "downgrade")
     assert tables_of(engine) == made
     with alembic(engine) as config:
-        command.downgrade(config, "0002")
+        command.downgrade(config, "-1")
     assert "mood" not in rows(engine, "personas")[0]
     with alembic(engine) as config:
         command.upgrade(config, taken.revision)
@@ -253,13 +254,14 @@ def test_what_somebody_else_made_is_not_touched(engine, release, own, proposed, 
 def test_as_a_script_the_release_takes_over_as_well(engine, database_url, local, checkout):
     local(proposal(), proposal("b", "b"))
     change(engine, "UPDATE personas SET mood = 'good', b = 'bad'")
+    before = head_revision()
     write_to_checkout([proposal(), *EVERY_HOSTILE, *EVERY_HOME[:4]], checkout, NOW)
     with psycopg.connect(database_url, autocommit=True) as dba:
-        dba.execute(migrate_sql("anam", since="0002").encode())
+        dba.execute(migrate_sql("anam", since=before).encode())
     assert rows(engine, "personas") == [{"persona_id": PERSONA, "mood": "good", "b": "bad"}]
     assert lines(engine) == {"personas.b": "b"}
     made = tables_of(engine)
     with alembic(engine) as config:
-        command.downgrade(config, "0002")
+        command.downgrade(config, before)
     migrate(engine, "anam")
     assert tables_of(engine) ^ made == set()
