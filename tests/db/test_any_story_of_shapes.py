@@ -112,16 +112,21 @@ def test_whatever_is_told_of_shapes_nothing_is_lost(copying, new_database, templ
 
 def test_it_does_not_matter_when_the_columns_came(copying, new_database, template):
     fields = [("show", field, 0) for field in NEW]
-    half = [*fields, ("sync", [0, 1], False, False), *ALL, ("sync", [2, 3], False, False)]
-    whole = [*fields, ("sync", None, False, False), ("migrate", None), ("replay",)]
+    half: list[Any] = [
+        *fields,
+        ("sync", [0, 1], False, False),
+        *ALL,
+        ("sync", [2, 3], False, False),
+    ]
+    whole: list[Any] = [*fields, ("sync", None, False, False), ("migrate", None), ("replay",)]
     dumps, local_dir = [], None
-    for told in (half, whole):
+    for steps in (half, whole):
         with new_database(template) as url, copying(World(), url=url) as target:
             story = ShapeStory(target)
             story.local_dir = local_dir or story.local_dir
             local_dir = story.local_dir
-            for name, *about in told:
-                getattr(story, str(name))(*about)
+            for name, *about in steps:
+                getattr(story, name)(*about)
             assert len(story.lines()) > len(NEW) / 2
             tables = {line["table_name"] for line in story.lines()}
             dumps.append({name: rows_of(story, name) for name in sorted(tables)})
