@@ -82,7 +82,7 @@ ORPHAN = [
 ]
 
 
-@properties(2)
+@properties(1)
 @given(told=stories)
 @example(told=OUTGROWN)
 @example(told=ORPHAN)
