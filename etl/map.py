@@ -85,7 +85,7 @@ class Line:
     @property
     def is_list(self) -> bool:
         """Whether it makes a table of its own."""
-        return steps(self.path)[-1] is None
+        return steps(self.path)[-1:] == (None,)
 
 
 class Map:
@@ -188,7 +188,8 @@ def table_around(line: Line) -> str:
     said = [("kind", line.kind, tables.KINDS), ("type", line.type, TYPES)]
     for what, value, known in [*said, *(("json type", t, JSON_TYPES) for t in line.json_types)]:
         if value not in known:
-            raise ValueError(f"{what} {value!r}; write one of {', '.join(known)}")
+            named = f"{line.table}.{line.column}"
+            raise ValueError(f"{named}: {what} {value!r}; write one of {', '.join(known)}")
     if not steps(line.path):
         raise ValueError(f"{line.table}.{line.column} has no path")
     around = home(line.kind, line.path)

@@ -322,7 +322,7 @@ def test_what_is_wrong_with_local_revisions_is_one_line_and_a_code(database_url,
     refused(2, "--sql", "--local-to", "local_0003", says="local_0003: no revision in")
     (local_dir / "notes.py").write_text("x = 1\n")
     for sql in ((), ("--sql",)):
-        refused(2, *sql, says="ours/notes.py: no local revision; keep nothing else in this folder")
+        refused(2, *sql, says="ours/notes.py: no revision; keep nothing else in this folder")
     (local_dir / "notes.py").unlink()
     assert run(database_url, "migrate").exit_code == 0
     (local_dir / "20261123_local_0002_columns.py").unlink()
