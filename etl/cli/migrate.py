@@ -109,6 +109,8 @@ def command(
         told = f"is at revision {head} already" if before == head else f"{was}, is at {head} now"
         if local_dir is not None or local != BASE:
             told += f", local history at {local}"
+        if local_dir is not None and not local_dir.exists():
+            told += f" ({local_dir} is not there yet)"
         told = f"schema {schema} {told}; its views are made anew"
         click.echo(textwrap.fill(told, 80, break_on_hyphens=False))
         if is_next:

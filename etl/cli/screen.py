@@ -192,7 +192,8 @@ def _to_look_at(found: Status) -> Iterator[str]:
         return
     counts = {"value issue": found.value_issues, "API change": found.drift_paths}
     if any(counts.values()):
-        yield ", ".join(f"{n} {what}{'' if n == 1 else 's'}" for what, n in counts.items() if n)
+        told = ", ".join(f"{n} {what}{'' if n == 1 else 's'}" for what, n in counts.items() if n)
+        yield f"{told}: see `persona-etl drift`" if found.drift_paths else told
 
 
 def _schema(found: Status) -> Iterator[str]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _MEANINGS = {
     "unknown": "The API sends a field that no column has; it is kept in extra and the document.",
     "missing": "The API sends this field no more; its column stays, and the past keeps its values.",
-    "type_changed": "The API sends another JSON type than this column was made for.",
+    "type_changed": "The API sends values of a type that this column was not made for.",
     "new_value": "A value has come that is not among the few that were known.",
     "mapped": "Settled: the API and the map agree on it again.",
 }

@@ -63,12 +63,15 @@ _IS_USED = """
           WHERE u.knowledge_group_id = v.entity_id AND p.removed_at IS NULL)
     ELSE true END"""
 
+# Of thousands of elements that changed alike each document is looked into once.
 _VANISHED = text(f"""
     WITH moved AS MATERIALIZED (
         SELECT v.kind, v.entity_id, v.version, v.valid_from, v.content_hash, v.changed_paths,
-               {of_the_map("changed.path")} AS path
+               moved.path
           FROM document_versions AS v
-         CROSS JOIN LATERAL unnest(v.changed_paths) AS changed(path)
+         CROSS JOIN LATERAL (
+               SELECT DISTINCT {of_the_map("changed.path")} AS path
+                 FROM unnest(v.changed_paths) AS changed(path)) AS moved
          WHERE v.kind = ANY(:kinds) AND v.valid_from >= CAST(:since AS timestamptz)
            AND v.content_hash IS NOT NULL
     ), vanished AS (

@@ -297,7 +297,7 @@ def test_at_its_worst_it_is_one_screen_and_nothing_in_it_steers_the_terminal(lat
         "to look at",
         "schema",
     ]
-    assert "to look at    3 value issues, 1 API change" in lines
+    assert "to look at    3 value issues, 1 API change: see `persona-etl drift`" in lines
     (error,) = result.stderr.splitlines()
     assert error.isprintable()
     assert len(error) < 400
