@@ -46,6 +46,9 @@ _VOLATILE = (
     (re.compile(r"""(run |run_id = '|"run_id": ?")[0-9a-f-]{36}"""), r"\1<run>"),
     (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:8787"),
     (re.compile(r"Postgres \d+(\.\d+)?, database \S+ as \S+"), "Postgres"),
+    # A release adds revisions, and lists of its own.
+    (re.compile(r"\b(revision|is at|base to) \d{4}\b"), r"\1 <head>"),
+    (re.compile(r"\d+ rows in \d+ tables"), "<rows> in <tables>"),
     (re.compile(r"\b202\d-?[01]\d-?[0-3]\d\b"), "<date>"),
 )
 

@@ -320,9 +320,9 @@ def test_a_downgrade_to_the_base_takes_our_views_along_and_nobody_else_s(engine)
 
 
 def test_a_downgrade_that_would_break_somebody_s_view_says_which(engine):
-    build_upon(engine, "personas")
     with alembic(engine) as config:
         command.downgrade(config, "0001")
+    build_upon(engine, "personas")
     before = catalog(engine)
     with (
         alembic(engine) as config,
