@@ -12,7 +12,7 @@ import httpx
 from msgspec.structs import replace
 
 from etl.payload.clean import clean
-from etl.sandbox import LATER
+from etl.sandbox import LATER as SHIPPED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -28,6 +28,21 @@ SHARED: Final = {
     "tools": "tool",
     "knowledge": "knowledge_group",
 }
+
+
+def _apart(path: str) -> str:
+    """The path under a name that nobody proposes: a checkout may have columns for the others."""
+    return f"{path}Yy"
+
+
+LATER: Final = replace(
+    SHIPPED,
+    rename={path: _apart(name) for path, name in SHIPPED.rename.items()},
+    add={_apart(path): value for path, value in SHIPPED.add.items()},
+    choose={_apart(path): values for path, values in SHIPPED.choose.items()},
+    sign=[_apart(path) for path in SHIPPED.sign],
+)
+"""The sandbox's later shape, its new fields under names of their own."""
 
 
 class Field(NamedTuple):

@@ -11,8 +11,8 @@ import pytest
 from etl.payload.clean import clean
 from etl.payload.differences import differences, is_reshaped
 from etl.payload.documents import take_apart
-from etl.sandbox import LATER, World, generate, running_sandbox
-from tests.db.later import NEW, ONLY_SHAPE, RENAMED, Field, fetched, told, told_over_time
+from etl.sandbox import World, generate, running_sandbox
+from tests.db.later import LATER, NEW, ONLY_SHAPE, RENAMED, Field, fetched, told, told_over_time
 
 if TYPE_CHECKING:
     from etl.sandbox import Reshape
@@ -21,45 +21,45 @@ FIRST, SECOND, THIRD = (datetime(2026, 6, day, tzinfo=UTC) for day in (1, 2, 3))
 
 PAYLOAD = {
     "id": "p",
-    "tone": "warm",
-    "brain": {"goal": "sell", "keywords": ["a", "a"]},
+    "toneYy": "warm",
+    "brain": {"goalYy": "sell", "keywordsYy": ["a", "a"]},
     "voiceDetectionOptions": None,
     "avatar": None,
-    "voice": {"id": "v", "languages": ["en"], "countryCode": "GB"},
-    "tools": [{"id": "t", "timeoutSeconds": 2.5}, {"id": "u"}],
+    "voice": {"id": "v", "languagesYy": ["en"], "countryCodeYy": "GB"},
+    "tools": [{"id": "t", "timeoutSecondsYy": 2.5}, {"id": "u"}],
     "knowledge": [],
-    "shareLinks": [{"id": "l", "label": "fair"}, {"id": "m", "label": None}],
+    "shareLinks": [{"id": "l", "labelYy": "fair"}, {"id": "m", "labelYy": None}],
 }
 
 
 def test_each_field_is_told_by_the_id_of_what_has_it():
     expected = told([PAYLOAD])
     assert set(expected) == set(NEW)
-    assert expected[Field("persona", "tone")] == {"p": "warm"}
-    assert expected[Field("persona", "brain.keywords")] == {"p": ["a", "a"]}
-    assert expected[Field("persona", "voiceDetectionOptions.engine")] == {"p": None}
-    assert expected[Field("persona", "version")] == {"p": None}
-    assert expected[Field("persona", "shareLinks[].label")] == {"l": "fair", "m": None}
-    assert expected[Field("voice", "languages")] == {"v": ["en"]}
-    assert expected[Field("tool", "timeoutSeconds")] == {"t": 2.5, "u": None}
-    assert expected[Field("avatar", "posterUrl")] == {}
+    assert expected[Field("persona", "toneYy")] == {"p": "warm"}
+    assert expected[Field("persona", "brain.keywordsYy")] == {"p": ["a", "a"]}
+    assert expected[Field("persona", "voiceDetectionOptions.engineYy")] == {"p": None}
+    assert expected[Field("persona", "versionYy")] == {"p": None}
+    assert expected[Field("persona", "shareLinks[].labelYy")] == {"l": "fair", "m": None}
+    assert expected[Field("voice", "languagesYy")] == {"v": ["en"]}
+    assert expected[Field("tool", "timeoutSecondsYy")] == {"t": 2.5, "u": None}
+    assert expected[Field("avatar", "posterUrlYy")] == {}
 
 
 def test_a_renamed_field_is_told_with_the_old_one():
-    assert RENAMED[Field("voice", "countryCode")] == Field("voice", "country")
-    assert told([PAYLOAD])[Field("voice", "countryCode")] == {"v": "GB"}
+    assert RENAMED[Field("voice", "countryCodeYy")] == Field("voice", "country")
+    assert told([PAYLOAD])[Field("voice", "countryCodeYy")] == {"v": "GB"}
 
 
 def test_each_moment_has_the_value_that_was_served_at_it():
     before = PAYLOAD | {"voice": {"id": "v"}, "shareLinks": None}
     gone = PAYLOAD | {"voice": None}
     over_time = told_over_time({SECOND: [PAYLOAD], FIRST: [before], THIRD: [gone]})
-    assert over_time[Field("voice", "languages")] == {"v": {FIRST: None, SECOND: ["en"]}}
-    assert over_time[Field("persona", "shareLinks[].label")]["l"] == {
+    assert over_time[Field("voice", "languagesYy")] == {"v": {FIRST: None, SECOND: ["en"]}}
+    assert over_time[Field("persona", "shareLinks[].labelYy")]["l"] == {
         SECOND: "fair",
         THIRD: "fair",
     }
-    assert list(over_time[Field("persona", "tone")]["p"]) == [FIRST, SECOND, THIRD]
+    assert list(over_time[Field("persona", "toneYy")]["p"]) == [FIRST, SECOND, THIRD]
 
 
 def test_what_is_fetched_is_what_the_world_serves_cleaned():
@@ -71,11 +71,11 @@ def test_what_is_fetched_is_what_the_world_serves_cleaned():
         later = fetched(sandbox)
     assert told(first, [Field("voice", "country")]) == {Field("voice", "country"): {"v": "GB"}}
     expected = told(later)
-    assert expected[Field("persona", "greetingSkipped")] == {"p": True}
-    assert expected[Field("voice", "countryCode")] == {"v": "GB"}
-    assert expected[Field("voice", "pitch")]["v"] in LATER.choose["voice.pitch"]
-    assert expected[Field("avatar", "posterUrl")]["a"] in LATER.choose["avatar.posterUrl"]
-    assert expected[Field("persona", "webhookSecret")]["p"] in ("[redacted]", None)
+    assert expected[Field("persona", "greetingSkippedYy")] == {"p": True}
+    assert expected[Field("voice", "countryCodeYy")] == {"v": "GB"}
+    assert expected[Field("voice", "pitchYy")]["v"] in LATER.choose["voice.pitchYy"]
+    assert expected[Field("avatar", "posterUrlYy")]["a"] in LATER.choose["avatar.posterUrlYy"]
+    assert expected[Field("persona", "webhookSecretYy")]["p"] in ("[redacted]", None)
 
 
 def documents(world: World) -> dict[tuple[Any, UUID], Any]:
