@@ -34,37 +34,37 @@ Status = tuple[str, tuple[str, ...]]
 _IDS = ["0f6b1c52-7a1e-4a55-9c0d-2f1f3f0c8b11", "7d4e9a30-52c8-4a0e-8a5d-90b6c1f7e2d4", None]
 _CLIP = "https://anam-prod.r2.cloudflarestorage.com/poster_720.webp"
 
-HOSTILE: Final = 'mood"; DROP TABLE personas; --'
-_QUOTED: Final = r'["mood\"; DROP TABLE personas; --"]'
+HOSTILE: Final = 'moodYy"; DROP TABLE personas; --'
+_QUOTED: Final = r'["moodYy\"; DROP TABLE personas; --"]'
 NEW: Final[dict[str, list[list[Any]]]] = {
-    "tone": [["warm", "brisk", None], ["warm", 7], [None]],
-    "maxTurns": [[5, 30, None], [1.5, 2], [10**20]],
-    "workspaceId": [_IDS, ["ws_3kTqzZ", *_IDS]],
-    "publishedAt": [["2026-02-03T09:15:00.000Z", "2026-03-29T01:30:00.500Z"], ["soon"]],
-    "channels": [[["web", "kiosk"], ["phone"], []], [["web", 3], None], ["web"]],
-    "ranks": [[[1, 2, 2], [3]], [[1.5], [2]], [[]]],
-    "branding": [[{"radius": 4}, {"logo": None}, {}, None]],
-    "brain.goal": [["book", "answer", None]],
-    "brain.usesMemory": [[True, False], ["yes", False]],
-    "brain.keywords": [[["price"], ["hours", "price"], None]],
-    "voice.pitch": [[0, 2], [-0.5, 0.35], [None]],
-    "voice.languages": [[["en"], ["de", "ja"], []]],
-    "avatar.poses": [[[1, 2], [3]], [[{"a": 1}], []]],
-    "avatar.posterUrl": [[_CLIP]],
-    "shareLinks.label": [["Fair", "Press", None]],
-    "shareLinks.labels": [[["fair"], ["b", "a", "b"]]],
-    "voiceDetectionOptions.bargeIn": [[True, False]],
-    "tools.timeoutSeconds": [[2.5, 10], ["10 s"]],
-    "knowledge.isIndexed": [[True, False]],
-    "webhookSecret": [["whsec_Zk3vX9q2LmT7", "whsec_Q8rB1nY5cWd0"]],
+    "toneYy": [["warm", "brisk", None], ["warm", 7], [None]],
+    "maxTurnsYy": [[5, 30, None], [1.5, 2], [10**20]],
+    "workspaceIdYy": [_IDS, ["ws_3kTqzZ", *_IDS]],
+    "publishedAtYy": [["2026-02-03T09:15:00.000Z", "2026-03-29T01:30:00.500Z"], ["soon"]],
+    "channelsYy": [[["web", "kiosk"], ["phone"], []], [["web", 3], None], ["web"]],
+    "ranksYy": [[[1, 2, 2], [3]], [[1.5], [2]], [[]]],
+    "brandingYy": [[{"radius": 4}, {"logo": None}, {}, None]],
+    "brain.goalYy": [["book", "answer", None]],
+    "brain.usesMemoryYy": [[True, False], ["yes", False]],
+    "brain.keywordsYy": [[["price"], ["hours", "price"], None]],
+    "voice.pitchYy": [[0, 2], [-0.5, 0.35], [None]],
+    "voice.languagesYy": [[["en"], ["de", "ja"], []]],
+    "avatar.posesYy": [[[1, 2], [3]], [[{"a": 1}], []]],
+    "avatar.posterUrlYy": [[_CLIP]],
+    "shareLinks.labelYy": [["Fair", "Press", None]],
+    "shareLinks.labelsYy": [[["fair"], ["b", "a", "b"]]],
+    "voiceDetectionOptions.bargeInYy": [[True, False]],
+    "tools.timeoutSecondsYy": [[2.5, 10], ["10 s"]],
+    "knowledge.isIndexedYy": [[True, False]],
+    "webhookSecretYy": [["whsec_Zk3vX9q2LmT7", "whsec_Q8rB1nY5cWd0"]],
     HOSTILE: [["calm"]],
-    "order": [[1, 2]],
+    "orderYy": [[1, 2]],
 }
 """The fields that may come, each with what it may be: one value an object."""
 
 MOVES: Final[dict[str, list[dict[str, Any]]]] = {
-    "greeting": [{"rename": {"skipGreeting": "greetingSkipped"}}],
-    "country": [{"rename": {"voice.country": "countryCode"}}, {"remove": ["voice.country"]}],
+    "greeting": [{"rename": {"skipGreeting": "greetingSkippedYy"}}],
+    "country": [{"rename": {"voice.country": "countryCodeYy"}}, {"remove": ["voice.country"]}],
     "preset": [{"remove": ["personaPreset"]}],
     "personality": [{"remove": ["brain.personality"]}],
     "variant": [{"remove": ["avatar.variantName"]}],
@@ -234,7 +234,7 @@ class ShapeStory:
             for order, what in MOVES[name][number].items():
                 before = orders.get(order, type(what)())
                 orders[order] = before | what if isinstance(what, dict) else [*before, *what]
-        self.world.reshape(Reshape(**orders, sign=["avatar.posterUrl"]))
+        self.world.reshape(Reshape(**orders, sign=["avatar.posterUrlYy"]))
 
     def edit(self, number: int, name: str) -> None:
         self.world.edit(self.personas[number], {"name": name})

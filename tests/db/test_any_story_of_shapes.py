@@ -48,8 +48,8 @@ CLOCK = {"created_at", "updated_at", "first_seen_at", "last_changed_at"}
 PARTS = ("brain.", "shareLinks[].", "voiceDetectionOptions.")
 COMING = [
     *map(place, NEW),
-    Place("persona", "greetingSkipped"),
-    Place("voice", "countryCode"),
+    Place("persona", "greetingSkippedYy"),
+    Place("voice", "countryCodeYy"),
 ]
 GOING = {
     Place("persona", "skipGreeting"),
