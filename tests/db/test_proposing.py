@@ -135,10 +135,10 @@ def test_of_several_with_its_values_one_alone_is_what_a_field_was_renamed_to(tar
     for id_ in target.world.persona_ids:
         target.world.edit(id_, {"skipGreeting": False})
     target.sync()
-    flags = dict.fromkeys(("bargeIn", "isPinned", "recordSessions"), False)
-    target.world.reshape(Reshape(rename={"skipGreeting": "greetingSkipped"}, add=flags))
+    flags = dict.fromkeys(("bargeInYy", "isPinnedYy", "recordSessionsYy"), False)
+    target.world.reshape(Reshape(rename={"skipGreeting": "greetingSkippedYy"}, add=flags))
     target.sync()
-    barge_in, greeting_skipped, *others = ask("bargeIn", "greetingSkipped", *list(flags)[1:])
+    barge_in, greeting_skipped, *others = ask("bargeInYy", "greetingSkippedYy", *list(flags)[1:])
     assert greeting_skipped.renamed.path == "skipGreeting"
     assert "skipGreeting" in greeting_skipped.line.comment
     assert [one.renamed for one in (barge_in, *others)] == [None, None, None]
