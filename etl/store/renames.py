@@ -36,7 +36,8 @@ _ELEMENT = """(
      LIMIT 1)"""
 
 # Documents are read only of versions with which the field came and one of the others changed; each
-# is unpacked once, and OFFSET keeps the planner from doing that again at each mention.
+# is unpacked once, and OFFSET keeps the planner from doing that again at each mention. Of the
+# thousands of share links that a persona can have twenty speak for the rest.
 _COUNTED = """
     SELECT gone.place,
            count(*) AS seen,
@@ -46,7 +47,11 @@ _COUNTED = """
            count(*) FILTER (WHERE gone.was = came.now AND gone.was NOT IN (
                'null', 'true', 'false', '0', '1', '""', '[]', '{{}}')) AS telling
       FROM document_versions AS version
-     CROSS JOIN LATERAL unnest(version.changed_paths) AS appeared (path)
+     CROSS JOIN LATERAL (
+           SELECT appeared.path
+             FROM unnest(version.changed_paths) AS appeared (path)
+            WHERE {appeared} = :path
+            LIMIT 20) AS appeared
      CROSS JOIN LATERAL (
            SELECT array_agg({other}) AS paths
              FROM unnest(version.changed_paths) AS other (path)) AS changed
@@ -67,7 +72,6 @@ _COUNTED = """
             WHERE c.path = ANY (changed.paths) AND pair.newer #> c.keys IS NULL
            OFFSET 0) AS gone
      WHERE version.kind = :kind
-       AND {appeared} = :path
        AND changed.paths && CAST(:others AS text[])
        AND pair.older #> CAST(:keys AS text[]) IS NULL
        AND came.now IS NOT NULL
