@@ -663,13 +663,13 @@ document_versions = Table(
     Column("valid_from", TIME, nullable=False, comment="First observation of this content."),
     Column("valid_to", TIME, comment="valid_from of the next version; NULL: in force."),
     Column("last_observed_at", TIME, nullable=False, comment="Latest observation of this content."),
-    Column("content_hash", LargeBinary, comment="The document in force; NULL: removed."),
+    Column("content_hash", LargeBinary, comment="The document in force; NULL: removed, or pruned."),
     Column("source_updated_at", TIME, comment="The smallest updatedAt seen with this content."),
     Column(
         "change",
         Text,
         nullable=False,
-        comment="created, updated, reshaped (the API's shape moved), removed or restored.",
+        comment="created, updated, reshaped (the API's shape moved), removed, restored; pruned.",
     ),
     Column(
         "changed_paths",
@@ -691,9 +691,12 @@ document_versions = Table(
     ),
     CheckConstraint("valid_from < valid_to", name="valid_from_before_valid_to"),
     CheckConstraint(
-        "change IN ('created', 'updated', 'reshaped', 'removed', 'restored')", name="change"
+        "change IN ('created', 'updated', 'reshaped', 'removed', 'restored', 'pruned')",
+        name="change",
     ),
-    CheckConstraint("(change = 'removed') = (content_hash IS NULL)", name="removed_has_no_content"),
+    CheckConstraint(
+        "(change IN ('removed', 'pruned')) = (content_hash IS NULL)", name="removed_has_no_content"
+    ),
     Index(
         "uq_document_versions_open",
         "kind",
@@ -839,7 +842,11 @@ rejected_payloads = Table(
     "rejected_payloads",
     metadata,
     Column("id", UUID_, comment="Of this rejection."),
-    Column("persona_id", UUID_, nullable=False, comment="The persona that was asked for."),
+    Column(
+        "persona_id",
+        UUID_,
+        comment="The persona that was asked for; NULL: a line of a file that names none.",
+    ),
     Column("run_id", UUID_, nullable=False, comment="The run."),
     Column("observed_at", TIME, nullable=False, comment="When the answer was complete."),
     Column("reason", Text, nullable=False, comment="Why it is no persona."),
@@ -905,6 +912,49 @@ local_columns = Table(
     ),
     PrimaryKeyConstraint("table_name", "column_name"),
     comment="The map's lines that were added here rather than by a release.",
+)
+
+unfolded = Table(
+    "unfolded",
+    metadata,
+    Column("kind", Text, comment="The document's kind."),
+    Column("entity_id", UUID_, comment="The document's entity."),
+    Column("content_hash", LargeBinary, comment="The content that `observed` came with."),
+    Column("observed_at", TIME, comment="When `observed` came; NULL: none did."),
+    Column("source_updated_at", TIME, comment="The updatedAt that came with it."),
+    Column(
+        "observed", JSONB, comment="Of the latest copy: its observed columns, and what did not fit."
+    ),
+    PrimaryKeyConstraint("kind", "entity_id"),
+    comment="Whose versions do not tell yet what was observed: the next run folds it.",
+)
+
+pruned_history = Table(
+    "pruned_history",
+    metadata,
+    Column("kind", Text, comment="The document's kind."),
+    Column("entity_id", UUID_, comment="The document's entity."),
+    Column("version", Integer, nullable=False, comment="The last version that is not kept."),
+    Column("valid_from", TIME, nullable=False, comment="When the first version began."),
+    Column("valid_to", TIME, nullable=False, comment="When the first kept version begins."),
+    Column("last_observed_at", TIME, nullable=False, comment="Of the last that is not kept."),
+    Column("next_change", Text, nullable=False, comment="What the first kept version is."),
+    Column("next_changed_paths", ARRAY(Text), nullable=False, comment="And where it differs."),
+    Column("run_id", UUID_, comment="The run that pruned it last."),
+    PrimaryKeyConstraint("kind", "entity_id"),
+    comment="Histories whose beginning is not kept: what the fold goes on from.",
+)
+
+erasures = Table(
+    "erasures",
+    metadata,
+    Column("persona_sha256", LargeBinary, comment="Of the persona's id: the id itself is gone."),
+    Column("erased_at", TIME, server_default=text("now()"), comment="When it was forgotten."),
+    Column("rows_deleted", JSONB, nullable=False, comment="How many rows went, by table."),
+    Column("run_id", UUID_, comment="The run that forgot it."),
+    Column("lifted_at", TIME, comment="When it was let in again; NULL: it is kept out."),
+    PrimaryKeyConstraint("persona_sha256", "erased_at"),
+    comment="Receipts of forget: who was erased, when, and how much that was.",
 )
 
 

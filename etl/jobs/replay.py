@@ -24,6 +24,7 @@ from etl.jobs.links import contested_links
 from etl.jobs.opened_run import close, concluded, opened_run
 from etl.jobs.removal import is_mass_removal
 from etl.jobs.rows import next_batch, replay_rows
+from etl.jobs.settling import settle
 from etl.map import SHIPPED
 from etl.store.chains import next_span, unobserved_personas
 from etl.store.engine import (
@@ -180,6 +181,7 @@ def replay(
                     lost = _lost(run.connection, settings.safety.max_removed_percent)
                 if lost:
                     raise SafetyStopError(f"{lost}; nothing was changed")
+                settle(run)
                 try:
                     under_way.go()
                 except DiscrepancyError as exc:

@@ -13,6 +13,7 @@ from etl.jobs.batches import Loader
 from etl.jobs.garbage import seldom_collected
 from etl.jobs.opened_run import close, concluded, opened_run
 from etl.jobs.removal import remove_missing
+from etl.jobs.settling import settle
 from etl.jobs.summary import Summary, Tally, log_new_drift, verdict
 from etl.payload.decode import loads
 from etl.store.engine import make_engine, translated
@@ -109,6 +110,7 @@ class _Sync:
         max_percent = None if allow_mass_removal else safety.max_removed_percent
         try:
             with translated(self.run.engine), seldom_collected():
+                settle(self.run)
                 clock = DatabaseClock.read(self.run.connection)
                 self.run.connection.rollback()
                 stopped = self.asking.ask(

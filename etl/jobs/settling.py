@@ -1,0 +1,167 @@
+"""Folds what was observed and not yet folded: versions from observations, rows from versions.
+
+A load from files leaves that to its end, and one that died to whoever runs next.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import DBAPIError
+
+from etl.flatten import Flat, ValueIssue, flatten
+from etl.jobs.batches import ATTEMPTS_A_BATCH
+from etl.jobs.chains import replay_chains
+from etl.jobs.findings import Findings
+from etl.store.ahead import Ahead
+from etl.store.chains import BYTES_AT_ONCE, Picked, documents_in_order, sizes_of
+from etl.store.engine import is_retryable
+from etl.store.issues import Found, issues_of, record_issues
+from etl.store.mapped import map_of
+from etl.store.projections import Projected, project, update_observed
+from etl.store.rows import standings_of
+from etl.store.unfolded import count_unfolded, forget_unfolded, latest_copies, next_unfolded
+from etl.tables import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from uuid import UUID
+
+    from sqlalchemy import Connection
+
+    from etl.jobs.opened_run import OpenedRun
+    from etl.store.rows import Standing
+    from etl.tables import Kind
+
+_ENTITIES_AT_ONCE = 500
+
+
+def settle(
+    run: OpenedRun, *, watch: Callable[[int, int], None] = lambda _done, _total: None
+) -> None:
+    """Folds all that is noted as unfolded, a few hundred entities a transaction.
+
+    Shared documents come before the personas that refer to them. `watch` is told how many are done,
+    of how many.
+    """
+    with run.connection.begin():
+        total = count_unfolded(run.connection)
+    done = 0
+    for kind in KINDS if total else ():
+        while folded := _next(run, kind):
+            done += folded
+            watch(done, total)
+
+
+def _next(run: OpenedRun, kind: Kind) -> int:
+    """Folds the next entities of a kind. Returns how many there were."""
+    for attempt in range(1, ATTEMPTS_A_BATCH + 1):
+        run.halt.check()
+        try:
+            with run.writing():
+                ids = next_unfolded(run.connection, kind, _ENTITIES_AT_ONCE)
+                if ids:
+                    fold_entities(run.connection, kind, ids, run_id=run.run_id)
+                return len(ids)
+        except DBAPIError as exc:
+            if not is_retryable(exc) or attempt == ATTEMPTS_A_BATCH:
+                raise
+    raise AssertionError("each attempt returns or raises")
+
+
+def fold_entities(connection: Connection, kind: Kind, ids: Sequence[UUID], *, run_id: UUID) -> None:
+    """Makes these entities' versions and rows what their observations say, in one transaction.
+
+    What they refer to has its rows already. They are noted as unfolded no more.
+    """
+    before = {standing.entity_id: standing for standing in standings_of(connection, kind, ids)}
+    mended = replay_chains(connection, kind, Picked(ids), Findings(), write=True)
+    moved = {
+        entity_id: standing
+        for entity_id, standing in mended.items()
+        if standing is not None and standing != before.get(entity_id)
+    }
+    for part in _parts(connection, kind, moved):
+        _project(connection, kind, part, before, run_id)
+    copies = latest_copies(connection, kind, ids)
+    update_observed(connection, [Flat(rows=copy["rows"]) for copy in copies.values()])
+    _record_issues_of_copies(connection, kind, copies, {**before, **moved}, run_id)
+    forget_unfolded(connection, kind, ids)
+
+
+def _parts(
+    connection: Connection, kind: Kind, standings: Mapping[UUID, Standing]
+) -> Iterator[dict[UUID, Standing]]:
+    """As many at once as have documents that may be held."""
+    contents = [s.content_hash for s in standings.values() if s.content_hash is not None]
+    sizes = sizes_of(connection, kind, contents)
+    part: dict[UUID, Standing] = {}
+    size = 0
+    for entity_id, standing in standings.items():
+        more = sizes.get(standing.content_hash or b"", 0)
+        if part and size + more > BYTES_AT_ONCE:
+            yield part
+            part, size = {}, 0
+        part[entity_id] = standing
+        size += more
+    if part:
+        yield part
+
+
+def _project(
+    connection: Connection,
+    kind: Kind,
+    standings: Mapping[UUID, Standing],
+    before: Mapping[UUID, Standing],
+    run_id: UUID,
+) -> None:
+    the_map = map_of(connection)
+    shown = {id_: s for id_, s in standings.items() if s.content_hash is not None}
+    read = documents_in_order(connection, kind, [s.content_hash or b"" for s in shown.values()])
+    on_time: list[Projected] = []
+    late: list[Projected] = []
+    found: list[Found] = []
+    for (entity_id, standing), stored in zip(shown.items(), read, strict=True):
+        if stored is None:
+            continue
+        flat = flatten(kind, entity_id, stored.document, "stored", the_map=the_map)
+        was = before.get(entity_id)
+        # What is in force since earlier than it was may have lost a share link to another.
+        is_late = was is not None and standing.last_changed_at < was.last_changed_at
+        (late if is_late else on_time).append(
+            Projected(
+                kind,
+                entity_id,
+                flat,
+                standing.first_seen_at or standing.last_changed_at,
+                standing.last_changed_at,
+                removed_at=standing.last_changed_at if standing.is_removed else None,
+                is_new=was is None,
+            )
+        )
+        found.append(Found(kind, entity_id, standing.last_changed_at, flat.issues, whole=True))
+    project(connection, on_time)
+    project(connection, late, are_late=True)
+    record_issues(connection, issues_of(connection, found, run_id, Ahead()))
+
+
+def _record_issues_of_copies(
+    connection: Connection,
+    kind: Kind,
+    copies: Mapping[UUID, dict[str, Any]],
+    standings: Mapping[UUID, Standing],
+    run_id: UUID,
+) -> None:
+    """Opens what was wrong with copies alone: mended text, observed fields that do not fit."""
+    found = [
+        Found(
+            kind,
+            entity_id,
+            standings[entity_id].last_changed_at,
+            [ValueIssue(kind, entity_id, *issue) for issue in copy["issues"]],
+            whole=False,
+        )
+        for entity_id, copy in copies.items()
+        if copy["issues"] and entity_id in standings
+    ]
+    record_issues(connection, issues_of(connection, found, run_id, Ahead()))

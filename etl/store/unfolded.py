@@ -1,0 +1,141 @@
+"""Whose versions do not tell yet what was observed, and what came with the latest copy of each.
+
+A load from files folds at its end: an entity's observations come in any order, and a popular voice
+has one in every line. Until then it is noted here, in the transaction of the observations, so that
+whoever runs next goes on if the load dies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import any_, bindparam, delete, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from etl.store.recordset import encode_rows
+from etl.tables import UUID_, entity_table, unfolded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from sqlalchemy import Connection
+
+    from etl.flatten import Row
+    from etl.store.observations import EntityKey
+    from etl.tables import Kind
+
+# Of two copies the one that the fold would prefer, in whatever order they come.
+_NOTE = text("""
+    INSERT INTO unfolded AS u (kind, entity_id, content_hash, observed_at, source_updated_at,
+                               observed)
+    SELECT kind, entity_id, content_hash, observed_at, source_updated_at, observed
+      FROM json_to_recordset(CAST(:rows AS json))
+           AS k(kind text, entity_id uuid, content_hash bytea, observed_at timestamptz,
+                source_updated_at timestamptz, observed jsonb)
+     ORDER BY kind, entity_id
+        ON CONFLICT (kind, entity_id) DO UPDATE
+       SET content_hash = excluded.content_hash, observed_at = excluded.observed_at,
+           source_updated_at = excluded.source_updated_at, observed = excluded.observed
+     WHERE excluded.observed_at IS NOT NULL
+       AND (CASE WHEN excluded.kind = 'persona' THEN '-infinity'
+                 ELSE coalesce(excluded.source_updated_at, '-infinity') END,
+            excluded.observed_at, coalesce(excluded.source_updated_at, '-infinity'),
+            excluded.content_hash, excluded.observed)
+         > (CASE WHEN u.kind = 'persona' THEN '-infinity'
+                 ELSE coalesce(u.source_updated_at, '-infinity') END,
+            coalesce(u.observed_at, '-infinity'), coalesce(u.source_updated_at, '-infinity'),
+            coalesce(u.content_hash, ''), coalesce(u.observed, 'null'))
+""")
+
+# The copy speaks for the columns unless another content is in force, or one that is younger, from
+# a file or from the API, has spoken: then it is older than what stands there.
+_LATEST = """
+    SELECT u.entity_id, u.content_hash, u.observed
+      FROM unfolded AS u
+      JOIN document_versions AS v
+        ON v.kind = u.kind AND v.entity_id = u.entity_id AND v.valid_to IS NULL
+       AND v.content_hash = u.content_hash
+      JOIN {table} AS e ON e.{key} = u.entity_id
+     WHERE u.kind = :kind AND u.entity_id = ANY(:ids)
+       AND (u.observed_at >= v.last_observed_at
+            OR (u.kind <> 'persona' AND u.source_updated_at IS NOT NULL
+                AND u.source_updated_at > coalesce(e.updated_at, '-infinity')))
+       AND NOT EXISTS (
+           SELECT FROM persona_sync_state AS s
+            WHERE s.last_success_at > u.observed_at AND s.persona_id IN ({users}))
+"""
+_USERS = {
+    "persona": "SELECT u.entity_id",
+    "avatar": "SELECT p.persona_id FROM personas AS p WHERE p.avatar_id = u.entity_id",
+    "voice": "SELECT p.persona_id FROM personas AS p WHERE p.voice_id = u.entity_id",
+    "tool": "SELECT p.persona_id FROM persona_tools AS p WHERE p.tool_id = u.entity_id",
+    "knowledge_group": "SELECT p.persona_id FROM persona_knowledge_groups AS p"
+    " WHERE p.knowledge_group_id = u.entity_id",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A copy of a document that was brought, of which the observed fields may count."""
+
+    content_hash: bytes
+    observed_at: datetime
+    source_updated_at: datetime | None
+    rows: dict[str, list[Row]]
+    """By table: keys and observed columns."""
+    issues: list[tuple[str, str, str, str]]
+    """What is wrong with this copy that its stored document does not tell: the path, the problem,
+    what was expected, and what came."""
+
+
+def note_unfolded(connection: Connection, found: Iterable[tuple[EntityKey, Copy | None]]) -> None:
+    """Notes entities with new observations, each once, and the copy that speaks for it, if any."""
+    rows = [
+        {
+            "kind": kind,
+            "entity_id": entity_id,
+            "content_hash": copy and copy.content_hash,
+            "observed_at": copy and copy.observed_at,
+            "source_updated_at": copy and copy.source_updated_at,
+            "observed": copy and {"rows": copy.rows, "issues": copy.issues},
+        }
+        for (kind, entity_id), copy in found
+    ]
+    if rows:
+        connection.execute(_NOTE, {"rows": encode_rows(rows)})
+
+
+def next_unfolded(connection: Connection, kind: Kind, size: int) -> list[UUID]:
+    """The next entities that are to be folded, in the order of their ids."""
+    statement = select(unfolded.c.entity_id).where(unfolded.c.kind == kind)
+    found = connection.execute(statement.order_by(unfolded.c.entity_id).limit(size))
+    return list(found.scalars())
+
+
+def count_unfolded(connection: Connection) -> int:
+    """How many entities are to be folded."""
+    return int(connection.execute(text("SELECT count(*) FROM unfolded")).scalar_one())
+
+
+def latest_copies(
+    connection: Connection, kind: Kind, ids: Sequence[UUID]
+) -> dict[UUID, dict[str, Any]]:
+    """Of these entities the observed rows and issues of the copies that speak for them."""
+    table = entity_table(kind)
+    (key,) = table.primary_key.columns
+    statement = text(_LATEST.format(table=table.name, key=key.name, users=_USERS[kind]))
+    found = connection.execute(
+        statement.bindparams(bindparam("ids", list(ids), type_=ARRAY(UUID_))), {"kind": kind}
+    )
+    return {row.entity_id: row.observed for row in found}
+
+
+def forget_unfolded(connection: Connection, kind: Kind, ids: Sequence[UUID]) -> None:
+    """These are folded."""
+    wanted = bindparam("ids", list(ids), type_=ARRAY(UUID_))
+    connection.execute(
+        delete(unfolded).where(unfolded.c.kind == kind, unfolded.c.entity_id == any_(wanted))
+    )
