@@ -122,7 +122,7 @@ def dry_run(
             if not halt.is_urgent:
                 raise
             error = None
-        log_new_drift(rehearsal.tally, settings.safety)
+        log_new_drift(rehearsal.tally.new_drift_paths, settings.safety)
         error = halt.interruption or error
     report(ended(status_of(error), error))
 

@@ -57,7 +57,7 @@ def news_of(
     }
     arrived = {reading.arrival.persona_id: reading.arrival.observed_at for reading in changed}
     last = last_brought(connection, {b: arrived[b.persona_id] for b in brings})
-    held = _held(connection, last)
+    held = held_by(connection, last)
     let_go = [b for group in held.values() for b in group if b not in brings]
     last |= last_brought(connection, {b: arrived[b.persona_id] for b in let_go}) if let_go else {}
     stretches = _stretches(connection, last, changed)
@@ -68,7 +68,7 @@ def news_of(
         was = last.get(bringing)
         if was is not None and was.content_hash != part.content_hash:
             holds = bringing.kind == "persona" or bringing in held.get(bringing.persona_id, ())
-            _end_stretch(bringing, was if holds else None, stretches.get(bringing), confirmed)
+            end_stretch(bringing, was if holds else None, stretches.get(bringing), confirmed)
         if _is_news(part, was):
             first.setdefault((part.kind, part.content_hash), part)
             new.setdefault((part.kind, part.entity_id), []).append(
@@ -81,8 +81,8 @@ def news_of(
                 )
             )
     for bringing in let_go:
-        _end_stretch(bringing, last.get(bringing), stretches.get(bringing), confirmed)
-    _date(connection, confirmed)
+        end_stretch(bringing, last.get(bringing), stretches.get(bringing), confirmed)
+    date_confirmed(connection, confirmed)
     stored = {key: ahead.documents[key] for key in first if key in ahead.documents}
     stored |= stored_documents(connection, first) if first else {}
     contents = {key: part.document for key, part in first.items()} | stored
@@ -95,15 +95,15 @@ def remove(connection: Connection, missing: Sequence[tuple[UUID, datetime]], run
     known = states(connection, [persona_id for persona_id, _ in missing])
     own: dict[Bringing, datetime | None] = {Bringing(p, "persona", p): None for p, _ in missing}
     last = last_brought(connection, own)
-    held = _held(connection, last)
+    held = held_by(connection, last)
     last |= last_brought(connection, {b: None for group in held.values() for b in group})
     new: Observations = {}
     confirmed: Observations = {}
     for persona_id, observed_at in missing:
         new["persona", persona_id] = [Observation(observed_at, persona_id, None, None, run_id)]
         for bringing in [Bringing(persona_id, "persona", persona_id), *held.get(persona_id, ())]:
-            _end_stretch(bringing, last.get(bringing), known.get(persona_id), confirmed)
-    _date(connection, confirmed)
+            end_stretch(bringing, last.get(bringing), known.get(persona_id), confirmed)
+    date_confirmed(connection, confirmed)
     folded = fold_in(connection, new, confirmed, last, at_hand={}, ahead=Ahead())
     write(connection, folded)
     distrust(connection, [persona_id for persona_id, _ in missing])
@@ -142,7 +142,9 @@ def _stretches(
     }
 
 
-def _held(connection: Connection, last: dict[Bringing, Observation]) -> dict[UUID, list[Bringing]]:
+def held_by(
+    connection: Connection, last: dict[Bringing, Observation]
+) -> dict[UUID, list[Bringing]]:
     """The shared documents that each persona's last own document refers to."""
     own = {
         bringing.persona_id: was.content_hash
@@ -157,7 +159,7 @@ def _held(connection: Connection, last: dict[Bringing, Observation]) -> dict[UUI
     }
 
 
-def _end_stretch(
+def end_stretch(
     bringing: Bringing, was: Observation | None, state: State | None, confirmed: Observations
 ) -> None:
     """The last confirmation of a content that a persona brings no more becomes an observation."""
@@ -172,7 +174,7 @@ def _end_stretch(
         )
 
 
-def _date(connection: Connection, confirmed: Observations) -> None:
+def date_confirmed(connection: Connection, confirmed: Observations) -> None:
     """Gives personas' last confirmations the `updatedAt` that came with them.
 
     It may move while all else stays as it was; of a shared document it is then an observation.

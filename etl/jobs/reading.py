@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from etl.jobs.arrival import Arrival
-    from etl.payload.decode import Json, Location
+    from etl.payload.decode import Decoded, Json, Location
     from etl.payload.documents import Apart, Part
     from etl.source.answer import Answer
     from etl.store.ledger import State
@@ -89,11 +89,16 @@ def read(arrival: Arrival, answer: Answer, body: bytes, state: State | None) -> 
         masked,
         content_sha256=_digest(apart),
         apart=apart,
-        mended=[
-            *_issues(apart, decoded.mended, "not valid Unicode", "text"),
-            *_issues(apart, decoded.oversized, "a number too large to store", "number"),
-        ],
+        mended=mended_issues(apart, decoded),
     )
+
+
+def mended_issues(apart: Apart, decoded: Decoded) -> list[ValueIssue]:
+    """What decoding had to mend, by the document that holds it."""
+    return [
+        *_issues(apart, decoded.mended, "not valid Unicode", "text"),
+        *_issues(apart, decoded.oversized, "a number too large to store", "number"),
+    ]
 
 
 def rejection(

@@ -5,7 +5,9 @@ A load from files leaves that to its end, and one that died to whoever runs next
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
@@ -19,7 +21,7 @@ from etl.store.engine import is_retryable
 from etl.store.issues import Found, issues_of, record_issues
 from etl.store.mapped import map_of
 from etl.store.projections import Projected, project, update_observed
-from etl.store.rows import standings_of
+from etl.store.rows import delete_entities, standings_of
 from etl.store.unfolded import count_unfolded, forget_unfolded, latest_copies, next_unfolded
 from etl.tables import KINDS
 
@@ -33,43 +35,77 @@ if TYPE_CHECKING:
     from etl.store.rows import Standing
     from etl.tables import Kind
 
+T = TypeVar("T")
+
 _ENTITIES_AT_ONCE = 500
 
 
 def settle(
     run: OpenedRun, *, watch: Callable[[int, int], None] = lambda _done, _total: None
-) -> None:
+) -> int:
     """Folds all that is noted as unfolded, a few hundred entities a transaction.
 
     Shared documents come before the personas that refer to them. `watch` is told how many are done,
-    of how many.
+    of how many. Returns how many value issues were opened.
     """
     with run.connection.begin():
         total = count_unfolded(run.connection)
-    done = 0
+    done = opened = 0
+    gone: dict[Kind, list[UUID]] = {}
     for kind in KINDS if total else ():
-        while folded := _next(run, kind):
-            done += folded
+        after: UUID | None = None
+        while True:
+            ids, folded = _in_transaction(run, partial(_fold_next, run, kind, after))
+            if not ids:
+                break
+            after = ids[-1]
+            done += len(ids)
+            opened += folded.value_issues
+            gone.setdefault(kind, []).extend(folded.gone)
             watch(done, total)
+    for kind, ids in gone.items():
+        # Personas referred to them until they were folded themselves.
+        _in_transaction(run, partial(_delete, run.connection, kind, ids))
+    return opened
 
 
-def _next(run: OpenedRun, kind: Kind) -> int:
-    """Folds the next entities of a kind. Returns how many there were."""
+def _fold_next(run: OpenedRun, kind: Kind, after: UUID | None) -> tuple[list[UUID], Folding]:
+    ids = next_unfolded(run.connection, kind, after, _ENTITIES_AT_ONCE)
+    return ids, fold_entities(run.connection, kind, ids, run_id=run.run_id)
+
+
+def _delete(connection: Connection, kind: Kind, ids: Sequence[UUID]) -> None:
+    delete_entities(connection, kind, ids)
+    forget_unfolded(connection, kind, ids)
+
+
+def _in_transaction(run: OpenedRun, work: Callable[[], T]) -> T:
+    """Does a part of the work, again if need be."""
     for attempt in range(1, ATTEMPTS_A_BATCH + 1):
         run.halt.check()
         try:
             with run.writing():
-                ids = next_unfolded(run.connection, kind, _ENTITIES_AT_ONCE)
-                if ids:
-                    fold_entities(run.connection, kind, ids, run_id=run.run_id)
-                return len(ids)
+                return work()
         except DBAPIError as exc:
             if not is_retryable(exc) or attempt == ATTEMPTS_A_BATCH:
                 raise
     raise AssertionError("each attempt returns or raises")
 
 
-def fold_entities(connection: Connection, kind: Kind, ids: Sequence[UUID], *, run_id: UUID) -> None:
+@dataclass(frozen=True, slots=True)
+class Folding:
+    """What became of entities that were folded."""
+
+    value_issues: int
+    """How many were opened."""
+    gone: list[UUID]
+    """Those that nobody has observed, it turns out: their rows are there, as others may refer to
+    them, and they are still noted as unfolded."""
+
+
+def fold_entities(
+    connection: Connection, kind: Kind, ids: Sequence[UUID], *, run_id: UUID
+) -> Folding:
     """Makes these entities' versions and rows what their observations say, in one transaction.
 
     What they refer to has its rows already. They are noted as unfolded no more.
@@ -81,12 +117,15 @@ def fold_entities(connection: Connection, kind: Kind, ids: Sequence[UUID], *, ru
         for entity_id, standing in mended.items()
         if standing is not None and standing != before.get(entity_id)
     }
+    gone = [entity_id for entity_id, standing in mended.items() if standing is None]
+    issues = 0
     for part in _parts(connection, kind, moved):
-        _project(connection, kind, part, before, run_id)
+        issues += _project(connection, kind, part, before, run_id)
     copies = latest_copies(connection, kind, ids)
     update_observed(connection, [Flat(rows=copy["rows"]) for copy in copies.values()])
-    _record_issues_of_copies(connection, kind, copies, {**before, **moved}, run_id)
-    forget_unfolded(connection, kind, ids)
+    issues += _record_issues_of_copies(connection, kind, copies, {**before, **moved}, run_id)
+    forget_unfolded(connection, kind, sorted(set(ids) - set(gone)))
+    return Folding(issues, gone)
 
 
 def _parts(
@@ -114,7 +153,8 @@ def _project(
     standings: Mapping[UUID, Standing],
     before: Mapping[UUID, Standing],
     run_id: UUID,
-) -> None:
+) -> int:
+    """Makes the tables say what these stand for. Returns how many value issues were opened."""
     the_map = map_of(connection)
     shown = {id_: s for id_, s in standings.items() if s.content_hash is not None}
     read = documents_in_order(connection, kind, [s.content_hash or b"" for s in shown.values()])
@@ -142,7 +182,9 @@ def _project(
         found.append(Found(kind, entity_id, standing.last_changed_at, flat.issues, whole=True))
     project(connection, on_time)
     project(connection, late, are_late=True)
-    record_issues(connection, issues_of(connection, found, run_id, Ahead()))
+    issues = issues_of(connection, found, run_id, Ahead())
+    record_issues(connection, issues)
+    return issues.opened
 
 
 def _record_issues_of_copies(
@@ -151,7 +193,7 @@ def _record_issues_of_copies(
     copies: Mapping[UUID, dict[str, Any]],
     standings: Mapping[UUID, Standing],
     run_id: UUID,
-) -> None:
+) -> int:
     """Opens what was wrong with copies alone: mended text, observed fields that do not fit."""
     found = [
         Found(
@@ -164,4 +206,6 @@ def _record_issues_of_copies(
         for entity_id, copy in copies.items()
         if copy["issues"] and entity_id in standings
     ]
-    record_issues(connection, issues_of(connection, found, run_id, Ahead()))
+    issues = issues_of(connection, found, run_id, Ahead())
+    record_issues(connection, issues)
+    return issues.opened

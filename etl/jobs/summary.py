@@ -168,11 +168,11 @@ def log_outcomes(items: Iterable[Item]) -> None:
             logger.debug("persona %s: %s", item.persona_id, item.outcome)
 
 
-def log_new_drift(tally: Tally, safety: Safety) -> None:
+def log_new_drift(new: Sequence[Novelty], safety: Safety) -> None:
     """Says once, in one line, where the API differs from the map as it did not before."""
-    if tally.new_drift_paths:
+    if new:
         level = logging.INFO if safety.drift == "record" else logging.WARNING
-        logger.log(level, "the API has moved: %s", _moved(tally.new_drift_paths))
+        logger.log(level, "the API has moved: %s", _moved(new))
 
 
 def _drifted(tally: Tally, *, strict: bool) -> SafetyStopError | None:

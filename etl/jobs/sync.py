@@ -125,7 +125,7 @@ class _Sync:
                     loader.look_for_vanished()
         finally:
             self.tally = loader.tally
-            log_new_drift(self.tally, safety)
+            log_new_drift(self.tally.new_drift_paths, safety)
         told = verdict(self.tally, stopped, safety, strict=strict, run_id=self.run.run_id)
         return told or refused
 

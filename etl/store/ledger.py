@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import any_, bindparam, func, select, text
+from sqlalchemy import Text, any_, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from etl.store.recordset import as_row, insert_all, insert_new, upsert
+from etl.store.recordset import as_row, encode_rows, insert_all, insert_new, upsert
 from etl.tables import (
+    SUCCESSES,
     UUID_,
     persona_sync_state,
     personas,
@@ -70,7 +71,7 @@ class Rejection:
     """An answer that is no persona."""
 
     id: UUID
-    persona_id: UUID
+    persona_id: UUID | None
     observed_at: datetime
     reason: str
     body: Json
@@ -89,6 +90,55 @@ _LAST_REJECTED = text("""
             WHERE persona_id = k.persona_id
             ORDER BY observed_at DESC
             LIMIT 1) AS r
+""")
+
+
+# What a load from files has come to, told by the versions that its observations opened.
+_OPENED = text("""
+    SELECT change, count(*) AS number
+      FROM document_versions
+     WHERE kind = 'persona' AND run_id = :run_id
+     GROUP BY change
+""")
+
+# A persona's gravest outcome stands; what is there already, rejected or missing, is graver.
+_ITEMS_OF_OPENED = text("""
+    INSERT INTO run_items (run_id, persona_id, outcome, attempts, duration_ms)
+    SELECT DISTINCT ON (entity_id) :run_id, entity_id, change, 0, 0
+      FROM document_versions
+     WHERE kind = 'persona' AND run_id = :run_id AND change = ANY(:successes)
+     ORDER BY entity_id, array_position(CAST(:successes AS text[]), change) DESC
+        ON CONFLICT (run_id, persona_id) DO NOTHING
+""")
+
+_WORST_ITEMS = text("""
+    INSERT INTO run_items AS i (run_id, persona_id, outcome, attempts, duration_ms, message)
+    SELECT :run_id, persona_id, outcome, 0, 0, message
+      FROM json_to_recordset(CAST(:rows AS json))
+           AS k(persona_id uuid, outcome text, message text)
+     ORDER BY persona_id
+        ON CONFLICT (run_id, persona_id) DO UPDATE
+       SET outcome = excluded.outcome, message = excluded.message
+     WHERE i.outcome <> 'rejected' AND excluded.outcome = 'rejected'
+""")
+
+# Later than whatever a sync has entered, it is the last that is known of the API.
+_CONFIRM = text("""
+    INSERT INTO persona_sync_state AS s (persona_id, last_attempt_at, last_success_at,
+                                         last_outcome, consecutive_failures, last_run_id)
+    SELECT persona_id, confirmed_at, confirmed_at, 'unchanged', 0, :run_id
+      FROM json_to_recordset(CAST(:rows AS json)) AS k(persona_id uuid, confirmed_at timestamptz)
+     ORDER BY persona_id
+        ON CONFLICT (persona_id) DO UPDATE
+       SET last_success_at = excluded.last_success_at,
+           last_attempt_at = greatest(s.last_attempt_at, excluded.last_attempt_at),
+           last_outcome = CASE WHEN excluded.last_attempt_at > s.last_attempt_at
+                               THEN excluded.last_outcome ELSE s.last_outcome END,
+           consecutive_failures = CASE WHEN excluded.last_attempt_at > s.last_attempt_at
+                                       THEN 0 ELSE s.consecutive_failures END,
+           body_sha256 = NULL, content_sha256 = NULL
+     WHERE excluded.last_success_at > coalesce(s.last_success_at, '-infinity')
+    RETURNING persona_id
 """)
 
 
@@ -253,6 +303,36 @@ def doubt_all_bodies(connection: Connection) -> None:
     connection.execute(
         state.update().where(state.c.body_sha256.is_not(None)).values(body_sha256=None)
     )
+
+
+def confirm_states(
+    connection: Connection, confirmed: Mapping[UUID, datetime], run_id: UUID
+) -> set[UUID]:
+    """Personas were seen at these moments to be as they were. Of whom that is news."""
+    rows = encode_rows({"persona_id": id_, "confirmed_at": at} for id_, at in confirmed.items())
+    return set(connection.execute(_CONFIRM, {"rows": rows, "run_id": run_id}).scalars())
+
+
+def opened_by(connection: Connection, run_id: UUID) -> dict[str, int]:
+    """How many versions of personas the observations of a run have opened, by what they are."""
+    return {row.change: row.number for row in connection.execute(_OPENED, {"run_id": run_id})}
+
+
+def add_items_of_opened(connection: Connection, run_id: UUID) -> None:
+    """A row for each persona of which a run's observations opened versions: the gravest change."""
+    successes = bindparam("successes", [*SUCCESSES], type_=ARRAY(Text))
+    connection.execute(_ITEMS_OF_OPENED.bindparams(successes), {"run_id": run_id})
+
+
+def add_worst_items(
+    connection: Connection, run_id: UUID, items: Mapping[UUID, tuple[str, str | None]]
+) -> None:
+    """Outcome and message by persona, some of which have a row already: the gravest stays."""
+    rows = encode_rows(
+        {"persona_id": id_, "outcome": outcome, "message": message}
+        for id_, (outcome, message) in items.items()
+    )
+    connection.execute(_WORST_ITEMS, {"rows": rows, "run_id": run_id})
 
 
 def add_items(connection: Connection, run_id: UUID, items: Iterable[Item]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from sqlalchemy import select, text
@@ -54,6 +55,89 @@ _ALL_OF_ENTITIES = text("""
       FROM json_to_recordset(CAST(:rows AS json)) AS k(kind text, entity_id uuid)
       JOIN observations AS o USING (kind, entity_id)
 """)
+
+
+_MERGE = text("""
+    WITH incoming AS MATERIALIZED (
+        SELECT k.*, known.content_hash AS was
+          FROM json_to_recordset(CAST(:rows AS json))
+               AS k(kind text, entity_id uuid, observed_at timestamptz, persona_id uuid,
+                    content_hash bytea, source_updated_at timestamptz, run_id uuid)
+          LEFT JOIN observations AS known USING (kind, entity_id, observed_at, persona_id)
+         WHERE known.kind IS NULL
+            OR (coalesce(k.source_updated_at, '-infinity'), coalesce(k.content_hash, ''))
+               > (coalesce(known.source_updated_at, '-infinity'),
+                  coalesce(known.content_hash, ''))),
+    added AS (
+        INSERT INTO observations AS o (kind, entity_id, observed_at, persona_id, content_hash,
+                                       source_updated_at, run_id)
+        SELECT kind, entity_id, observed_at, persona_id, content_hash, source_updated_at, run_id
+          FROM incoming
+         ORDER BY kind, entity_id, observed_at, persona_id
+            ON CONFLICT (kind, entity_id, observed_at, persona_id) DO UPDATE
+           SET content_hash = excluded.content_hash,
+               source_updated_at = excluded.source_updated_at, run_id = excluded.run_id
+        RETURNING kind)
+    SELECT kind, entity_id, CAST(NULL AS timestamptz) AS observed_at,
+           CAST(NULL AS uuid) AS persona_id, CAST(NULL AS bytea) AS was, count(*) AS number
+      FROM incoming GROUP BY kind, entity_id
+     UNION ALL
+    SELECT NULL, NULL, observed_at, persona_id, NULL, 0
+      FROM incoming GROUP BY observed_at, persona_id
+     UNION ALL
+    SELECT kind, NULL, NULL, NULL, was, 0 FROM incoming WHERE was IS NOT NULL
+""")
+
+_AT = text("""
+    SELECT o.persona_id, o.observed_at, o.source_updated_at, o.content_hash
+      FROM json_to_recordset(CAST(:rows AS json)) AS k(persona_id uuid, observed_at timestamptz)
+      JOIN observations AS o
+        ON o.kind = 'persona' AND o.entity_id = k.persona_id AND o.observed_at = k.observed_at
+       AND o.persona_id = k.persona_id
+""")
+
+_WITHDRAW = text("""
+    DELETE FROM observations AS o
+     USING json_to_recordset(CAST(:rows AS json)) AS k(persona_id uuid, observed_at timestamptz)
+     WHERE o.persona_id = k.persona_id AND o.observed_at = k.observed_at
+    RETURNING o.kind, o.entity_id, o.content_hash
+""")
+
+_STORED = text("""
+    SELECT kind, content_hash
+      FROM json_to_recordset(CAST(:rows AS json)) AS k(kind text, content_hash bytea)
+      JOIN documents USING (kind, content_hash)
+""")
+
+_DROP_UNUSED = text("""
+    DELETE FROM documents AS d
+     USING json_to_recordset(CAST(:rows AS json)) AS k(kind text, content_hash bytea)
+     WHERE d.kind = k.kind AND d.content_hash = k.content_hash
+       AND NOT EXISTS (SELECT FROM observations AS o
+                        WHERE o.kind = d.kind AND o.content_hash = d.content_hash)
+       AND NOT EXISTS (SELECT FROM document_versions AS v
+                        WHERE v.kind = d.kind AND v.content_hash = d.content_hash)
+""")
+
+
+class Moment(NamedTuple):
+    """When a persona was observed."""
+
+    persona_id: UUID
+    observed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What became of observations that came in any order."""
+
+    entities: set[EntityKey]
+    """Those that have another observation now."""
+    moments: set[Moment]
+    """Those at which anything is observed otherwise than before."""
+    replaced: set[ContentKey]
+    """What was there in the place of another content."""
+    added: int
 
 
 def last_brought(
@@ -126,3 +210,67 @@ def add_observations(connection: Connection, found: Mapping[EntityKey, list[Obse
         for observation in group
     ]
     insert_new(connection, observations, rows)
+
+
+def merge_observations(
+    connection: Connection, found: Mapping[EntityKey, list[Observation]]
+) -> Merged:
+    """Stores observations that come in any order, of which some may be there already.
+
+    Of two contents that one persona brought at one moment the greater stays, by `updatedAt` and
+    then by hash: in whatever order they come it is the same one. `found` holds each moment once.
+    """
+    rows = [
+        {"kind": kind, "entity_id": entity_id, **as_row(observation)}
+        for (kind, entity_id), group in found.items()
+        for observation in group
+    ]
+    entities: set[EntityKey] = set()
+    moments: set[Moment] = set()
+    replaced: set[ContentKey] = set()
+    added = 0
+    for row in connection.execute(_MERGE, {"rows": encode_rows(rows)}) if rows else ():
+        if row.was is not None:
+            replaced.add((row.kind, row.was))
+        elif row.kind is not None:
+            entities.add((row.kind, row.entity_id))
+            added += row.number
+        else:
+            moments.add(Moment(row.persona_id, row.observed_at))
+    return Merged(entities, moments, replaced, added)
+
+
+def own_observations(
+    connection: Connection, moments: Iterable[Moment]
+) -> dict[Moment, tuple[datetime | None, bytes | None]]:
+    """The `updatedAt` and hash that are stored of these personas' own documents at these moments.
+
+    Those at which nothing was observed are absent.
+    """
+    rows = encode_rows(moment._asdict() for moment in moments)
+    return {
+        Moment(row.persona_id, row.observed_at): (row.source_updated_at, row.content_hash)
+        for row in connection.execute(_AT, {"rows": rows})
+    }
+
+
+def withdraw(
+    connection: Connection, moments: Iterable[Moment]
+) -> tuple[set[EntityKey], set[ContentKey]]:
+    """Deletes all that personas brought at these moments. Returns the entities and contents."""
+    rows = encode_rows(moment._asdict() for moment in moments)
+    gone = connection.execute(_WITHDRAW, {"rows": rows}).all()
+    contents = {(row.kind, row.content_hash) for row in gone if row.content_hash is not None}
+    return {(row.kind, row.entity_id) for row in gone}, contents
+
+
+def stored_contents(connection: Connection, keys: Iterable[ContentKey]) -> set[ContentKey]:
+    """Those of these documents that are stored."""
+    wanted = encode_rows({"kind": kind, "content_hash": digest} for kind, digest in keys)
+    return {(row.kind, row.content_hash) for row in connection.execute(_STORED, {"rows": wanted})}
+
+
+def drop_unused_documents(connection: Connection, keys: Iterable[ContentKey]) -> None:
+    """Deletes those of these documents to which no observation and no version refers."""
+    rows = encode_rows({"kind": kind, "content_hash": digest} for kind, digest in keys)
+    connection.execute(_DROP_UNUSED, {"rows": rows})

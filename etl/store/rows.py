@@ -141,6 +141,15 @@ def delete_rows(connection: Connection, table: Table, keys: Collection[Key]) -> 
         connection.execute(*_deletion(table, keys))
 
 
+def delete_entities(connection: Connection, kind: Kind, ids: Collection[UUID]) -> None:
+    """Deletes all rows of these shared entities, which nobody refers to any more."""
+    for table in reversed(map_of(connection).projections(kind)):
+        owned_by = owner_of(table)
+        if owned_by is not None:
+            wanted = bindparam("ids", list(ids), type_=ARRAY(UUID_))
+            connection.execute(delete(table).where(owned_by == any_(wanted)))
+
+
 def delete_unused(connection: Connection, table: Table, keys: Sequence[Key]) -> set[Key]:
     """Deletes those of the rows to which no other row refers. Returns their keys."""
     statement, parameters = _deletion(table, keys)

@@ -108,9 +108,11 @@ def note_unfolded(connection: Connection, found: Iterable[tuple[EntityKey, Copy 
         connection.execute(_NOTE, {"rows": encode_rows(rows)})
 
 
-def next_unfolded(connection: Connection, kind: Kind, size: int) -> list[UUID]:
+def next_unfolded(connection: Connection, kind: Kind, after: UUID | None, size: int) -> list[UUID]:
     """The next entities that are to be folded, in the order of their ids."""
     statement = select(unfolded.c.entity_id).where(unfolded.c.kind == kind)
+    if after is not None:
+        statement = statement.where(unfolded.c.entity_id > after)
     found = connection.execute(statement.order_by(unfolded.c.entity_id).limit(size))
     return list(found.scalars())
 

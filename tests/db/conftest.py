@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,13 +14,15 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 import etl
+from etl.files.lines import Line
+from etl.jobs.backfill_files import backfill_files
 from etl.jobs.dry_run import dry_run
 from etl.jobs.replay import check, replay
 from etl.jobs.sync import sync
 from etl.jobs.verify import verify
 from etl.sandbox import World, running_sandbox
 from etl.settings import load_settings
-from etl.tables import metadata
+from etl.tables import metadata, projections
 from tests.db.revisions import CHECKOUT
 
 if TYPE_CHECKING:
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from etl.jobs.backfill_files import FilesSummary
     from etl.jobs.replay import Replayed
     from etl.jobs.summary import Summary
     from etl.jobs.verify import Verified
@@ -34,6 +38,12 @@ if TYPE_CHECKING:
     from etl.sandbox import Sandbox
 
 Row = dict[str, Any]
+
+
+def encoded(value: object) -> bytes:
+    """A value as a line of JSON, times and ids as texts."""
+    return json.dumps(value, default=str).encode()
+
 
 # What a run moves though nothing changed, besides the observed columns.
 LEDGER = ("persona_sync_state", "runs", "run_items")
@@ -151,6 +161,26 @@ class Target:
         assert verified.counts["requested"] == sum(verified.counts.values()) / 2
         return verified
 
+    def load(self, *values: Any, dated: datetime | None = None, name: str = "test") -> FilesSummary:
+        """Loads lines, as `backfill files` does: JSON values, or bytes as they are.
+
+        The books are checked.
+        """
+        lines = [
+            Line(name, number, value if isinstance(value, bytes) else encoded(value), dated)
+            for number, value in enumerate(values, start=1)
+        ]
+        reported: list[FilesSummary] = []
+        settings = load_settings(self.environment(), cwd=self.folder)
+        backfill_files(settings, lines, url=self.url, report=reported.append)
+        (summary,) = reported
+        counts = summary.counts
+        assert counts["requested"] == sum(counts.values()) - counts["requested"]
+        (run,) = self.rows("runs", run_id=summary.run_id)
+        assert {name: run[name] for name in counts} == counts
+        assert (run["command"], run["status"]) == ("backfill files", summary.status)
+        return summary
+
     def check(self, *tables: str) -> Replayed:
         """Compares the tables with their history, as `backfill replay --check` does."""
         return check(
@@ -263,6 +293,17 @@ class Target:
         """What the last run did to a persona."""
         found = {"run_id": self.reports[-1].run_id, "persona_id": UUID(persona_id)}
         return self.row("run_items", **found)
+
+    def outcome_in(self, summary: FilesSummary, persona_id: str) -> str:
+        """What a run did to a persona."""
+        outcome: str = self.row("run_items", run_id=summary.run_id, persona_id=UUID(persona_id))[
+            "outcome"
+        ]
+        return outcome
+
+    def normalized(self) -> list[str]:
+        """The tables that follow from documents, referenced ones first."""
+        return [table.name for table in projections()]
 
     def state(self, persona_id: str) -> Row:
         """Where a persona stands."""

@@ -1,0 +1,365 @@
+"""What lines of files bring, on its way into Postgres: a transaction a batch.
+
+Observations and documents are stored at once, and who they are of is noted; versions and rows
+follow when all is in (`settling.py`), so the order in which lines come does not matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+from uuid import NAMESPACE_OID, uuid5
+
+from sqlalchemy.exc import DBAPIError
+
+from etl.flatten import flatten
+from etl.fold import Observation
+from etl.jobs.batches import ATTEMPTS_A_BATCH
+from etl.jobs.confirmations import confirm, last_confirmations
+from etl.jobs.lines import Refused, Taking
+from etl.store.ahead import Ahead
+from etl.store.drift import record, sightings
+from etl.store.engine import database_now, is_data_error, is_retryable
+from etl.store.ledger import Rejection, add_rejections, add_worst_items, distrust, set_counts
+from etl.store.mapped import map_of
+from etl.store.observations import (
+    Moment,
+    drop_unused_documents,
+    merge_observations,
+    own_observations,
+    stored_contents,
+    withdraw,
+)
+from etl.store.recordset import insert_new
+from etl.store.unfolded import note_unfolded
+from etl.tables import documents
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from uuid import UUID
+
+    from etl.jobs.lines import Brought, LineReader, Taken
+    from etl.jobs.opened_run import OpenedRun
+    from etl.store.drift import Novelty
+    from etl.store.observations import ContentKey, EntityKey, Merged, Observations
+    from etl.store.unfolded import Copy
+
+# So many rejected lines of a run are kept. The file has them all.
+_REJECTIONS_KEPT = 1000
+_TOLD = 20
+# Contents that are known to be stored: some 100 bytes each.
+_CONTENTS_REMEMBERED = 100_000
+
+_BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class LineTally:
+    """What a load from files has come to so far."""
+
+    lines: int = 0
+    """But for those of forgotten personas."""
+    forgotten: int = 0
+    missing: int = 0
+    rejected: int = 0
+    observations: int = 0
+    """New rows."""
+    first_rejected: list[str] = field(default_factory=list)
+    new_drift_paths: list[Novelty] = field(default_factory=list)
+
+    def columns(self) -> dict[str, int]:
+        """As the ledger has them before it is folded: what is stored is not settled yet."""
+        settled = self.missing + self.rejected
+        return {
+            "requested": self.lines,
+            "missing": self.missing,
+            "rejected": self.rejected,
+            "not_attempted": self.lines - settled,
+            "new_drift_paths": len(self.new_drift_paths),
+        }
+
+
+class Intake:
+    """Loads a run's batches, one after the other, and keeps its tally."""
+
+    def __init__(
+        self, run: OpenedRun, reader: LineReader, *, watch: Callable[[LineTally], None]
+    ) -> None:
+        self.run = run
+        self.connection = run.connection
+        self.reader = reader
+        self.tally = LineTally()
+        self.watch = watch
+        self._stored: set[ContentKey] = set()
+
+    def load(self, batch: Taking) -> None:
+        """Loads a batch; one that fails for its data is split until the culprit is alone."""
+        for attempt in range(1, ATTEMPTS_A_BATCH + 1):
+            try:
+                with self.run.writing():
+                    tally = _Loading(self, batch).load()
+                    set_counts(self.connection, self.run.run_id, tally.columns())
+            except (DBAPIError, UnicodeEncodeError) as exc:
+                if is_retryable(exc) and attempt < ATTEMPTS_A_BATCH:
+                    continue
+                if not is_data_error(exc) or not batch.taken:
+                    raise
+                self._split(batch, exc)
+            else:
+                self.tally = tally
+                self._stored |= batch.documents.keys() | batch.loose.keys()
+                if len(self._stored) > _CONTENTS_REMEMBERED:
+                    self._stored.clear()
+                self.watch(tally)
+            return
+
+    def unknown(self, contents: Iterable[ContentKey]) -> set[ContentKey]:
+        """Those of these contents that are not stored yet."""
+        unsure = set(contents) - self._stored
+        there = stored_contents(self.connection, unsure) if unsure else set()
+        self._stored |= there
+        return unsure - there
+
+    def _split(self, batch: Taking, exc: Exception) -> None:
+        lines, middle = batch.taken, len(batch.taken) // 2
+        if middle:
+            self.load(batch.part(lines[:middle], batch.refused))
+            self.load(batch.part(lines[middle:], []))
+            return
+        state = getattr(getattr(exc, "orig", None), "sqlstate", None) or type(exc).__name__
+        taken = lines[0]
+        why = f"Postgres does not take it ({state})"
+        refused = Refused(taken.line, why, taken.persona_id, taken.observed_at)
+        self.load(batch.part([], [*batch.refused, refused]))
+
+
+class _Loading:
+    """One batch in its transaction."""
+
+    def __init__(self, intake: Intake, batch: Taking) -> None:
+        self.intake = intake
+        self.connection = intake.connection
+        self.run_id = intake.run.run_id
+        self.batch = batch
+        self.refused = list(batch.refused)
+        self.entities: set[EntityKey] = set()
+        self.unused: set[ContentKey] = set()
+
+    def load(self) -> LineTally:
+        """Stores what is new. Returns the tally with it."""
+        before = self.intake.tally
+        lines = self._let_in(self.batch.taken)
+        forgotten = len(self.batch.taken) - len(lines)
+        lines = self._without_overruled(lines)
+        drift = self._store_documents(lines)
+        known = last_confirmations(self.connection, {taken.persona_id for taken in lines})
+        merged = self._merge(_observations(lines, self.run_id))
+        latest = _latest(taken for taken in lines if _moment(taken) in merged.moments)
+        ended = self._merge(known.ended_by(latest))
+        confirmed = confirm(
+            self.connection, [taken for taken in lines if taken.is_confirmation], self.run_id
+        )
+        self.entities |= confirmed.entities
+        news = merged.moments | confirmed.moments
+        self._note([taken for taken in lines if _moment(taken) in news])
+        drop_unused_documents(self.connection, self.unused | confirmed.replaced)
+        distrust(self.connection, sorted({moment.persona_id for moment in news}))
+        missing = [taken for taken in lines if taken.is_missing]
+        self._record(missing, before.rejected)
+        return LineTally(
+            before.lines + self.batch.lines - forgotten,
+            before.forgotten + forgotten,
+            before.missing + len(missing),
+            before.rejected + len(self.refused),
+            before.observations + merged.added + ended.added + confirmed.added,
+            [*before.first_rejected, *map(str, self.refused)][:_TOLD],
+            [*before.new_drift_paths, *drift],
+        )
+
+    def _let_in(self, lines: Sequence[Taken]) -> Sequence[Taken]:
+        """But for those of forgotten personas."""
+        return lines
+
+    def _without_overruled(self, lines: Sequence[Taken]) -> list[Taken]:
+        """But for those that a greater one overrules, of the same persona at the same moment.
+
+        What is stored and overruled is taken back.
+        """
+        greatest: dict[Moment, tuple[datetime, bytes]] = {}
+        for taken in lines:
+            if (own := _own(taken)) is not None:
+                moment = _moment(taken)
+                greatest[moment] = max(greatest.get(moment, _rank(own)), _rank(own))
+        stored = own_observations(self.connection, greatest)
+        overruled = []
+        for moment, (updated_at, content) in stored.items():
+            there = (updated_at or _BEFORE_ALL, content or b"")
+            if there >= greatest[moment]:
+                greatest[moment] = there
+            elif there[1] != greatest[moment][1]:
+                overruled.append(moment)
+        if overruled:
+            entities, contents = withdraw(self.connection, overruled)
+            self.entities |= entities
+            self.unused |= contents
+        kept = []
+        for taken in lines:
+            own = _own(taken)
+            if own is None or _rank(own)[1] == greatest[_moment(taken)][1]:
+                kept.append(taken)
+                continue
+            reason = (
+                f"another payload of persona {taken.persona_id} has the same observed_at,"
+                f" {taken.observed_at.isoformat()}; that one is kept"
+            )
+            self.refused.append(Refused(taken.line, reason, taken.persona_id, taken.observed_at))
+        return kept
+
+    def _store_documents(self, lines: Sequence[Taken]) -> list[Novelty]:
+        """Stores those that are not there yet. Returns where they differ from the map."""
+        needed = {
+            (brought.key[0], brought.content_hash): taken
+            for taken in lines
+            for brought in (*taken.observed, *(taken.known if taken.is_confirmation else ()))
+            if brought.content_hash is not None
+        }
+        missing = self.intake.unknown(needed)
+        rows, flats = [], []
+        the_map = map_of(self.connection)
+        for content in sorted(missing):
+            kind, digest = content
+            if content in self.batch.loose:
+                entity_id, document = self.batch.loose[content]
+                whole = document
+            else:
+                if content not in self.batch.documents:
+                    # Of a body that was met before, in a line that came to nothing.
+                    self.batch.documents |= self.intake.reader.documents_of(needed[content].line)
+                part = self.batch.documents[content]
+                entity_id, document, whole = part.entity_id, part.document, part.whole()
+            rows.append(
+                {
+                    "kind": kind,
+                    "content_hash": digest,
+                    "entity_id": entity_id,
+                    "document": document,
+                }
+            )
+            flats.append((kind, flatten(kind, entity_id, whole, the_map=the_map)))
+        insert_new(self.connection, documents, rows)
+        if not flats:
+            return []
+        latest = max(taken.observed_at for taken in lines)
+        found = sightings(self.connection, flats, latest, Ahead())
+        record(self.connection, found.rows)
+        return found.new
+
+    def _merge(self, new: Observations) -> Merged:
+        merged = merge_observations(self.connection, new)
+        self.entities |= merged.entities
+        self.unused |= merged.replaced
+        return merged
+
+    def _note(self, lines: Sequence[Taken]) -> None:
+        """Notes whom to fold, each with the copy that speaks for its observed fields."""
+        copies: dict[EntityKey, Copy] = {}
+        for taken in lines:
+            for brought in (*taken.observed, *taken.known):
+                copy = brought.copy(taken.observed_at)
+                if copy is None:
+                    continue
+                known = copies.get(brought.key)
+                if known is None or _precedence(brought.key, copy) > _precedence(
+                    brought.key, known
+                ):
+                    copies[brought.key] = copy
+        keys = self.entities | copies.keys()
+        note_unfolded(self.connection, [(key, copies.get(key)) for key in sorted(keys)])
+
+    def _record(self, missing: Sequence[Taken], rejected_before: int) -> None:
+        items: dict[UUID, tuple[str, str | None]] = {}
+        for taken in missing:
+            where = f"{taken.line.name}:{taken.line.number}"
+            items[taken.persona_id] = ("missing", f"{where}: the API did not know it")
+        for refused in self.refused:
+            if refused.persona_id is not None:
+                items[refused.persona_id] = ("rejected", str(refused))
+        if items:
+            add_worst_items(self.connection, self.run_id, items)
+        now = database_now(self.connection)
+        room = max(_REJECTIONS_KEPT - rejected_before, 0)
+        add_rejections(
+            self.connection,
+            self.run_id,
+            [_rejection(refused, now) for refused in self.refused[:room]],
+        )
+
+
+def _observations(lines: Sequence[Taken], run_id: UUID) -> Observations:
+    """The rows that lines stand for: of one persona's copies at one moment the greatest."""
+    chosen: dict[tuple[EntityKey, Moment], Observation] = {}
+    for taken in lines:
+        for brought in taken.observed:
+            place = (brought.key, _moment(taken))
+            known = chosen.get(place)
+            if known is None or _rank(brought) > (
+                known.source_updated_at or _BEFORE_ALL,
+                known.content_hash or b"",
+            ):
+                chosen[place] = Observation(
+                    taken.observed_at,
+                    taken.persona_id,
+                    brought.content_hash,
+                    brought.source_updated_at,
+                    run_id,
+                )
+    found: Observations = {}
+    for (key, _), observation in chosen.items():
+        found.setdefault(key, []).append(observation)
+    return found
+
+
+def _moment(taken: Taken) -> Moment:
+    return Moment(taken.persona_id, taken.observed_at)
+
+
+def _own(taken: Taken) -> Brought | None:
+    """The persona's own document, if the line is an observation of it."""
+    return next((b for b in taken.observed if b.key == ("persona", taken.persona_id)), None)
+
+
+def _rank(brought: Brought) -> tuple[datetime, bytes]:
+    """Which of two at one moment stays: the order of the fold."""
+    return brought.source_updated_at or _BEFORE_ALL, brought.content_hash or b""
+
+
+def _latest(lines: Iterable[Taken]) -> dict[UUID, datetime]:
+    latest: dict[UUID, datetime] = {}
+    for taken in lines:
+        known = latest.get(taken.persona_id, taken.observed_at)
+        latest[taken.persona_id] = max(known, taken.observed_at)
+    return latest
+
+
+def _precedence(key: EntityKey, copy: Copy) -> tuple[datetime, datetime, datetime, bytes, str]:
+    """As `store/unfolded.py` has it."""
+    updated_at = copy.source_updated_at or _BEFORE_ALL
+    by_update = _BEFORE_ALL if key[0] == "persona" else updated_at
+    return by_update, copy.observed_at, updated_at, copy.content_hash, repr(copy.rows)
+
+
+def _rejection(refused: Refused, now: datetime) -> Rejection:
+    """What is kept of it: the same line, run again, is the same row."""
+    digest = hashlib.sha256(refused.line.raw).digest()
+    return Rejection(
+        id=uuid5(NAMESPACE_OID, f"{refused} {digest.hex()}"),
+        persona_id=refused.persona_id,
+        observed_at=refused.observed_at or now,
+        reason=str(refused),
+        body=refused.payload,
+        length=len(refused.line.raw),
+        sha256=digest,
+        content_type=None,
+    )

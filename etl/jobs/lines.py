@@ -1,0 +1,254 @@
+"""A line of a file → what it brings, or why it is rejected. Touches no database.
+
+Exports made day by day repeat themselves: what a body comes to is remembered by its hash, as a sync
+remembers the last body of each persona.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from etl.errors import PayloadRejectedError
+from etl.files.envelope import parse_envelope
+from etl.flatten import flatten
+from etl.jobs.reading import mended_issues
+from etl.payload.canonical import content_hash
+from etl.payload.clean import RULES, clean, mask_urls
+from etl.payload.decode import decode
+from etl.payload.documents import take_apart
+from etl.payload.paths import usable_uuid
+from etl.store.unfolded import Copy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from datetime import datetime
+    from uuid import UUID
+
+    from etl.files.envelope import Envelope, LooseDocument
+    from etl.files.lines import Line
+    from etl.flatten import ValueIssue
+    from etl.map import Map
+    from etl.payload.decode import Json, JsonObject
+    from etl.payload.documents import Part
+    from etl.store.observations import ContentKey, EntityKey
+
+# In memory some 2 KB each.
+_BODIES_REMEMBERED = 20_000
+
+# Larger ones cost memory, smaller ones pay the round trips more often.
+LINES_A_BATCH = 1000
+BYTES_A_BATCH = 4 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """A document that a payload holds."""
+
+    key: EntityKey
+    content_hash: bytes | None
+    """None: the API did not know it."""
+    source_updated_at: datetime | None
+    observed: tuple[dict[str, list[dict[str, Any]]], list[tuple[str, str, str, str]]] | None
+    """The rows of its observed fields, and what is wrong with this copy alone; None: neither."""
+
+    def copy(self, observed_at: datetime) -> Copy | None:
+        """This copy, as it came at a moment."""
+        if self.observed is None or self.content_hash is None:
+            return None
+        return Copy(self.content_hash, observed_at, self.source_updated_at, *self.observed)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a line brings."""
+
+    line: Line
+    persona_id: UUID
+    observed_at: datetime
+    observed: list[Brought]
+    """The documents of which it is an observation."""
+    known: list[Brought]
+    """What else stands in its payload, confirmed or as the context."""
+    is_missing: bool
+    """It says that the API does not know the persona."""
+    is_confirmation: bool
+    """Nothing in it is an observation: the persona was seen to be as it was."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A line that brings nothing, and why."""
+
+    line: Line
+    reason: str
+    persona_id: UUID | None = None
+    observed_at: datetime | None = None
+    payload: Json = None
+    """Cleaned, where it could be read."""
+
+    def __str__(self) -> str:
+        return f"{self.line.name}:{self.line.number}: {self.reason}"
+
+
+@dataclass(slots=True)
+class Taking:
+    """Lines that are loaded together."""
+
+    taken: list[Taken] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    documents: dict[ContentKey, Part] = field(default_factory=dict)
+    """The documents in them that the reader had not met before."""
+    loose: dict[ContentKey, tuple[UUID, JsonObject]] = field(default_factory=dict)
+    """Those that stand beside payloads, and whose they are."""
+
+    @property
+    def lines(self) -> int:
+        """How many there are."""
+        return len(self.taken) + len(self.refused)
+
+    def part(self, taken: list[Taken], refused: list[Refused]) -> Taking:
+        """Some of them, with all the documents."""
+        return Taking(taken, refused, self.documents, self.loose)
+
+
+class LineReader:
+    """Reads lines, and remembers the bodies that it has read."""
+
+    def __init__(self, the_map: Map, *, now: datetime) -> None:
+        """`now`: nothing can have been observed later."""
+        self._map = the_map
+        self._now = now
+        self._known: OrderedDict[bytes, tuple[UUID, list[Brought]]] = OrderedDict()
+
+    def batches(self, lines: Iterable[Line]) -> Iterator[Taking]:
+        """What the lines bring, some hundreds at a time."""
+        batch, size = Taking(), 0
+        for line in lines:
+            self._read(line, batch)
+            size += len(line.raw)
+            if batch.lines >= LINES_A_BATCH or size >= BYTES_A_BATCH:
+                yield batch
+                batch, size = Taking(), 0
+        if batch.lines:
+            yield batch
+
+    def documents_of(self, line: Line) -> dict[ContentKey, Part]:
+        """The documents of a payload once more."""
+        batch = Taking()
+        envelope = parse_envelope(line.raw, line.dated)
+        if envelope.payload is not None:
+            self._taken_apart(line, envelope, envelope.payload, batch)
+        return batch.documents
+
+    def _read(self, line: Line, batch: Taking) -> None:
+        if line.problem is not None:
+            batch.refused.append(Refused(line, line.problem))
+            return
+        try:
+            envelope = parse_envelope(line.raw, line.dated)
+        except PayloadRejectedError as exc:
+            batch.refused.append(Refused(line, str(exc)))
+            return
+        if envelope.observed_at > self._now:
+            reason = f"observed_at {envelope.observed_at.isoformat()} lies in the future"
+            at = envelope.observed_at
+            batch.refused.append(Refused(line, reason, envelope.persona_id, observed_at=at))
+            return
+        found = self._brought(line, envelope, batch)
+        if isinstance(found, Refused):
+            batch.refused.append(found)
+            return
+        persona_id, brought = found
+        loose = [self._loose(document, batch) for document in envelope.documents]
+        named = envelope.observations
+        if named is not None and (lost := named - {b.key for b in brought}):
+            kind, entity_id = min(lost)
+            reason = f"observations names {kind} {entity_id}, which the payload does not hold"
+            batch.refused.append(Refused(line, reason, persona_id, envelope.observed_at))
+            return
+        observed = [b for b in brought if named is None or b.key in named]
+        batch.taken.append(
+            Taken(
+                line,
+                persona_id,
+                envelope.observed_at,
+                observed + loose,
+                [b for b in brought if named is not None and b.key not in named],
+                is_missing=envelope.payload is None and named is None,
+                is_confirmation=not observed and not loose and envelope.payload is not None,
+            )
+        )
+
+    def _brought(
+        self, line: Line, envelope: Envelope, batch: Taking
+    ) -> tuple[UUID, list[Brought]] | Refused:
+        """Whose payload it is, and the documents in it; a 404's has none."""
+        body = envelope.payload
+        if body is None:
+            gone = cast("UUID", envelope.persona_id)
+            own = Brought(("persona", gone), None, None, None)
+            return gone, [own] if envelope.observations is None else []
+        # A body can be refused for whose it is said to be.
+        whose = envelope.persona_id.bytes if envelope.persona_id else b""
+        digest = hashlib.sha256(RULES + whose + mask_urls(body)).digest()
+        known = self._known.get(digest)
+        if known is not None:
+            self._known.move_to_end(digest)
+            return known
+        found = self._taken_apart(line, envelope, body, batch)
+        if not isinstance(found, Refused):
+            self._known[digest] = found
+            if len(self._known) > _BODIES_REMEMBERED:
+                self._known.popitem(last=False)
+        return found
+
+    def _taken_apart(
+        self, line: Line, envelope: Envelope, body: bytes, batch: Taking
+    ) -> tuple[UUID, list[Brought]] | Refused:
+        at, persona_id = envelope.observed_at, envelope.persona_id
+        payload: Json = None
+        try:
+            decoded = decode(body)
+            payload = clean(decoded.value)
+            if persona_id is None and isinstance(payload, dict):
+                persona_id = usable_uuid(payload.get("id"))
+            if persona_id is None:
+                return Refused(line, "it has no id that is a uuid", None, at, payload)
+            apart = take_apart(payload, persona_id)
+        except PayloadRejectedError as exc:
+            return Refused(line, str(exc), persona_id, at, payload)
+        issues: dict[EntityKey, list[ValueIssue]] = {}
+        for issue in mended_issues(apart, decoded):
+            issues.setdefault((issue.kind, issue.entity_id), []).append(issue)
+        brought = []
+        for part in apart.parts():
+            key = (part.kind, part.entity_id)
+            batch.documents[part.kind, part.content_hash] = part
+            brought.append(
+                Brought(
+                    key,
+                    part.content_hash,
+                    part.source_updated_at,
+                    self._observed(part, issues.get(key, [])),
+                )
+            )
+        return persona_id, brought
+
+    def _observed(
+        self, part: Part, mended: list[ValueIssue]
+    ) -> tuple[dict[str, list[dict[str, Any]]], list[tuple[str, str, str, str]]] | None:
+        if not part.observed and not mended:
+            return None
+        flat = flatten(part.kind, part.entity_id, part.whole(), "observed", the_map=self._map)
+        found = [(i.path, i.problem, i.expected, i.got) for i in (*mended, *flat.issues)]
+        return {name: rows for name, rows in flat.rows.items() if rows}, found
+
+    def _loose(self, document: LooseDocument, batch: Taking) -> Brought:
+        """A document that the payload does not hold."""
+        digest = content_hash(document.kind, document.document)
+        batch.loose[document.kind, digest] = (document.entity_id, document.document)
+        key = (document.kind, document.entity_id)
+        return Brought(key, digest, document.source_updated_at, None)
