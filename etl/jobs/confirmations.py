@@ -11,10 +11,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from etl.fold import Observation
 from etl.jobs.observe import date_confirmed, end_stretch, held_by
 from etl.store.ledger import confirm_states, states
-from etl.store.observations import Bringing, Merged, Moment, last_brought, merge_observations
+from etl.store.observations import (
+    Bringing,
+    Merged,
+    Seen,
+    encoded,
+    last_brought,
+    merge_observations,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -23,6 +29,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from etl.fold import Observation
     from etl.jobs.lines import Taken
     from etl.store.ledger import State
     from etl.store.observations import Observations
@@ -36,7 +43,7 @@ class Confirmed:
     states: dict[UUID, State]
     brought: dict[UUID, dict[Bringing, Observation]]
 
-    def ended_by(self, latest: Mapping[UUID, datetime]) -> Observations:
+    def ended_by(self, latest: Mapping[UUID, datetime]) -> list[Seen]:
         """The last confirmations that become observations, as something is observed after.
 
         `latest`: by persona the latest moment at which it is observed otherwise than before.
@@ -47,7 +54,16 @@ class Confirmed:
                 if at > was.observed_at:
                     end_stretch(bringing, was, self.states[persona_id], ended)
         date_confirmed(self.connection, ended)
-        return ended
+        return [
+            Seen(
+                seen.observed_at,
+                seen.persona_id,
+                seen.run_id,
+                encoded([(key, seen.content_hash, seen.source_updated_at)]),
+            )
+            for key, group in ended.items()
+            for seen in group
+        ]
 
 
 def last_confirmations(connection: Connection, persona_ids: Collection[UUID]) -> Confirmed:
@@ -71,54 +87,52 @@ def last_confirmations(connection: Connection, persona_ids: Collection[UUID]) ->
 def confirm(connection: Connection, lines: Sequence[Taken], run_id: UUID) -> Merged:
     """Enters that personas were seen to be as they were: in their state, which costs no row.
 
-    Only where something else is known of them since then, or nothing before, it is observed.
+    Only where something else is known of them since then, or nothing before, it is observed. The
+    news are places in `lines`.
     """
     merged = Merged(set(), set(), set(), 0)
-    left = sorted(lines, key=lambda taken: taken.observed_at)
+    left = sorted(enumerate(lines), key=lambda numbered: numbered[1].observed_at)
     while left:
         # One a persona: what is stored for it tells what the next one comes to.
-        now = {taken.persona_id: taken for taken in reversed(left)}
-        left = [taken for taken in left if now[taken.persona_id] is not taken]
+        now = {taken.persona_id: (nth, taken) for nth, taken in reversed(left)}
+        left = [(nth, taken) for nth, taken in left if now[taken.persona_id][0] != nth]
         found = _confirm(connection, list(now.values()), run_id)
         merged = Merged(
             merged.entities | found.entities,
-            merged.moments | found.moments,
+            merged.news | found.news,
             merged.replaced | found.replaced,
             merged.added + found.added,
         )
     return merged
 
 
-def _confirm(connection: Connection, lines: Sequence[Taken], run_id: UUID) -> Merged:
+def _confirm(connection: Connection, lines: Sequence[tuple[int, Taken]], run_id: UUID) -> Merged:
     behind = timedelta(microseconds=1)
-    brings = {
-        Bringing(taken.persona_id, *brought.key): (taken, brought)
-        for taken in lines
+    until: dict[Bringing, datetime | None] = {
+        Bringing(taken.persona_id, *brought.key): taken.observed_at + behind
+        for _, taken in lines
         for brought in taken.known
     }
-    until: dict[Bringing, datetime | None] = {
-        bringing: taken.observed_at + behind for bringing, (taken, _) in brings.items()
-    }
     before = last_brought(connection, until)
-    last = last_brought(connection, dict.fromkeys(brings))
-    new: Observations = {}
+    last = last_brought(connection, dict.fromkeys(until))
+    seen: list[Seen] = []
     confirmed: dict[UUID, datetime] = {}
-    for bringing, (taken, brought) in brings.items():
-        was = before.get(bringing)
-        if was is not None and was.content_hash == brought.content_hash and last[bringing] == was:
-            if bringing.kind == "persona":
+    for _, taken in lines:
+        new = []
+        for brought in taken.known:
+            bringing = Bringing(taken.persona_id, *brought.key)
+            was = before.get(bringing)
+            holds = was is not None and was.content_hash == brought.content_hash
+            if not holds or last[bringing] != was:
+                new.append((brought.key, brought.content_hash, brought.source_updated_at))
+            elif bringing.kind == "persona":
                 confirmed[taken.persona_id] = taken.observed_at
-            continue
-        new.setdefault(brought.key, []).append(
-            Observation(
-                taken.observed_at,
-                taken.persona_id,
-                brought.content_hash,
-                brought.source_updated_at,
-                run_id,
-            )
-        )
-    merged = merge_observations(connection, new)
+        seen.append(Seen(taken.observed_at, taken.persona_id, run_id, encoded(new)))
+    merged = merge_observations(connection, seen)
     raised = confirm_states(connection, confirmed, run_id) if confirmed else set()
-    moments = {Moment(persona_id, confirmed[persona_id]) for persona_id in raised}
-    return Merged(merged.entities, merged.moments | moments, merged.replaced, merged.added)
+    news = {
+        nth
+        for place, (nth, taken) in enumerate(lines)
+        if place in merged.news or taken.persona_id in raised
+    }
+    return Merged(merged.entities, news, merged.replaced, merged.added)

@@ -15,7 +15,6 @@ from uuid import NAMESPACE_OID, uuid5
 from sqlalchemy.exc import DBAPIError
 
 from etl.flatten import flatten
-from etl.fold import Observation
 from etl.jobs.batches import ATTEMPTS_A_BATCH
 from etl.jobs.confirmations import confirm, last_confirmations
 from etl.jobs.lines import Refused, Taking
@@ -26,6 +25,7 @@ from etl.store.ledger import Rejection, add_rejections, add_worst_items, distrus
 from etl.store.mapped import map_of
 from etl.store.observations import (
     Moment,
+    Seen,
     drop_unused_documents,
     merge_observations,
     own_observations,
@@ -33,7 +33,7 @@ from etl.store.observations import (
     withdraw,
 )
 from etl.store.recordset import insert_new
-from etl.store.unfolded import note_unfolded
+from etl.store.unfolded import Copy, note_unfolded
 from etl.tables import documents
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ if TYPE_CHECKING:
     from etl.jobs.lines import Brought, LineReader, Taken
     from etl.jobs.opened_run import OpenedRun
     from etl.store.drift import Novelty
-    from etl.store.observations import ContentKey, EntityKey, Merged, Observations
-    from etl.store.unfolded import Copy
+    from etl.store.observations import ContentKey, EntityKey, Merged
 
 # So many rejected lines of a run are kept. The file has them all.
 _REJECTIONS_KEPT = 1000
@@ -155,17 +154,19 @@ class _Loading:
         lines = self._without_overruled(lines)
         drift = self._store_documents(lines)
         known = last_confirmations(self.connection, {taken.persona_id for taken in lines})
-        merged = self._merge(_observations(lines, self.run_id))
-        latest = _latest(taken for taken in lines if _moment(taken) in merged.moments)
-        ended = self._merge(known.ended_by(latest))
-        confirmed = confirm(
-            self.connection, [taken for taken in lines if taken.is_confirmation], self.run_id
+        merged = self._merge(
+            [Seen(t.observed_at, t.persona_id, self.run_id, t.rows) for t in lines]
         )
+        news = [lines[nth] for nth in sorted(merged.news)]
+        ended = self._merge(known.ended_by(_latest(news)))
+        confirming = [taken for taken in lines if taken.is_confirmation]
+        confirmed = confirm(self.connection, confirming, self.run_id)
         self.entities |= confirmed.entities
-        news = merged.moments | confirmed.moments
-        self._note([taken for taken in lines if _moment(taken) in news])
-        drop_unused_documents(self.connection, self.unused | confirmed.replaced)
-        distrust(self.connection, sorted({moment.persona_id for moment in news}))
+        news += [confirming[nth] for nth in sorted(confirmed.news)]
+        self._note(news)
+        if unused := self.unused | confirmed.replaced:
+            drop_unused_documents(self.connection, unused)
+        distrust(self.connection, list({taken.persona_id for taken in news}))
         missing = [taken for taken in lines if taken.is_missing]
         self._record(missing, before.rejected)
         return LineTally(
@@ -256,8 +257,8 @@ class _Loading:
         record(self.connection, found.rows)
         return found.new
 
-    def _merge(self, new: Observations) -> Merged:
-        merged = merge_observations(self.connection, new)
+    def _merge(self, seen: Sequence[Seen]) -> Merged:
+        merged = merge_observations(self.connection, seen)
         self.entities |= merged.entities
         self.unused |= merged.replaced
         return merged
@@ -267,16 +268,20 @@ class _Loading:
         copies: dict[EntityKey, Copy] = {}
         for taken in lines:
             for brought in (*taken.observed, *taken.known):
-                copy = brought.copy(taken.observed_at)
-                if copy is None:
+                if brought.observed is None or brought.content_hash is None:
                     continue
+                copy = Copy(
+                    brought.content_hash,
+                    taken.observed_at,
+                    brought.source_updated_at,
+                    taken.persona_id,
+                    brought.observed,
+                )
                 known = copies.get(brought.key)
-                if known is None or _precedence(brought.key, copy) > _precedence(
-                    brought.key, known
-                ):
+                if known is None or _precedence(brought, copy) > _precedence(brought, known):
                     copies[brought.key] = copy
         keys = self.entities | copies.keys()
-        note_unfolded(self.connection, [(key, copies.get(key)) for key in sorted(keys)])
+        note_unfolded(self.connection, [(key, copies.get(key)) for key in keys])
 
     def _record(self, missing: Sequence[Taken], rejected_before: int) -> None:
         items: dict[UUID, tuple[str, str | None]] = {}
@@ -295,30 +300,6 @@ class _Loading:
             self.run_id,
             [_rejection(refused, now) for refused in self.refused[:room]],
         )
-
-
-def _observations(lines: Sequence[Taken], run_id: UUID) -> Observations:
-    """The rows that lines stand for: of one persona's copies at one moment the greatest."""
-    chosen: dict[tuple[EntityKey, Moment], Observation] = {}
-    for taken in lines:
-        for brought in taken.observed:
-            place = (brought.key, _moment(taken))
-            known = chosen.get(place)
-            if known is None or _rank(brought) > (
-                known.source_updated_at or _BEFORE_ALL,
-                known.content_hash or b"",
-            ):
-                chosen[place] = Observation(
-                    taken.observed_at,
-                    taken.persona_id,
-                    brought.content_hash,
-                    brought.source_updated_at,
-                    run_id,
-                )
-    found: Observations = {}
-    for (key, _), observation in chosen.items():
-        found.setdefault(key, []).append(observation)
-    return found
 
 
 def _moment(taken: Taken) -> Moment:
@@ -343,11 +324,11 @@ def _latest(lines: Iterable[Taken]) -> dict[UUID, datetime]:
     return latest
 
 
-def _precedence(key: EntityKey, copy: Copy) -> tuple[datetime, datetime, datetime, bytes, str]:
+def _precedence(brought: Brought, copy: Copy) -> tuple[datetime, datetime, datetime, bytes, UUID]:
     """As `store/unfolded.py` has it."""
     updated_at = copy.source_updated_at or _BEFORE_ALL
-    by_update = _BEFORE_ALL if key[0] == "persona" else updated_at
-    return by_update, copy.observed_at, updated_at, copy.content_hash, repr(copy.rows)
+    by_update = _BEFORE_ALL if brought.key[0] == "persona" else updated_at
+    return by_update, copy.observed_at, updated_at, copy.content_hash, copy.persona_id
 
 
 def _rejection(refused: Refused, now: datetime) -> Rejection:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from etl.errors import PayloadRejectedError
 from etl.files.envelope import parse_envelope
@@ -20,12 +20,15 @@ from etl.payload.clean import RULES, clean, mask_urls
 from etl.payload.decode import decode
 from etl.payload.documents import take_apart
 from etl.payload.paths import usable_uuid
-from etl.store.unfolded import Copy
+from etl.store.observations import encoded
+from etl.store.unfolded import encoded_copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from datetime import datetime
     from uuid import UUID
+
+    from msgspec import Raw
 
     from etl.files.envelope import Envelope, LooseDocument
     from etl.files.lines import Line
@@ -51,14 +54,18 @@ class Brought:
     content_hash: bytes | None
     """None: the API did not know it."""
     source_updated_at: datetime | None
-    observed: tuple[dict[str, list[dict[str, Any]]], list[tuple[str, str, str, str]]] | None
-    """The rows of its observed fields, and what is wrong with this copy alone; None: neither."""
+    observed: Raw | None
+    """What this copy says that its stored document does not, as `encoded_copy` has it."""
 
-    def copy(self, observed_at: datetime) -> Copy | None:
-        """This copy, as it came at a moment."""
-        if self.observed is None or self.content_hash is None:
-            return None
-        return Copy(self.content_hash, observed_at, self.source_updated_at, *self.observed)
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a payload comes to."""
+
+    persona_id: UUID
+    brought: list[Brought]
+    rows: Raw
+    """All of `brought` on its way into the observations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,8 @@ class Taken:
     observed_at: datetime
     observed: list[Brought]
     """The documents of which it is an observation."""
+    rows: Raw
+    """The same, as `encoded` has them."""
     known: list[Brought]
     """What else stands in its payload, confirmed or as the context."""
     is_missing: bool
@@ -121,7 +130,7 @@ class LineReader:
         """`now`: nothing can have been observed later."""
         self._map = the_map
         self._now = now
-        self._known: OrderedDict[bytes, tuple[UUID, list[Brought]]] = OrderedDict()
+        self._known: OrderedDict[bytes, Body] = OrderedDict()
 
     def batches(self, lines: Iterable[Line]) -> Iterator[Taking]:
         """What the lines bring, some hundreds at a time."""
@@ -161,36 +170,40 @@ class LineReader:
         if isinstance(found, Refused):
             batch.refused.append(found)
             return
-        persona_id, brought = found
-        loose = [self._loose(document, batch) for document in envelope.documents]
+        persona_id, brought = found.persona_id, found.brought
         named = envelope.observations
         if named is not None and (lost := named - {b.key for b in brought}):
             kind, entity_id = min(lost)
             reason = f"observations names {kind} {entity_id}, which the payload does not hold"
             batch.refused.append(Refused(line, reason, persona_id, envelope.observed_at))
             return
-        observed = [b for b in brought if named is None or b.key in named]
+        observed, rows, known = brought, found.rows, []
+        if named is not None or envelope.documents:
+            observed = [b for b in brought if named is None or b.key in named]
+            known = [b for b in brought if named is not None and b.key not in named]
+            observed += [self._loose(document, batch) for document in envelope.documents]
+            rows = _rows_of(observed)
         batch.taken.append(
             Taken(
                 line,
                 persona_id,
                 envelope.observed_at,
-                observed + loose,
-                [b for b in brought if named is not None and b.key not in named],
+                observed,
+                rows,
+                known,
                 is_missing=envelope.payload is None and named is None,
-                is_confirmation=not observed and not loose and envelope.payload is not None,
+                is_confirmation=not observed and envelope.payload is not None,
             )
         )
 
-    def _brought(
-        self, line: Line, envelope: Envelope, batch: Taking
-    ) -> tuple[UUID, list[Brought]] | Refused:
-        """Whose payload it is, and the documents in it; a 404's has none."""
+    def _brought(self, line: Line, envelope: Envelope, batch: Taking) -> Body | Refused:
+        """Whose payload it is, and the documents in it; a 404 is one of the persona itself."""
         body = envelope.payload
         if body is None:
             gone = cast("UUID", envelope.persona_id)
             own = Brought(("persona", gone), None, None, None)
-            return gone, [own] if envelope.observations is None else []
+            brought = [own] if envelope.observations is None else []
+            return Body(gone, brought, _rows_of(brought))
         # A body can be refused for whose it is said to be.
         whose = envelope.persona_id.bytes if envelope.persona_id else b""
         digest = hashlib.sha256(RULES + whose + mask_urls(body)).digest()
@@ -207,7 +220,7 @@ class LineReader:
 
     def _taken_apart(
         self, line: Line, envelope: Envelope, body: bytes, batch: Taking
-    ) -> tuple[UUID, list[Brought]] | Refused:
+    ) -> Body | Refused:
         at, persona_id = envelope.observed_at, envelope.persona_id
         payload: Json = None
         try:
@@ -232,19 +245,18 @@ class LineReader:
                     key,
                     part.content_hash,
                     part.source_updated_at,
-                    self._observed(part, issues.get(key, [])),
+                    self._observed(part, persona_id, issues.get(key, [])),
                 )
             )
-        return persona_id, brought
+        return Body(persona_id, brought, _rows_of(brought))
 
-    def _observed(
-        self, part: Part, mended: list[ValueIssue]
-    ) -> tuple[dict[str, list[dict[str, Any]]], list[tuple[str, str, str, str]]] | None:
+    def _observed(self, part: Part, persona_id: UUID, mended: list[ValueIssue]) -> Raw | None:
         if not part.observed and not mended:
             return None
         flat = flatten(part.kind, part.entity_id, part.whole(), "observed", the_map=self._map)
-        found = [(i.path, i.problem, i.expected, i.got) for i in (*mended, *flat.issues)]
-        return {name: rows for name, rows in flat.rows.items() if rows}, found
+        issues = [(i.path, i.problem, i.expected, i.got) for i in (*mended, *flat.issues)]
+        rows = {name: rows for name, rows in flat.rows.items() if rows}
+        return encoded_copy(persona_id, rows, issues)
 
     def _loose(self, document: LooseDocument, batch: Taking) -> Brought:
         """A document that the payload does not hold."""
@@ -252,3 +264,7 @@ class LineReader:
         batch.loose[document.kind, digest] = (document.entity_id, document.document)
         key = (document.kind, document.entity_id)
         return Brought(key, digest, document.source_updated_at, None)
+
+
+def _rows_of(brought: Iterable[Brought]) -> Raw:
+    return encoded((b.key, b.content_hash, b.source_updated_at) for b in brought)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from msgspec import Raw
 from sqlalchemy import select, text
 
 from etl.fold import Observation
@@ -12,7 +13,7 @@ from etl.store.recordset import as_row, encode_rows, insert_new, recordset
 from etl.tables import documents, observations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -57,35 +58,44 @@ _ALL_OF_ENTITIES = text("""
 """)
 
 
+# Each observation is looked up through the key: the planner, which can't know how few come, would
+# rather read all that are there. Of one that comes twice one row goes in.
 _MERGE = text("""
     WITH incoming AS MATERIALIZED (
-        SELECT k.*, known.content_hash AS was
+        SELECT DISTINCT ON (d.kind, d.entity_id, m.observed_at, m.persona_id)
+               m.nth, d.kind, d.entity_id, m.observed_at, m.persona_id, d.content_hash,
+               d.source_updated_at, m.run_id, known.content_hash AS was
           FROM json_to_recordset(CAST(:rows AS json))
-               AS k(kind text, entity_id uuid, observed_at timestamptz, persona_id uuid,
-                    content_hash bytea, source_updated_at timestamptz, run_id uuid)
-          LEFT JOIN observations AS known USING (kind, entity_id, observed_at, persona_id)
+               AS m(nth integer, observed_at timestamptz, persona_id uuid, run_id uuid,
+                    documents json)
+         CROSS JOIN LATERAL json_to_recordset(m.documents)
+               AS d(kind text, entity_id uuid, content_hash bytea, source_updated_at timestamptz)
+          LEFT JOIN LATERAL (
+               SELECT o.kind, o.content_hash, o.source_updated_at
+                 FROM observations AS o
+                WHERE o.kind = d.kind AND o.entity_id = d.entity_id
+                  AND o.observed_at = m.observed_at AND o.persona_id = m.persona_id
+               OFFSET 0) AS known ON true
          WHERE known.kind IS NULL
-            OR (coalesce(k.source_updated_at, '-infinity'), coalesce(k.content_hash, ''))
+            OR (coalesce(d.source_updated_at, '-infinity'), coalesce(d.content_hash, ''))
                > (coalesce(known.source_updated_at, '-infinity'),
-                  coalesce(known.content_hash, ''))),
+                  coalesce(known.content_hash, ''))
+         ORDER BY d.kind, d.entity_id, m.observed_at, m.persona_id,
+                  d.source_updated_at DESC NULLS LAST, d.content_hash DESC NULLS LAST),
     added AS (
         INSERT INTO observations AS o (kind, entity_id, observed_at, persona_id, content_hash,
                                        source_updated_at, run_id)
         SELECT kind, entity_id, observed_at, persona_id, content_hash, source_updated_at, run_id
           FROM incoming
-         ORDER BY kind, entity_id, observed_at, persona_id
             ON CONFLICT (kind, entity_id, observed_at, persona_id) DO UPDATE
            SET content_hash = excluded.content_hash,
-               source_updated_at = excluded.source_updated_at, run_id = excluded.run_id
-        RETURNING kind)
-    SELECT kind, entity_id, CAST(NULL AS timestamptz) AS observed_at,
-           CAST(NULL AS uuid) AS persona_id, CAST(NULL AS bytea) AS was, count(*) AS number
+               source_updated_at = excluded.source_updated_at, run_id = excluded.run_id)
+    SELECT kind, entity_id, NULL AS nth, CAST(NULL AS bytea) AS was, count(*) AS number
       FROM incoming GROUP BY kind, entity_id
      UNION ALL
-    SELECT NULL, NULL, observed_at, persona_id, NULL, 0
-      FROM incoming GROUP BY observed_at, persona_id
+    SELECT NULL, NULL, nth, NULL, 0 FROM incoming GROUP BY nth
      UNION ALL
-    SELECT kind, NULL, NULL, NULL, was, 0 FROM incoming WHERE was IS NOT NULL
+    SELECT kind, NULL, NULL, was, 0 FROM incoming WHERE was IS NOT NULL
 """)
 
 _AT = text("""
@@ -127,14 +137,24 @@ class Moment(NamedTuple):
     observed_at: datetime
 
 
+class Seen(NamedTuple):
+    """What a persona brought at a moment."""
+
+    observed_at: datetime
+    persona_id: UUID
+    run_id: UUID | None
+    documents: Raw
+    """As `encoded` has them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Merged:
     """What became of observations that came in any order."""
 
     entities: set[EntityKey]
     """Those that have another observation now."""
-    moments: set[Moment]
-    """Those at which anything is observed otherwise than before."""
+    news: set[int]
+    """Which of what was given, by its place, brought anything that was not there."""
     replaced: set[ContentKey]
     """What was there in the place of another content."""
     added: int
@@ -212,32 +232,42 @@ def add_observations(connection: Connection, found: Mapping[EntityKey, list[Obse
     insert_new(connection, observations, rows)
 
 
-def merge_observations(
-    connection: Connection, found: Mapping[EntityKey, list[Observation]]
-) -> Merged:
+def encoded(brought: Iterable[tuple[EntityKey, bytes | None, datetime | None]]) -> Raw:
+    """Documents by entity, with hash and `updatedAt`, on their way into the observations."""
+    rows = [
+        {
+            "kind": kind,
+            "entity_id": entity_id,
+            "content_hash": content_hash,
+            "source_updated_at": updated_at,
+        }
+        for (kind, entity_id), content_hash, updated_at in brought
+    ]
+    return Raw(encode_rows(rows).encode())
+
+
+def merge_observations(connection: Connection, seen: Sequence[Seen]) -> Merged:
     """Stores observations that come in any order, of which some may be there already.
 
     Of two contents that one persona brought at one moment the greater stays, by `updatedAt` and
-    then by hash: in whatever order they come it is the same one. `found` holds each moment once.
+    then by hash: in whatever order they come it is the same one.
     """
-    rows = [
-        {"kind": kind, "entity_id": entity_id, **as_row(observation)}
-        for (kind, entity_id), group in found.items()
-        for observation in group
-    ]
+    rows = encode_rows({"nth": nth, **found._asdict()} for nth, found in enumerate(seen))
     entities: set[EntityKey] = set()
-    moments: set[Moment] = set()
+    news: set[int] = set()
     replaced: set[ContentKey] = set()
     added = 0
-    for row in connection.execute(_MERGE, {"rows": encode_rows(rows)}) if rows else ():
-        if row.was is not None:
-            replaced.add((row.kind, row.was))
-        elif row.kind is not None:
-            entities.add((row.kind, row.entity_id))
-            added += row.number
+    for kind, entity_id, nth, was, number in (
+        connection.execute(_MERGE, {"rows": rows}) if seen else ()
+    ):
+        if was is not None:
+            replaced.add((kind, was))
+        elif kind is not None:
+            entities.add((kind, entity_id))
+            added += number
         else:
-            moments.add(Moment(row.persona_id, row.observed_at))
-    return Merged(entities, moments, replaced, added)
+            news.add(nth)
+    return Merged(entities, news, replaced, added)
 
 
 def own_observations(

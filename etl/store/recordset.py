@@ -57,6 +57,11 @@ def encode_rows(rows: Iterable[Row]) -> str:
     ).decode()
 
 
+def encode_row(row: Row) -> bytes:
+    """One row as a JSON object, to be put into others as it is. It holds no bytes."""
+    return _encoder.encode(row)
+
+
 def _parameters(table: Table, rows: Sequence[Row]) -> dict[str, str]:
     """The same, but only tables that have binary columns pay for looking at each cell."""
     if any(isinstance(table.columns[name].type, LargeBinary) for name in rows[0]):

@@ -10,14 +10,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from msgspec import Raw
 from sqlalchemy import any_, bindparam, delete, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from etl.store.recordset import encode_rows
+from etl.store.recordset import encode_row, encode_rows
 from etl.tables import UUID_, entity_table, unfolded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -43,11 +44,11 @@ _NOTE = text("""
        AND (CASE WHEN excluded.kind = 'persona' THEN '-infinity'
                  ELSE coalesce(excluded.source_updated_at, '-infinity') END,
             excluded.observed_at, coalesce(excluded.source_updated_at, '-infinity'),
-            excluded.content_hash, excluded.observed)
+            excluded.content_hash, CAST(excluded.observed ->> 'by' AS uuid))
          > (CASE WHEN u.kind = 'persona' THEN '-infinity'
                  ELSE coalesce(u.source_updated_at, '-infinity') END,
             coalesce(u.observed_at, '-infinity'), coalesce(u.source_updated_at, '-infinity'),
-            coalesce(u.content_hash, ''), coalesce(u.observed, 'null'))
+            coalesce(u.content_hash, ''), CAST(u.observed ->> 'by' AS uuid))
 """)
 
 # The copy speaks for the columns unless another content is in force, or one that is younger, from
@@ -84,11 +85,23 @@ class Copy:
     content_hash: bytes
     observed_at: datetime
     source_updated_at: datetime | None
-    rows: dict[str, list[Row]]
-    """By table: keys and observed columns."""
-    issues: list[tuple[str, str, str, str]]
-    """What is wrong with this copy that its stored document does not tell: the path, the problem,
-    what was expected, and what came."""
+    persona_id: UUID
+    """Who brought it."""
+    observed: Raw
+    """As `encoded_copy` has it."""
+
+
+def encoded_copy(
+    persona_id: UUID, rows: Mapping[str, list[Row]], issues: Sequence[tuple[str, str, str, str]]
+) -> Raw:
+    """What a copy says that its stored document does not.
+
+    Args:
+        persona_id: Who brought it.
+        rows: By table keys and observed columns.
+        issues: Values that do not fit: the path, the problem, what was expected, and what came.
+    """
+    return Raw(encode_row({"by": persona_id, "rows": rows, "issues": issues}))
 
 
 def note_unfolded(connection: Connection, found: Iterable[tuple[EntityKey, Copy | None]]) -> None:
@@ -100,7 +113,7 @@ def note_unfolded(connection: Connection, found: Iterable[tuple[EntityKey, Copy 
             "content_hash": copy and copy.content_hash,
             "observed_at": copy and copy.observed_at,
             "source_updated_at": copy and copy.source_updated_at,
-            "observed": copy and {"rows": copy.rows, "issues": copy.issues},
+            "observed": copy and copy.observed,
         }
         for (kind, entity_id), copy in found
     ]
