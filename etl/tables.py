@@ -793,6 +793,7 @@ runs = Table(
     Column("host", Text, nullable=False, comment="The machine that it ran on."),
     Column("pid", Integer, nullable=False, comment="Its process there."),
     Column("version", Text, nullable=False, comment="Of persona-etl."),
+    Column("resumes", UUID_, comment="The run whose rest this one asks for; NULL: none."),
     PrimaryKeyConstraint("run_id"),
     Index(None, "started_at"),
     # The next run looks for orphans, of which there are hardly ever any.

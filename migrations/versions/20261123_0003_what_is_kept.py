@@ -1,7 +1,8 @@
-"""What is kept: loads from files, histories that are pruned, personas that are forgotten.
+"""What is kept: loads from files, pruned histories, forgotten personas, runs that are resumed.
 
 Why: observations of the past come in bulk and are folded at the end; what was pruned is to read as
-"not kept" rather than as "was not there"; and who was forgotten is to stay so.
+"not kept" rather than as "was not there"; who was forgotten is to stay so; and a run that asks for
+the rest of another says so.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ $$;
 
 
 def upgrade() -> None:
-    """Three tables, a kind of version that has no document, and rejected lines of no persona."""
+    """Three tables, a kind of version without a document, rejected lines of no persona, a link."""
     op.create_table(
         "unfolded",
         sa.Column("kind", sa.Text(), nullable=False, comment="The document's kind."),
@@ -127,6 +128,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("persona_sha256", "erased_at", name=op.f("pk_erasures")),
         comment="Receipts of forget: who was erased, when, and how much that was.",
     )
+    op.add_column(
+        "runs",
+        sa.Column(
+            "resumes", sa.Uuid(), comment="The run whose rest this one asks for; NULL: none."
+        ),
+    )
     _alter_comments(
         "created, updated, reshaped (the API's shape moved), removed, restored; pruned.",
         "created, updated, reshaped (the API's shape moved), removed or restored.",
@@ -175,6 +182,7 @@ def downgrade() -> None:
         "The document in force; NULL: removed.",
         "The document in force; NULL: removed, or pruned.",
     )
+    op.drop_column("runs", "resumes")
     op.drop_table("erasures")
     op.drop_table("pruned_history")
     op.drop_table("unfolded")
