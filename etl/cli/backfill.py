@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
+from etl.cli.backfill_api import command as api_command
 from etl.cli.boundary import tell_error
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.progress import progress
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\b
 Examples:
+  persona-etl backfill api --all
   persona-etl backfill replay --check
   persona-etl backfill replay
 """
@@ -33,7 +35,10 @@ Examples:
 
 @click.group("backfill", epilog=EXAMPLES)
 def command() -> None:
-    """Make the tables again from their history."""
+    """Get personas once more from the API, or tables from their history."""
+
+
+command.add_command(api_command)
 
 
 def _complete_table(

@@ -70,7 +70,9 @@ def _last_run(found: Status) -> Iterator[str]:
     # Of these two the error says no more than the status.
     if run.error and run.status not in {"interrupted", "crashed"}:
         yield from _wrapped(run.error)
-    if run.command != "sync" and run.status in {"interrupted", "crashed"}:
+    if run.command == "backfill api" and run.status in _NEXT:
+        yield f"what was loaded stays; `persona-etl runs {str(run.run_id)[:8]}` tells the rest"
+    elif run.command != "sync" and run.status in {"interrupted", "crashed"}:
         yield "what was done stays; run it again"
     elif run.command == "sync" and run.status in _NEXT:
         yield _NEXT[run.status]
@@ -80,7 +82,8 @@ def _last_sync(found: Status) -> Iterator[str]:
     """Where something else ran after it."""
     run = found.ledger.last_sync
     if run and run != found.ledger.last:
-        yield _ended(found, run, f"{run.status} ")
+        command = "" if run.command == "sync" else f"{run.command} "
+        yield _ended(found, run, f"{command}{run.status} ")
         if run.error:
             yield escaped(run.error)
 

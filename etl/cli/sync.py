@@ -174,4 +174,6 @@ def as_text(summary: Summary) -> str:
     lines = [f"{summary.command} {summary.status}{took}, {which}"]
     counts = {name.replace("_", " "): count for name, count in summary.counts.items()} | beside
     lines += [f"  {name:<14}{count:>8}" for name, count in counts.items() if count]
+    if summary.status == "succeeded" and not summary.counts["requested"]:
+        lines.append("  there was nobody to ask for")
     return "\n".join(lines)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from etl.jobs.reckoning import Batch
     from etl.settings import Settings
 
+    Choose = Callable[[Connection, Sequence[UUID]], Sequence[UUID]]
+
 logger = logging.getLogger(__name__)
 
 
@@ -46,9 +48,9 @@ class Asking:
         ids: Sequence[UUID],
         *,
         discover: bool,
-        choose: Callable[[Sequence[UUID]], Sequence[UUID]] = lambda ids: ids,
+        choose: Choose = lambda _, ids: ids,
     ) -> None:
-        """`choose`: which of all of them are really asked for."""
+        """`choose`: whom to ask for when all of them are known, by what is in the database."""
         api = settings.api
         self.ids = list(ids)
         self._discover = discover
@@ -120,7 +122,7 @@ class Asking:
                         logger.warning(
                             "the API lists no personas: is the key of the right organisation?"
                         )
-                self.ids = list(self._choose(self.ids))
+                self.ids = list(self._choose(reader, self.ids))
                 known(len(self.ids))
                 self.ids = _in_turn(reader, self.ids)
                 await fetch_and_load(

@@ -10,12 +10,14 @@ from sqlalchemy.exc import DBAPIError
 from etl.jobs.load import load
 from etl.jobs.reckoning import read_batch
 from etl.jobs.summary import log_outcomes, nothing_but_rejected
+from etl.store.asked_for import enter_list, strike_off
 from etl.store.engine import is_data_error, is_retryable
 from etl.store.ledger import set_counts, states
 from etl.store.vanished import record_vanished, vanished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from uuid import UUID
 
     from etl.jobs.arrival import Arrival
     from etl.jobs.opened_run import OpenedRun
@@ -36,18 +38,23 @@ class Loader:
         *,
         http_requests: Callable[[], int],
         watch: Callable[[Tally], None],
+        keeps_list: bool = False,
     ) -> None:
+        """`keeps_list`: whoever is not settled yet is entered as such, for who resumes the run."""
         self.run = run
         self.connection = run.connection
         self.run_id = run.run_id
         self.tally = tally
         self.http_requests = http_requests
         self.watch = watch
+        self.keeps_list = keeps_list
 
-    def known(self, requested: int) -> None:
-        """The number of personas is known now."""
-        self.tally.requested = requested
-        with self.connection.begin():
+    def known(self, persona_ids: Sequence[UUID]) -> None:
+        """Whom the run asks for is known now."""
+        self.tally.requested = len(persona_ids)
+        with self.run.writing():
+            if self.keeps_list:
+                enter_list(self.connection, self.run_id, persona_ids)
             set_counts(self.connection, self.run_id, self.tally.columns(self.http_requests()))
         self.watch(self.tally)
 
@@ -57,6 +64,9 @@ class Loader:
             try:
                 with self.run.writing():
                     batch = self._up_to_date(batch)
+                    if self.keeps_list:
+                        ids = [arrival.persona_id for arrival in batch.arrivals]
+                        strike_off(self.connection, self.run_id, ids)
                     loaded = load(self.connection, batch, self.run_id)
                     tally = self.tally.plus(loaded)
                     set_counts(self.connection, self.run_id, tally.columns(self.http_requests()))

@@ -105,13 +105,14 @@ def opened_run(
     *,
     command: str,
     requested: int = 0,
+    resumes: UUID | None = None,
     wait_seconds: float = 0,
 ) -> Iterator[OpenedRun]:
     """Takes the lock and writes the run's row; where another holds the lock, one that says so.
 
     It waits for the lock up to so long, and has no row as yet; a signal ends that at once.
     """
-    run = Run(uuid4(), command, socket.gethostname(), os.getpid(), version("persona-etl"))
+    run = Run(uuid4(), command, socket.gethostname(), os.getpid(), version("persona-etl"), resumes)
     lock = WriterLock(url, schema, command=run.command, run_id=run.run_id)
     halt = Halt()
     try:

@@ -31,11 +31,12 @@ from etl.store.standing import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection, Engine
 
+    from etl.report.views import View
     from etl.settings import Settings
     from etl.store.lock import Holder
     from etl.store.standing import Freshness, Ledger, RunRow
@@ -142,7 +143,7 @@ def status(settings: Settings, *, url: str, max_age: timedelta | None) -> Status
         tables = relations(connection, schema)
         if "persona_sync_state" not in tables:
             require_head(engine, schema)
-        sources = _sources(connection, schema, tables)
+        sources = sources_of(connection, schema, tables, (runs_view(), freshness_view()), _READ)
         revision = _revision(engine, schema, tables)
         try:
             return _look(connection, settings, sources, tables, max_age=max_age, revision=revision)
@@ -153,14 +154,30 @@ def status(settings: Settings, *, url: str, max_age: timedelta | None) -> Status
             raise
 
 
-def _sources(connection: Connection, schema: str, tables: Mapping[str, bool]) -> dict[str, str]:
-    """What stands for the views: the tables, when the role may read them, as views may be older."""
+def sources_of(
+    connection: Connection,
+    schema: str,
+    tables: Mapping[str, bool],
+    views: Sequence[View],
+    read: Iterable[str],
+) -> dict[str, str]:
+    """What stands for the views: the tables, when the role may read them, as views may be older.
+
+    Args:
+        connection: Of the role.
+        schema: That of the tables.
+        tables: Those that are there, and whether the role may read each.
+        views: Of the reporting schema.
+        read: The tables that they read.
+
+    Raises:
+        DatabaseError: the role may read neither.
+    """
     reporting = reporting_schema(schema)
-    views = {view.name: view for view in (runs_view(), freshness_view())}
-    if all(tables.get(table) for table in _READ):
-        return {view.name: f"({in_schema(view.query, schema)})" for view in views.values()}
+    if all(tables.get(table) for table in read):
+        return {view.name: f"({in_schema(view.query, schema)})" for view in views}
     readable = relations(connection, reporting)
-    if not all(readable.get(view) for view in views):
+    if not all(readable.get(view.name) for view in views):
         role = connection.exec_driver_sql("SELECT current_user").scalar_one()
         raise DatabaseError(
             f"role {role} may read neither the tables in {schema} nor the views in {reporting};"
@@ -168,7 +185,7 @@ def _sources(connection: Connection, schema: str, tables: Mapping[str, bool]) ->
         )
     # A colon in a schema's name starts no parameter.
     prefix = name(reporting).replace(":", r"\:")
-    return {view: f"{prefix}.{name(view)}" for view in views}
+    return {view.name: f"{prefix}.{name(view.name)}" for view in views}
 
 
 def _revision(engine: Engine, schema: str, tables: Mapping[str, bool]) -> Revision:

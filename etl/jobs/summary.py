@@ -57,6 +57,8 @@ class Summary:
     http_requests: int = 0
     error: EtlError | None = None
     """Why it ended otherwise than well."""
+    left: int = 0
+    """How many a run that resumes this one would ask for; 0 also when none can."""
 
     @property
     def exit_code(self) -> int:
@@ -201,8 +203,7 @@ def _failures(tally: Tally, run_id: UUID | None) -> PersonaError | None:
     return PersonaError(
         f"{sum(failed.values())} of {_personas(tally.requested)} not copied"
         f" ({', '.join(f'{count} {outcome}' for outcome, count in failed.items())});"
-        f" first: {_told(first)}"
-        + (f"; all are in run_items WHERE run_id = '{run_id}'" if run_id else "")
+        f" first: {_told(first)}" + (f"; see `persona-etl runs {run_id}`" if run_id else "")
     )
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from etl.errors import EtlError, LockedError
+    from etl.jobs.asking import Choose
     from etl.jobs.opened_run import OpenedRun
     from etl.settings import Settings
 
@@ -34,7 +35,11 @@ def sync(
     ids: Sequence[UUID],
     *,
     url: str,
+    command: str = "sync",
     discover: bool = False,
+    choose: Choose = lambda _, known: known,
+    keeps_list: bool = False,
+    resumes: UUID | None = None,
     strict: bool = False,
     allow_mass_removal: bool = False,
     wait_seconds: float = 0,
@@ -43,24 +48,42 @@ def sync(
 ) -> None:
     """Copies these personas. Calls `report` once, on every way out on which the run exists.
 
-    `discover` adds those that the API lists and all live ones. `watch` is called as the run goes
-    on, from any thread. It waits for the lock up to `wait_seconds`.
+    Args:
+        settings: Where from, where to, and how carefully.
+        ids: The personas.
+        url: The database, served already when it is an embedded one.
+        command: What the run is called in the ledger.
+        discover: Adds those that the API lists and all live ones.
+        choose: Whom of all of them to ask for.
+        keeps_list: The run can be resumed, as it enters whom it asks for before it does.
+        resumes: The run whose rest `choose` chooses.
+        strict: That the API has moved is an error.
+        allow_mass_removal: However many are missing, they are removed.
+        wait_seconds: Waits so long for the lock.
+        report: Is told how the run ended.
+        watch: Is called as the run goes on, from any thread.
 
     Raises:
         DatabaseError: before the run exists: Postgres is unreachable or its schema not at head.
         UsageError: before the run exists: the API's address or the key can't be used.
     """
     schema = settings.database.schema_
-    asking = Asking(settings, ids, discover=discover)
+    asking = Asking(settings, ids, discover=discover, choose=choose)
     engine = make_engine(url, schema, json_deserializer=loads)
     engine = at_head(engine, schema)
     with opened_run(
-        engine, url, schema, command="sync", requested=len(ids), wait_seconds=wait_seconds
+        engine,
+        url,
+        schema,
+        command=command,
+        requested=len(ids),
+        resumes=resumes,
+        wait_seconds=wait_seconds,
     ) as run:
         if run.locked is not None:
             report(_skipped(run, run.locked, len(ids)))
             return
-        under_way = _Sync(settings, run, asking=asking, watch=watch)
+        under_way = _Sync(settings, run, asking=asking, keeps_list=keeps_list, watch=watch)
         concluded(
             run.halt,
             lambda: under_way.copy(strict=strict, allow_mass_removal=allow_mass_removal),
@@ -89,11 +112,14 @@ class _Sync:
         run: OpenedRun,
         *,
         asking: Asking,
+        keeps_list: bool,
         watch: Callable[[Tally], None],
     ) -> None:
         self.settings = settings
         self.run = run
         self.asking = asking
+        self.keeps_list = keeps_list
+        self.has_list = False
         self.tally = Tally(len(asking.ids))
         self.watch = watch
 
@@ -105,6 +131,7 @@ class _Sync:
             self.tally,
             http_requests=lambda: self.asking.http_requests,
             watch=self.watch,
+            keeps_list=self.keeps_list,
         )
         refused: EtlError | None = None
         max_percent = None if allow_mass_removal else safety.max_removed_percent
@@ -117,7 +144,7 @@ class _Sync:
                     self.run.engine,
                     clock,
                     halt=self.run.halt,
-                    known=loader.known,
+                    known=lambda _: self._enter(loader),
                     load=loader.load,
                 )
                 if stopped is None:
@@ -129,12 +156,17 @@ class _Sync:
         told = verdict(self.tally, stopped, safety, strict=strict, run_id=self.run.run_id)
         return told or refused
 
+    def _enter(self, loader: Loader) -> None:
+        loader.known(self.asking.ids)
+        self.has_list = self.keeps_list
+
     def closed(self, status: str, told: str | None, error: EtlError | None) -> Summary:
         """Closes the ledger's row. Returns how the run ended."""
         requests = self.asking.http_requests
         ended = close(self.run, status, told, error, http_requests=requests)
         # Not the tally: of a batch whose connection broke at its commit only Postgres knows.
         row: dict[str, Any] = ended.row or {"finished_at": None, **self.tally.columns(requests)}
+        left = row["not_attempted"] + row["failed"] if self.has_list else 0
         return Summary(
             run_id=self.run.run_id,
             command=self.run.command,
@@ -146,4 +178,5 @@ class _Sync:
             new_drift_paths=row["new_drift_paths"],
             http_requests=row["http_requests"],
             error=ended.error,
+            left=left,
         )

@@ -76,7 +76,9 @@ def verify(
         DatabaseError: Postgres is unreachable or its schema not at head.
         UsageError: the API's address or the key can't be used.
     """
-    asking = Asking(settings, ids, discover=discover, choose=partial(chosen, size=sample))
+    asking = Asking(
+        settings, ids, discover=discover, choose=lambda _, known: chosen(known, size=sample)
+    )
     schema = settings.database.schema_
     reading = make_engine(
         url,

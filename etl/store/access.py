@@ -1,6 +1,6 @@
 """What the role in database.url finds, and what it may do there. Reads the catalog, writes nothing.
 
-Which privileges `sync` needs on which table is written down here.
+Which privileges `sync` and `backfill api` need on which table is written down here.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from etl.tables import (
     observations,
     rejected_payloads,
     run_items,
+    unfolded,
 )
 
 if TYPE_CHECKING:
@@ -28,8 +29,10 @@ if TYPE_CHECKING:
 
     from etl.map import Map
 
-# What was seen and what was done is added to, never altered.
+# What was seen and what was done is added to, never altered; but `backfill api` lists whom it is
+# going to ask for among the items, and puts what became of them in the place of that.
 _ONLY_ADDED_TO = {documents.name, observations.name, run_items.name, rejected_payloads.name}
+_TAKEN_FROM = {document_versions.name, run_items.name, unfolded.name}
 
 _SERVER = sa.text("""
     SELECT split_part(current_setting('server_version'), ' ', 1) AS version,
@@ -88,7 +91,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What the role may do with a schema. `lacking`: (privilege, table) that `sync` needs."""
+    """What the role may do with a schema. `lacking`: (privilege, table) that are needed."""
 
     exists: bool
     has_tables: bool
@@ -131,7 +134,7 @@ def views_there(engine: Engine, query: str) -> set[str]:
 
 
 def needed_privileges(table: Table, the_map: Map = SHIPPED) -> list[str]:
-    """What `sync` needs on a table. The map's lines are written by revisions alone."""
+    """What `sync` and `backfill api` need on a table. The map's lines are revisions' alone."""
     if table.name == local_columns.name:
         return ["SELECT"]
     projected = {one.name for one in the_map.projections()}
@@ -140,5 +143,5 @@ def needed_privileges(table: Table, the_map: Map = SHIPPED) -> list[str]:
         "SELECT",
         "INSERT",
         *(["UPDATE"] if table.name not in _ONLY_ADDED_TO else []),
-        *(["DELETE"] if is_taken_from or table.name == document_versions.name else []),
+        *(["DELETE"] if is_taken_from or table.name in _TAKEN_FROM else []),
     ]

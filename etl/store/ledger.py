@@ -38,6 +38,8 @@ class Run:
     host: str
     pid: int
     version: str
+    resumes: UUID | None = None
+    """The run whose rest it asks for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,9 @@ LISTED = 100
 # A name may be as long as the API likes.
 _LONGEST_NAME = 200
 
+# Who copies from the API; a `backfill api` that found nothing left to do has asked for nobody.
+_COPIES = "(command = 'sync' OR command = 'backfill api' AND requested > 0)"
+
 _RELATIONS = text("""
     SELECT c.relname,
            has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
@@ -99,7 +102,7 @@ class RunRow:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """The runs that matter now; None where there was none yet."""
+    """The runs that matter now; None where there was none yet. A `backfill api` is a sync too."""
 
     last: RunRow | None
     """That ended, of any command; one that was skipped did nothing."""
@@ -183,9 +186,9 @@ def read_ledger(connection: Connection, runs: str) -> Ledger:
     ).one()
     return Ledger(
         last,
-        latest("status NOT IN ('running', 'skipped') AND command = 'sync'"),
-        latest("status = 'succeeded' AND command = 'sync'"),
-        latest("status IN ('succeeded', 'partial') AND command = 'sync'"),
+        latest(f"status NOT IN ('running', 'skipped') AND {_COPIES}"),
+        latest(f"status = 'succeeded' AND {_COPIES}"),
+        latest(f"status IN ('succeeded', 'partial') AND {_COPIES}"),
         *skipped,
     )
 

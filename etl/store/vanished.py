@@ -45,7 +45,8 @@ _SINCE = text("""
     SELECT CAST(least(coalesce(max(r.finished_at), '-infinity'),
                       (SELECT started_at FROM runs WHERE run_id = :run_id)) AS text)
       FROM runs AS r
-     WHERE r.command = 'sync' AND r.status IN ('succeeded', 'partial') AND r.run_id <> :run_id
+     WHERE r.command IN ('sync', 'backfill api') AND r.status IN ('succeeded', 'partial')
+       AND r.run_id <> :run_id
 """)
 
 # Whether a live persona shows the entity of an open version `v`.

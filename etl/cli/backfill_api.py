@@ -1,0 +1,162 @@
+"""`backfill api`: any personas once more, in a run that can be resumed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from datetime import UTC, datetime
+from typing import IO, TYPE_CHECKING
+
+import click
+
+from etl.cli.invocation import Invocation, pass_invocation
+from etl.cli.progress import progress
+from etl.cli.selection import wanted_personas, which_personas
+from etl.cli.sync import tell
+from etl.payload.times import parse_time
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from uuid import UUID
+
+    from etl.jobs.summary import Summary, Tally
+
+logger = logging.getLogger(__name__)
+
+EXAMPLES = """\b
+Examples:
+  persona-etl backfill api --all
+  persona-etl backfill api --all --since 2026-11-01
+  persona-etl backfill api --ids-from ids.txt --wait 600
+  persona-etl backfill api --resume last
+  persona-etl backfill api --resume 8d574e0c-f794-4b73-b35d-7f9bfdbe0cc2
+"""
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+class Moment(click.ParamType["datetime"]):
+    """A moment as in RFC 3339, or a date, which is its beginning; in UTC without an offset."""
+
+    name = "moment"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Read it, or say how it is written."""
+        if isinstance(value, datetime):
+            return value
+        text = str(value)
+        found = parse_time(f"{text}T00:00:00Z" if _DATE.fullmatch(text) else text)
+        if found is None:
+            self.fail(
+                f"{text!r} is no moment; write it like 2026-11-03 or 2026-11-03T14:00:00Z.",
+                param,
+                ctx,
+            )
+        return found.astimezone(UTC)
+
+
+@click.command(
+    "api", epilog=EXAMPLES, short_help="Any personas from the API, in runs that can be resumed."
+)
+@which_personas
+@click.option(
+    "--since",
+    type=Moment(),
+    metavar="TIME",
+    help="Of all of them only those that were last confirmed before TIME, or never. A date, or like"
+    " 2026-11-03T14:00:00Z; UTC.",
+)
+@click.option(
+    "--resume",
+    metavar="RUN_ID",
+    help="Those that this run did not settle, nor anybody since; `last` is the latest.",
+)
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Exit 7 when the API has moved: a new field, another type, a new value, or one that no "
+    "longer comes.",
+)
+@click.option(
+    "--allow-mass-removal", is_flag=True, help="Remove what is missing, however much it is."
+)
+@click.option(
+    "--wait",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="SECONDS",
+    help="Wait up to so long for another run to end, instead of giving up.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
+@pass_invocation
+def command(
+    invocation: Invocation,
+    *,
+    ids: tuple[str, ...],
+    ids_from: IO[str] | None,
+    every: bool,
+    since: datetime | None,
+    resume: str | None,
+    strict: bool,
+    allow_mass_removal: bool,
+    wait: int,
+    as_json: bool,
+) -> int:
+    """Copy any personas as sync does, in a run that can be resumed.
+
+    It remembers whom it asks for. However it ends, --resume asks for those that are left, and for
+    nobody who is settled. Which ones otherwise: as for sync.
+    """
+    from etl.jobs.backfill_api import backfill_api  # noqa: PLC0415  spares --help
+    from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
+    from etl.tables import FAILURES  # noqa: PLC0415  spares --help
+
+    if resume is not None and (ids or ids_from is not None or every or since is not None):
+        raise click.UsageError(
+            "--resume takes the personas of that run: without ids, --ids-from, --all and --since."
+        )
+    settings = invocation.settings()
+    url = settings.require_database().get_secret_value()
+    settings.require_key()
+    wanted: Sequence[UUID] = ()
+    discover = False
+    if resume is None:
+        wanted, discover = wanted_personas(ids, ids_from, settings, every=every)
+    else:
+        # A database that is made only now has no runs.
+        require_cluster(url, os.environ)
+    ended: list[Summary] = []
+    try:
+        with served(url, os.environ) as served_url, progress(invocation) as line:
+
+            def watch(tally: Tally) -> None:
+                line.total(tally.requested)
+                line.update(tally.done, {name: tally.outcomes[name] for name in FAILURES})
+
+            backfill_api(
+                settings,
+                wanted,
+                url=served_url,
+                discover=discover,
+                since=since,
+                resume=resume,
+                strict=strict,
+                allow_mass_removal=allow_mass_removal,
+                wait_seconds=wait,
+                report=ended.append,
+                watch=watch,
+            )
+    finally:
+        for summary in ended:
+            tell(invocation, summary, None, as_json=as_json)
+            if summary.left:
+                logger.warning(
+                    "%d of %d personas are left: persona-etl backfill api --resume %s",
+                    summary.left,
+                    summary.counts["requested"],
+                    summary.run_id,
+                )
+    return ended[0].exit_code
