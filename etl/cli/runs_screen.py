@@ -37,7 +37,7 @@ def listed_lines(found: Listed) -> list[str]:
     names = ("started (UTC)", "run", "command", "status", "took", "what it came to")
     rows = [
         (
-            f"{run.started_at:%Y-%m-%d %H:%M:%S}",
+            f"{run.started_at:%Y-%m-%d %H:%M}",
             str(run.run_id)[:_SHORT_ID],
             escaped(run.command),
             escaped(run.status),
@@ -152,7 +152,11 @@ def _came_to(run: Entry) -> str:
         return escaped(run.error)
     if run.status in _CUT_SHORT and requested:
         return f"{requested - run.counts['not_attempted']} of {requested} settled"
-    return f"{requested}{_outcomes(run)}" if requested else ""
+    if not requested:
+        return ""
+    # Of most runs most are unchanged: that goes without saying where something is to be said.
+    moved = _outcomes(run).removesuffix(f", {run.counts['unchanged']} unchanged")
+    return f"{requested}{moved}"
 
 
 def _outcomes(run: Entry) -> str:

@@ -14,7 +14,7 @@ from etl.cli.main import COMMANDS
 
 # Each takes longer to import than everything that help needs.
 HEAVY = {"sqlalchemy", "alembic", "httpx", "psycopg", "pydantic", "structlog", "msgspec", "tqdm"}
-ALL = [(), *((name,) for name in COMMANDS), ("backfill", "replay")]
+ALL = [(), *((name,) for name in COMMANDS), ("backfill", "replay"), ("backfill", "api")]
 ALL += [("drift", "accept"), ("drift", "ignore"), ("drift", "propose")]
 
 

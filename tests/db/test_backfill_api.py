@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -264,6 +263,11 @@ def test_a_role_that_may_not_take_off_the_list_is_told(target, plain_role):
 # ── Killed ───────────────────────────────────────────────────────────────────────────────────────
 
 
+HAS_LOADED = (
+    "SELECT 1 FROM runs WHERE started_at > %s AND not_attempted BETWEEN 1 AND requested - 1"
+)
+
+
 @contextmanager
 def started(target, *arguments: str):
     """The command in a process of its own."""
@@ -284,19 +288,17 @@ def started(target, *arguments: str):
 def test_after_sigkill_only_what_is_left_is_asked_for_until_nothing_is(copying, tmp_path):
     """Twice at moments of chance; each persona is settled by one run, and by no other."""
     chance = random.Random(7)
-    with copying(count=700) as target:
+    with copying(count=150, latency_seconds=0.02) as target:
         (tmp_path / "ids").write_text("\n".join(target.world.persona_ids))
         arguments: list[str] = ["--ids-from", str(tmp_path / "ids")]
         everybody = set(target.world.persona_ids)
         waiting = everybody
         for _ in range(2):
-            until = chance.randrange(len(waiting) // 3, len(waiting) - 20)
+            now = [target.now()]
             with started(target, *arguments) as process:
-                deadline = time.monotonic() + 60
-                while target.sandbox.requests.total < until and process.poll() is None:
-                    assert time.monotonic() < deadline
-                    time.sleep(0.005)
-                process.send_signal(signal.SIGKILL)
+                wait_until(process, lambda now=now: target.query(HAS_LOADED, now))
+                time.sleep(chance.random() / 10)
+                process.kill()
                 process.wait()
             requested = asked(target)
             # Nobody who was settled before.
@@ -316,6 +318,14 @@ def test_after_sigkill_only_what_is_left_is_asked_for_until_nothing_is(copying, 
         assert (last.status, last.counts["requested"]) == ("succeeded", len(waiting))
         check_ledger_of_lists(target)
         assert {str(row["persona_id"]) for row in target.rows("personas")} == everybody
+
+
+def wait_until(process, done) -> None:
+    deadline = time.monotonic() + 60
+    while not done():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def check_ledger_of_lists(target) -> None:
