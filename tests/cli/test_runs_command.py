@@ -72,10 +72,10 @@ def test_a_line_a_run_the_newest_first(url, sandbox):
     assert header.split()[:3] == ["started", "(UTC)", "run"]
     assert first.endswith("4: 4 created")
     assert second.endswith("4: 1 forbidden")
-    run("sync")
-    assert shown()[1].endswith("4: 4 unchanged")
     ids = [row["run_id"][:8] for row in told()]
     assert [line.split()[2] for line in (second, first)] == ids
+    run("sync")
+    assert shown()[1].endswith("4: 4 unchanged")
 
 
 def test_it_shows_the_latest_of_those_that_are_asked_for(url):
