@@ -154,7 +154,7 @@ def command(
             tell(invocation, summary, None, as_json=as_json)
             if summary.left:
                 logger.warning(
-                    "%d of %d personas are left: persona-etl backfill api --resume %s",
+                    "%d of %d personas left: persona-etl backfill api --resume %s",
                     summary.left,
                     summary.counts["requested"],
                     summary.run_id,

@@ -46,7 +46,7 @@ def shown(*arguments: str) -> list[str]:
     """What it prints to people, which fits their terminal and can't steer it."""
     result = run("runs", *arguments)
     assert (result.exit_code, result.stderr) == (0, "")
-    lines = result.stdout.splitlines()
+    lines: list[str] = result.stdout.splitlines()
     assert max(map(width, lines)) <= 80, lines
     assert all(line.isprintable() for line in lines)
     return lines
@@ -122,7 +122,7 @@ def test_all_about_a_run_is_told(url, sandbox):
     run_id = summary["run_id"]
     assert f"see `persona-etl runs {run_id}`" in ended.stderr
     resume = f"persona-etl backfill api --resume {run_id}"
-    assert f"1 of 4 personas are left: {resume}" in ended.stderr
+    assert f"1 of 4 personas left: {resume}" in ended.stderr
     lines = shown(run_id)
     assert lines[0] == f"run        {run_id}"
     text = "\n".join(lines)

@@ -21,7 +21,7 @@ from etl.jobs.grants import writer_grants
 from etl.sandbox import Fault
 from etl.store.asked_for import left_of
 from etl.store.engine import make_engine
-from tests.torture.judging import timeless
+from tests.torture.judging import check_ledger, timeless
 from tests.torture.scenario import COUNT, SEED, one_of_everything
 from tests.torture.sizes import steps
 from tests.torture.striking import ANSWER_LOST, DOOM, KILLED, struck
@@ -316,7 +316,7 @@ def test_after_sigkill_only_what_is_left_is_asked_for_until_nothing_is(copying, 
         last = target.backfill_api(resume=arguments[1])
         assert asked(target) == waiting
         assert (last.status, last.counts["requested"]) == ("succeeded", len(waiting))
-        check_ledger_of_lists(target)
+        check_ledger(target)
         assert {str(row["persona_id"]) for row in target.rows("personas")} == everybody
 
 
@@ -326,13 +326,6 @@ def wait_until(process, done) -> None:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.01)
-
-
-def check_ledger_of_lists(target) -> None:
-    """What the books of other runs hold too; whom a list still has was not settled."""
-    for run in target.rows("runs", command="backfill api"):
-        listed = target.rows("run_items", run_id=run["run_id"], outcome="not_attempted")
-        assert len(listed) in (run["not_attempted"], 0), run
 
 
 @pytest.mark.parametrize(("how", "few"), [(KILLED, 17), (ANSWER_LOST, 2)])
@@ -357,6 +350,7 @@ def test_struck_at_any_statement_the_resumed_run_ends_as_an_undisturbed_one(
                     target.backfill_api(ids, **ONE)
                 else:
                     target.backfill_api(resume=str(new[0]["run_id"]), **ONE)
+                check_ledger(target)
                 healed = timeless(target)
                 for name, rows in undisturbed.items():
                     assert healed[name] == rows, (how, nth, name)
