@@ -30,6 +30,7 @@ COMMANDS = {
     "status": ("etl.cli.status", "Say how fresh it all is, and what is in the way."),
     "runs": ("etl.cli.runs", "Show what each run did, and to whom."),
     "backfill": ("etl.cli.backfill", "Get history once more, or tables from it."),
+    "diff": ("etl.cli.diff", "Show what changed of a persona."),
     "verify": ("etl.cli.verify", "Compare the API with versions and tables."),
     "drift": ("etl.cli.drift", "Show where the API moved; propose columns."),
     "sandbox": ("etl.cli.sandbox", "Serve a stand-in for the API on loopback."),
