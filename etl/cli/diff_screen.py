@@ -112,7 +112,7 @@ def _verdict(found: Diff) -> Iterator[str]:
         yield f"It was first seen on {first_seen}: there is nothing to compare with."
     elif "removed" in states:
         yield "While a persona is removed, what it showed last counts."
-    if found.before.document and found.after.document and not found.comparisons:
+    if None not in (found.before.document, found.after.document) and not found.comparisons:
         if states[0] != states[1]:
             yield "No field differs."
         elif found.events:

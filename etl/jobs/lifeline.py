@@ -60,11 +60,13 @@ class Past:
                 " `persona-etl sync` copies it if the API has it"
             )
 
+        # What began is in force, though the server's clock was set back since.
+        self._now = max(database_now(connection), self.own[-1].valid_from)
+
     def moment(self, when: When) -> datetime:
         """When that is; of a version that is not kept, when the first one began."""
         if when == "now":
-            # What began is in force, though the server's clock was set back since.
-            return max(database_now(self.connection), self.own[-1].valid_from)
+            return self._now
         if isinstance(when, datetime):
             return when
         first, last = self.own[0].number, self.own[-1].number
