@@ -133,10 +133,10 @@ def test_a_role_that_may_read_only_the_views_is_6_and_told_where_to_look(
 
 def test_on_a_terminal_what_changed_is_coloured_unless_that_is_not_wanted(persona):
     program = [sys.executable, "-m", "etl", "diff", persona, "--to", "v2"]
-    for environment in ({"NO_COLOR": ""}, {"NO_COLOR": "1"}, {"TERM": "dumb"}):
-        with Terminal(program, **environment) as terminal:
+    for no_color, term in (("", "xterm"), ("1", "xterm"), ("", "dumb")):
+        with Terminal(program, NO_COLOR=no_color, TERM=term) as terminal:
             assert terminal.read_to_the_end() == 0
-        if environment == {"NO_COLOR": ""}:
+        if (no_color, term) == ("", "xterm"):
             assert "\x1b[31;9mkind to\x1b[0m\x1b[32;4mbrief with\x1b[0m" in terminal.raw
         else:
             assert "[-kind to-]{+brief with+}" in terminal.raw

@@ -121,7 +121,11 @@ def test_what_went_and_came_makes_one_set_of_the_other(old, new):
         ({"name": "Ada"}, {"name": "Bea"}, ['name: "Ada" → "Bea"']),
         ({"name": None}, {"name": "null"}, ['name: null → "null"']),
         ({"n": " a"}, {"n": "a "}, ['n: " a" → "a "']),
-        ({"name": "A", "n": 1}, {"name": "B"}, ['n: 1 → (not sent) (the API\'s shape)', 'name: "A" → "B"']),
+        (
+            {"name": "A", "n": 1},
+            {"name": "B"},
+            ["n: 1 → (not sent) (the API's shape)", 'name: "A" → "B"'],
+        ),
         ({}, {"n": 1}, ["Only the API's shape moved, nobody edited:", "n: (not sent) → 1"]),
         ({"n": "\x1b[2J\u202e"}, {"n": ""}, ['n: "\\u001b[2J\\u202e" → ""']),
         (
@@ -165,8 +169,8 @@ def test_what_a_persona_refers_to_is_told_by_name():
         ("voice", UUID(OTHER)): Shown(1, {"displayName": "Leo"}),
         ("tool", UUID(ID)): Shown(1, {"name": "map"}),
     }
-    old = {"voice": {"id": ID}, "tools": None, "avatar": {"id": ID}}
-    new = {"voice": {"id": OTHER}, "tools": [{"id": ID}], "avatar": {"id": "none"}}
+    old: dict[str, Any] = {"voice": {"id": ID}, "tools": None, "avatar": {"id": ID}}
+    new: dict[str, Any] = {"voice": {"id": OTHER}, "tools": [{"id": ID}], "avatar": {"id": "none"}}
     assert references(new) <= shared.keys()
     assert shown(old, new, shared) == [
         f'avatar.id: "{ID}" → "none"',
