@@ -16,8 +16,8 @@ from etl.report.alignment import Effort, Run, common_runs
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# About a second's worth.
-_STEPS = 1_500_000
+# About half a second of it.
+_STEPS = 1_000_000
 # Where a text has more, it is no prose: its lines are compared, or it is taken as one.
 _MOST_CLAUSES = 300_000
 # A passage of so many characters is hardly read word by word.
