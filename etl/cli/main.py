@@ -32,6 +32,7 @@ COMMANDS = {
     "backfill": ("etl.cli.backfill", "Get history once more, or tables from it."),
     "diff": ("etl.cli.diff", "Show what changed of a persona."),
     "verify": ("etl.cli.verify", "Compare the API with versions and tables."),
+    "forget": ("etl.cli.forget", "Take everything about a persona out of every table."),
     "drift": ("etl.cli.drift", "Show where the API moved; propose columns."),
     "sandbox": ("etl.cli.sandbox", "Serve a stand-in for the API on loopback."),
     "demo": ("etl.cli.demo", "Show all of it in one go; needs no key."),

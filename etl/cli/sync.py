@@ -44,6 +44,7 @@ Examples:
 @click.option(
     "--allow-mass-removal", is_flag=True, help="Remove what is missing, however much it is."
 )
+@click.option("--unforget", is_flag=True, help="Bring back personas that were forgotten.")
 @click.option(
     "--wait",
     type=click.IntRange(min=0),
@@ -62,6 +63,7 @@ def command(
     dry_run: bool,
     strict: bool,
     allow_mass_removal: bool,
+    unforget: bool,
     wait: int,
     as_json: bool,
 ) -> int:
@@ -109,6 +111,7 @@ def command(
                 discover=discover,
                 strict=strict,
                 allow_mass_removal=allow_mass_removal,
+                unforget=unforget,
                 report=ended.append,
                 watch=watch,
             )

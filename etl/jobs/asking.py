@@ -15,11 +15,12 @@ from etl.jobs.reckoning import read_batch
 from etl.source.client import PersonaClient
 from etl.source.listing import list_persona_ids
 from etl.store.engine import driver_connection
+from etl.store.erasures import forgotten_since
 from etl.store.ledger import all_live_personas, last_attempts
 from etl.store.session import break_off
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from uuid import UUID
 
     from sqlalchemy import Connection, Engine
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     Choose = Callable[[Connection, Sequence[UUID]], Sequence[UUID]]
 
 logger = logging.getLogger(__name__)
+
+# So many forgotten personas are named.
+_TOLD = 3
 
 
 class Asking:
@@ -49,10 +53,16 @@ class Asking:
         *,
         discover: bool,
         choose: Choose = lambda _, ids: ids,
+        unforget: bool = False,
     ) -> None:
-        """`choose`: whom to ask for when all of them are known, by what is in the database."""
+        """`choose`: whom to ask for when all of them are known, by what is in the database.
+
+        `unforget`: forgotten ones too.
+        """
         api = settings.api
         self.ids = list(ids)
+        self._named = set(ids)
+        self._unforget = unforget
         self._discover = discover
         self._choose = choose
         self._client = PersonaClient(
@@ -122,6 +132,8 @@ class Asking:
                         logger.warning(
                             "the API lists no personas: is the key of the right organisation?"
                         )
+                if not self._unforget:
+                    self.ids = _without_forgotten(reader, self.ids, self._named)
                 self.ids = list(self._choose(reader, self.ids))
                 known(len(self.ids))
                 self.ids = _in_turn(reader, self.ids)
@@ -146,6 +158,27 @@ class Asking:
         for warning in listing.warnings:
             logger.warning("%s", warning)
         return listing.ids
+
+
+def _without_forgotten(
+    connection: Connection, ids: Sequence[UUID], named: Collection[UUID]
+) -> list[UUID]:
+    """Those that nobody has forgotten. The `named` ones among the others are told of."""
+    since = forgotten_since(connection, ids)
+    for persona_id in since:
+        logger.debug("persona %s was forgotten and is left out", persona_id)
+    if told := [f"{id_} (on {at:%Y-%m-%d})" for id_, at in since.items() if id_ in named]:
+        more = f" and {len(told) - _TOLD} more" if len(told) > _TOLD else ""
+        one = len(told) == 1
+        logger.warning(
+            "forgotten and left out: persona%s %s%s; take %s out of the ids, or bring %s back with"
+            " `persona-etl sync --unforget`",
+            "" if one else "s",
+            ", ".join(told[:_TOLD]),
+            more,
+            *(["it"] * 2 if one else ["them"] * 2),
+        )
+    return [persona_id for persona_id in ids if persona_id not in since]
 
 
 def _in_turn(connection: Connection, ids: Sequence[UUID]) -> list[UUID]:

@@ -56,6 +56,7 @@ def dry_run(
     discover: bool = False,
     strict: bool = False,
     allow_mass_removal: bool = False,
+    unforget: bool = False,
     tell: Callable[[Foreseen], None],
     report: Callable[[Summary], None],
     watch: Callable[[Tally], None] = lambda _: None,
@@ -69,7 +70,7 @@ def dry_run(
         DatabaseError: Postgres is unreachable or its schema not at head.
         UsageError: the API's address or the key can't be used.
     """
-    asking = Asking(settings, ids, discover=discover)
+    asking = Asking(settings, ids, discover=discover, unforget=unforget)
     schema = settings.database.schema_
     engine = make_engine(
         url,

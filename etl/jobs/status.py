@@ -18,6 +18,7 @@ from etl.report.ours import in_schema, name, reporting_schema
 from etl.report.present import freshness_view, runs_view
 from etl.report.text import as_line, length_of_time
 from etl.store.engine import LOOKS_FOR_SECONDS, database_now, make_engine, translated
+from etl.store.erasures import forgotten
 from etl.store.lock import current_writer
 from etl.store.migration import current_and_head, require_head
 from etl.store.standing import (
@@ -244,6 +245,8 @@ def _look(
     busy = _busy(connection, sources["runs"], settings.database.schema_)
     wanted = settings.personas
     only_named = bool(wanted.ids) and not wanted.discover
+    # Whoever reads only the reports can't tell, and sees them as never seen.
+    left_out = forgotten(connection, wanted.ids) if tables.get("erasures") else set()
     return Status(
         now=now,
         max_age=max_age,
@@ -257,7 +260,7 @@ def _look(
         personas=read_freshness(
             connection,
             sources["freshness"],
-            named=wanted.ids,
+            named=[id_ for id_ in wanted.ids if id_ not in left_out],
             only_named=only_named,
             fresh_since=None if max_age is None else now - max_age,
             removed_since=now - REMOVED_LATELY,

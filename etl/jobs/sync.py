@@ -5,6 +5,7 @@ The run has its row before work starts, and it is closed on every way out.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from etl.jobs.arrival import DatabaseClock
@@ -17,6 +18,7 @@ from etl.jobs.settling import settle
 from etl.jobs.summary import Summary, Tally, log_new_drift, verdict
 from etl.payload.decode import loads
 from etl.store.engine import make_engine, translated
+from etl.store.erasures import lift
 from etl.store.mapped import at_head
 from etl.tables import OUTCOMES
 
@@ -42,6 +44,7 @@ def sync(
     resumes: UUID | None = None,
     strict: bool = False,
     allow_mass_removal: bool = False,
+    unforget: bool = False,
     wait_seconds: float = 0,
     report: Callable[[Summary], None],
     watch: Callable[[Tally], None] = lambda _: None,
@@ -59,6 +62,7 @@ def sync(
         resumes: The run whose rest `choose` chooses.
         strict: That the API has moved is an error.
         allow_mass_removal: However many are missing, they are removed.
+        unforget: Forgotten personas are let in again rather than left out.
         wait_seconds: Waits so long for the lock.
         report: Is told how the run ended.
         watch: Is called as the run goes on, from any thread.
@@ -68,7 +72,7 @@ def sync(
         UsageError: before the run exists: the API's address or the key can't be used.
     """
     schema = settings.database.schema_
-    asking = Asking(settings, ids, discover=discover, choose=choose)
+    asking = Asking(settings, ids, discover=discover, choose=choose, unforget=unforget)
     engine = make_engine(url, schema, json_deserializer=loads)
     engine = at_head(engine, schema)
     with opened_run(
@@ -83,7 +87,9 @@ def sync(
         if run.locked is not None:
             report(_skipped(run, run.locked, len(ids)))
             return
-        under_way = _Sync(settings, run, asking=asking, keeps_list=keeps_list, watch=watch)
+        under_way = _Sync(
+            settings, run, asking=asking, keeps_list=keeps_list, unforget=unforget, watch=watch
+        )
         concluded(
             run.halt,
             lambda: under_way.copy(strict=strict, allow_mass_removal=allow_mass_removal),
@@ -113,6 +119,7 @@ class _Sync:
         *,
         asking: Asking,
         keeps_list: bool,
+        unforget: bool,
         watch: Callable[[Tally], None],
     ) -> None:
         self.settings = settings
@@ -120,6 +127,7 @@ class _Sync:
         self.asking = asking
         self.keeps_list = keeps_list
         self.has_list = False
+        self.unforget = unforget
         self.tally = Tally(len(asking.ids))
         self.watch = watch
 
@@ -157,8 +165,12 @@ class _Sync:
         return told or refused
 
     def _enter(self, loader: Loader) -> None:
+        """It is known who is asked for, and nobody was asked yet."""
         loader.known(self.asking.ids)
         self.has_list = self.keeps_list
+        if self.unforget:
+            with self.run.writing():
+                lift(self.run.connection, self.asking.ids)
 
     def closed(self, status: str, told: str | None, error: EtlError | None) -> Summary:
         """Closes the ledger's row. Returns how the run ended."""
