@@ -21,7 +21,7 @@ from etl.store.forgetting import (
     delete_rows_of,
     forget_statistics,
 )
-from etl.store.mapped import at_head, map_of
+from etl.store.mapped import at_head
 from etl.store.untold import delete_untold
 from etl.tables import KINDS
 
@@ -166,6 +166,5 @@ def _take_away(run: OpenedRun, persona_id: UUID) -> Found:
     found.rows.update(sorted(gone.items()))
     erased_at = add_receipt(connection, persona_id, found.rows, run.run_id)
     run.halt.check()
-    entities = {map_of(connection).entity_table(kind).name for kind in KINDS}
-    forget_statistics(connection, gone.keys() | entities)
+    forget_statistics(connection)
     return Found(found, erased_at)

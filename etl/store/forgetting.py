@@ -28,6 +28,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from etl.store.engine import quote_identifier
 from etl.store.links import links_of, owners_of, rows_of_owners, tables_of_links
 from etl.store.mapped import map_of
 from etl.store.recordset import upsert
@@ -214,13 +215,13 @@ def delete_documents_of(connection: Connection, found: Belongings) -> Counter[st
     return _delete(connection, _contents(found))
 
 
-def forget_statistics(connection: Connection, tables: Collection[str]) -> None:
-    """Makes the planner's samples of these tables anew: they hold values.
+def forget_statistics(connection: Connection) -> None:
+    """Makes the planner's samples of all tables anew: they hold values.
 
     A table that somebody else is analyzing now is left out: it is being made anew. Of one that is
-    not ours, or empty, the samples stay.
+    empty, or not ours, the samples stay.
     """
-    names = ", ".join(sorted(tables))
+    names = ", ".join(quote_identifier(name) for name in sorted(map_of(connection).tables))
     connection.execute(text(f"ANALYZE (SKIP_LOCKED) {names}"))
 
 

@@ -34,6 +34,7 @@ AVATAR = "00000000-0000-4000-8000-0000000000a1"
 OWN_AVATAR = "00000000-0000-4000-8000-0000000000a2"
 VOICE = "00000000-0000-4000-8000-0000000000b1"
 TOOL = "00000000-0000-4000-8000-0000000000c1"
+OWN_VOICE = "00000000-0000-4000-8000-0000000000b2"
 OWN_TOOL = "00000000-0000-4000-8000-0000000000c2"
 GROUP = "00000000-0000-4000-8000-0000000000d1"
 LINK = "00000000-0000-4000-8000-0000000000e1"
@@ -89,6 +90,7 @@ def payload(persona_id: str, say=lambda word: word, *, day: int = 1, **members: 
             "displayName": say("Lucy"),
             "displayTags": [say("fast")],
             "provider": "CARTESIA",
+            "createdAt": "no time",
             "updatedAt": at,
         },
         "tools": [
@@ -173,14 +175,21 @@ def told(copying, canary):
     with copying(World(), moving=False) as target:
         serve = target.world.set_payload
         serve(STAYS, others(1))
-        copy(target, STAYS)
+        serve(OTHER, payload(OTHER))
+        copy(target, STAYS, OTHER)
         for day in (2, 3):
             # Its copies are the newest, so that all that is shared says what it says.
             serve(GONE, of_canaries(canary, day=day))
             copy(target, STAYS, GONE, strict=True)
+        # The same is odd about another: of each table something stays.
+        odd = {"voice": {"id": OWN_VOICE, "provider": "ACME"}, "zeroDataRetention": "perhaps"}
+        serve(OTHER, payload(OTHER, **odd, voiceGenerationOptions={"emotion": "calm"}))
+        copy(target, OTHER)
+        target.sandbox.order(Fault(status=200, wrong="html", target=OTHER))
+        copy(target, OTHER)
         unreadable = {"message": f"{canary()} is locked"}
         target.sandbox.order(
-            Fault(status=403, body=json.dumps(unreadable).encode(), target=GONE),
+            Fault(status=400, body=json.dumps(unreadable).encode(), target=GONE),
             # One is answered with the other's body, and the other way round.
             Fault(body=json.dumps(of_canaries(canary, day=4)).encode(), target=STAYS),
         )
@@ -189,7 +198,7 @@ def told(copying, canary):
         copy(target, GONE)
         assert leaks_in_database(target.url)
         assert target.rows("value_issues", kind="voice")
-        assert target.rows("drift_paths", problem="new_value")
+        target.query("ANALYZE")
         yield target
 
 
@@ -214,6 +223,10 @@ def test_a_dump_holds_none_of_its_values_nor_its_id(told):
     assert receipt["persona_sha256"] == persona_digest(UUID(GONE))
     assert (receipt["rows_deleted"], receipt["run_id"]) == (forgotten.rows, forgotten.run_id)
     assert receipt["lifted_at"] is None
+    # What others tell of stays told.
+    assert {row["path"] for row in told.rows("value_issues", kind="voice")} == {"createdAt"}
+    (new_value,) = told.rows("drift_paths", problem="new_value")
+    assert new_value["new_members"] == ["ACME"]
     errors = [row["error"] for row in told.rows("runs") if row["error"]]
     assert any("(forgotten)" in error for error in errors)
 
@@ -301,6 +314,29 @@ def test_a_voice_that_others_had_before_says_again_what_they_said(copying):
         assert target.changes(VOICE) == ["created"]
         assert [row["tag"] for row in target.rows("voice_display_tags")] == ["fast"]
         assert len(target.rows("documents", kind="voice")) == 1
+
+
+def test_a_link_that_another_shows_too_goes_to_it(copying):
+    link = {
+        "id": LINK,
+        "token": "the token",
+        "usageCount": 5,
+        "allowedOrigins": ["https://a.example"],
+    }
+    with copying(World(), moving=False) as target:
+        for persona_id in (STAYS, GONE):
+            target.world.set_payload(persona_id, {"id": persona_id, "shareLinks": [link]})
+            copy(target, persona_id)
+        before = target.row("share_links")
+        assert before["persona_id"] == UUID(GONE)
+        forget_in(target)
+        mine = {"persona_id": UUID(STAYS), "usage_count": None}
+        assert target.row("share_links") == before | mine
+        assert [row["origin"] for row in target.rows("share_link_allowed_origins")] == [
+            "https://a.example"
+        ]
+        copy(target, STAYS)
+        assert target.row("share_links") == before | {"persona_id": UUID(STAYS)}
 
 
 def test_what_nobody_else_brought_goes_entirely(target):
