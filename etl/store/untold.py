@@ -118,10 +118,13 @@ def _lost(connection: Connection, gone: Contents, *, pruned: bool) -> set[Told]:
     }
     if not known:
         return known
-    lost = known if pruned else set[Told]()
-    for (kind, _), contents in gone.items():
-        for told in _told(connection, kind, contents) if not pruned else ():
-            lost |= told & known
+    lost = set(known) if pruned else set[Told]()
+    for (kind, _), contents in gone.items() if not pruned else ():
+        of_kind = {told for told in known if told.key.kind == kind}
+        for told in _told(connection, kind, contents if of_kind else ()):
+            lost |= told & of_kind
+            if of_kind <= lost:
+                break
     for kind in {told.key.kind for told in lost}:
         left_out = {c for key, contents in gone.items() if key[0] == kind for c in contents}
         for page in _pages(connection, kind):

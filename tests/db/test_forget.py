@@ -21,10 +21,12 @@ from etl.sandbox import Fault, World
 from etl.settings import load_settings
 from etl.store.erasures import persona_digest
 from tests.canaries import Canaries, leaks_in_database
+from tests.cli.test_sync_command import wait_until
 from tests.db.conftest import LEDGER
 
 if TYPE_CHECKING:
     from etl.jobs.forget import Forgotten
+    from etl.jobs.summary import Summary
     from tests.db.conftest import Target
 
 GONE = "00000000-0000-4000-8000-00000000f001"
@@ -60,7 +62,7 @@ def found_in(target: Target, persona_id: str = GONE):
 
 def copy(target: Target, *ids: str, **options: Any):
     """A sync that may leave some out."""
-    reported = []
+    reported: list[Summary] = []
     sync(
         settings_of(target, API__CONCURRENCY="1"),
         [UUID(id_) for id_ in ids],
@@ -124,7 +126,7 @@ def canary():
     return Canaries()
 
 
-def of_canaries(canary: Canaries, *, day: int) -> dict[str, Any]:
+def of_canaries(canary: Canaries, *, day: int):
     """Something of its own at each place, known to the map or not, and things of its own."""
 
     def say(word: str) -> str:
@@ -159,7 +161,7 @@ def of_canaries(canary: Canaries, *, day: int) -> dict[str, Any]:
     }
 
 
-def others(day: int, **members: Any) -> dict[str, Any]:
+def others(day: int, **members: Any):
     link = {
         "id": LINK,
         "token": "the token",
@@ -182,7 +184,10 @@ def told(copying, canary):
             serve(GONE, of_canaries(canary, day=day))
             copy(target, STAYS, GONE, strict=True)
         # The same is odd about another: of each table something stays.
-        odd = {"voice": {"id": OWN_VOICE, "provider": "ACME"}, "zeroDataRetention": "perhaps"}
+        odd: dict[str, Any] = {
+            "voice": {"id": OWN_VOICE, "provider": "ACME"},
+            "zeroDataRetention": "perhaps",
+        }
         serve(OTHER, payload(OTHER, **odd, voiceGenerationOptions={"emotion": "calm"}))
         copy(target, OTHER)
         target.sandbox.order(Fault(status=200, wrong="html", target=OTHER))
@@ -398,7 +403,7 @@ def test_it_is_left_out_until_it_is_brought_back(target, caplog):
 
 
 def rehearse(target: Target, *ids: str, **options: Any):
-    reported = []
+    reported: list[Summary] = []
     dry_run(
         settings_of(target),
         [UUID(id_) for id_ in ids],
@@ -419,6 +424,34 @@ def test_of_many_that_are_left_out_the_first_are_named(target, caplog):
     assert warning.startswith("forgotten and left out: personas ")
     assert f" and {len(ids) - 3} more; take them out of the ids" in warning
     assert [persona_id in warning for persona_id in ids] == [True] * 3 + [False] * (len(ids) - 3)
+
+
+def test_a_voice_that_very_many_brought_is_looked_up_by_index(target):
+    voice = target.rows("voices")[0]["voice_id"]
+    # Many that nobody asks about, too.
+    target.query(
+        "INSERT INTO observations (kind, entity_id, observed_at, persona_id, content_hash)"
+        " SELECT 'voice', CASE WHEN n %% 20 = 0 THEN %s ELSE md5(n::text)::uuid END,"
+        "        timestamptz '2026-01-01Z' + n * interval '1 s', md5(n::text)::uuid, content_hash"
+        "   FROM generate_series(1, 20000) AS n,"
+        "        LATERAL (SELECT content_hash FROM documents WHERE kind = 'voice' LIMIT 1) AS d",
+        [voice],
+    )
+    target.is_corrupted = True
+    target.query("ANALYZE")
+    using = target.query("SELECT persona_id FROM personas WHERE voice_id = %s", [voice])
+    before = scans(target)
+    found = found_in(target, str(using[0]["persona_id"]))
+    assert [s.is_sole for s in found.belongings.shared if s.entity_id == voice] == [False]
+    wait_until(lambda: scans(target)["idx_scan"] > before["idx_scan"])
+    assert scans(target)["seq_scan"] == before["seq_scan"]
+
+
+def scans(target: Target) -> dict[str, int]:
+    (row,) = target.query(
+        "SELECT idx_scan, seq_scan FROM pg_stat_user_tables WHERE relname = 'observations'"
+    )
+    return row
 
 
 def test_whatever_statement_fails_nothing_is_gone(target):
