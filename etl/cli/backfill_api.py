@@ -83,6 +83,7 @@ class Moment(click.ParamType["datetime"]):
 @click.option(
     "--allow-mass-removal", is_flag=True, help="Remove what is missing, however much it is."
 )
+@click.option("--unforget", is_flag=True, help="Bring back personas that were forgotten.")
 @click.option(
     "--wait",
     type=click.IntRange(min=0),
@@ -102,6 +103,7 @@ def command(
     resume: str | None,
     strict: bool,
     allow_mass_removal: bool,
+    unforget: bool,
     wait: int,
     as_json: bool,
 ) -> int:
@@ -145,6 +147,7 @@ def command(
                 resume=resume,
                 strict=strict,
                 allow_mass_removal=allow_mass_removal,
+                unforget=unforget,
                 wait_seconds=wait,
                 report=ended.append,
                 watch=watch,

@@ -46,6 +46,7 @@ def backfill_api(
     resume: str | None = None,
     strict: bool = False,
     allow_mass_removal: bool = False,
+    unforget: bool = False,
     wait_seconds: float = 0,
     report: Callable[[Summary], None],
     watch: Callable[[Tally], None] = lambda _: None,
@@ -61,6 +62,7 @@ def backfill_api(
         resume: A run, as people name it: whom that one asked for and nobody has settled since.
         strict: That the API has moved is an error.
         allow_mass_removal: However many are missing, they are removed.
+        unforget: Forgotten personas are let in again.
         wait_seconds: Waits so long for the lock.
         report: Is told how the run ended.
         watch: Is called as the run goes on.
@@ -82,6 +84,7 @@ def backfill_api(
         resumes=resumed,
         strict=strict,
         allow_mass_removal=allow_mass_removal,
+        unforget=unforget,
         wait_seconds=wait_seconds,
         report=report,
         watch=watch,

@@ -78,6 +78,7 @@ def backfill_files(
     lines: Iterable[Line],
     *,
     url: str,
+    unforget: bool = False,
     wait_seconds: float = 0,
     report: Callable[[FilesSummary], None],
     watch: Callable[[LineTally], None] = lambda _: None,
@@ -85,8 +86,9 @@ def backfill_files(
 ) -> None:
     """Loads these lines. Calls `report` once, on every way out on which the run exists.
 
-    It waits for the lock up to `wait_seconds`. `watch` is called as lines are loaded, and
-    `watch_folding` as their entities are folded: how many, of how many.
+    Lines of forgotten personas are left out; with `unforget` those are let in again. It waits for
+    the lock up to `wait_seconds`. `watch` is called as lines are loaded, and `watch_folding` as
+    their entities are folded: how many, of how many.
 
     Raises DatabaseError before the run exists: Postgres is unreachable or its schema not at head.
     """
@@ -102,7 +104,7 @@ def backfill_files(
                 FilesSummary(run.run_id, run.command, "skipped", at, at, counts, error=run.locked)
             )
             return
-        load = _Load(settings, run, watch=watch, watch_folding=watch_folding)
+        load = _Load(settings, run, unforget=unforget, watch=watch, watch_folding=watch_folding)
         concluded(run.halt, lambda: load.go(lines), lambda *ending: report(load.closed(*ending)))
 
 
@@ -114,11 +116,13 @@ class _Load:
         settings: Settings,
         run: OpenedRun,
         *,
+        unforget: bool,
         watch: Callable[[LineTally], None],
         watch_folding: Callable[[int, int], None],
     ) -> None:
         self.settings = settings
         self.run = run
+        self.unforget = unforget
         self.watch = watch
         self.watch_folding = watch_folding
         self.intake: Intake | None = None
@@ -131,7 +135,7 @@ class _Load:
             settle(run, watch=self.watch_folding)
             with run.connection.begin():
                 reader = LineReader(map_of(run.connection), now=database_now(run.connection))
-            self.intake = Intake(run, reader, watch=self.watch)
+            self.intake = Intake(run, reader, unforget=self.unforget, watch=self.watch)
             try:
                 with _read_ahead(reader.batches(lines)) as batches:
                     for batch in _until_told(run, batches):

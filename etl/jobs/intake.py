@@ -21,6 +21,7 @@ from etl.jobs.lines import Refused, Taking
 from etl.store.ahead import Ahead
 from etl.store.drift import record, sightings
 from etl.store.engine import database_now, is_data_error, is_retryable
+from etl.store.erasures import forgotten, lift
 from etl.store.ledger import Rejection, add_rejections, add_worst_items, distrust, set_counts
 from etl.store.mapped import map_of
 from etl.store.observations import (
@@ -84,11 +85,17 @@ class Intake:
     """Loads a run's batches, one after the other, and keeps its tally."""
 
     def __init__(
-        self, run: OpenedRun, reader: LineReader, *, watch: Callable[[LineTally], None]
+        self,
+        run: OpenedRun,
+        reader: LineReader,
+        *,
+        unforget: bool,
+        watch: Callable[[LineTally], None],
     ) -> None:
         self.run = run
         self.connection = run.connection
         self.reader = reader
+        self.unforget = unforget
         self.tally = LineTally()
         self.watch = watch
         self._stored: set[ContentKey] = set()
@@ -180,8 +187,13 @@ class _Loading:
         )
 
     def _let_in(self, lines: Sequence[Taken]) -> Sequence[Taken]:
-        """But for those of forgotten personas."""
-        return lines
+        """But for those of forgotten personas, unless they are let in again."""
+        ids = list({taken.persona_id for taken in lines})
+        if self.intake.unforget:
+            lift(self.connection, ids)
+            return lines
+        kept_out = forgotten(self.connection, ids)
+        return [t for t in lines if t.persona_id not in kept_out] if kept_out else lines
 
     def _without_overruled(self, lines: Sequence[Taken]) -> list[Taken]:
         """But for those that a greater one overrules, of the same persona at the same moment.

@@ -5,7 +5,6 @@ The run has its row before work starts, and it is closed on every way out.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from etl.jobs.arrival import DatabaseClock

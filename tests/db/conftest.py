@@ -192,7 +192,13 @@ class Target:
         assert verified.counts["requested"] == sum(verified.counts.values()) / 2
         return verified
 
-    def load(self, *values: Any, dated: datetime | None = None, name: str = "test") -> FilesSummary:
+    def load(
+        self,
+        *values: Any,
+        dated: datetime | None = None,
+        name: str = "test",
+        unforget: bool = False,
+    ) -> FilesSummary:
         """Loads lines, as `backfill files` does: JSON values, or bytes as they are.
 
         The books are checked.
@@ -203,7 +209,7 @@ class Target:
         ]
         reported: list[FilesSummary] = []
         settings = load_settings(self.environment(), cwd=self.folder)
-        backfill_files(settings, lines, url=self.url, report=reported.append)
+        backfill_files(settings, lines, url=self.url, unforget=unforget, report=reported.append)
         (summary,) = reported
         counts = summary.counts
         assert counts["requested"] == sum(counts.values()) - counts["requested"]

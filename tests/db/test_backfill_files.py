@@ -11,6 +11,8 @@ from uuid import UUID
 
 import pytest
 
+from tests.db.test_forget import forget_in
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -44,7 +46,7 @@ def edited(payload: dict[str, Any], **members: Any) -> dict[str, Any]:
     return copy
 
 
-def history(target: Target, persona_id: str) -> list[tuple[str, float, float | None, list[str]]]:
+def history(target: Target, persona_id: str) -> list[tuple[Any, ...]]:
     """An entity's versions: the change, the days from and until, and where it differs."""
 
     def number(at: datetime | None) -> float | None:
@@ -329,3 +331,14 @@ def test_bytes_that_are_no_utf_8_cost_a_character_and_not_the_line(empty, person
     assert empty.persona(persona["id"])["name"] == "caf\ufffd"
     (issue,) = empty.rows("value_issues")
     assert (issue["path"], issue["resolved_at"]) == ("name", None)
+
+
+def test_lines_of_a_forgotten_persona_are_left_out(empty, persona):
+    other = next(p for id_ in empty.world.persona_ids if (p := empty.world.payload(id_)) != persona)
+    empty.load(seen(1, persona))
+    forget_in(empty, persona["id"])
+    summary = empty.load(seen(1, persona), seen(2, persona), seen(1, other))
+    assert (summary.counts["requested"], summary.forgotten, summary.exit_code) == (1, 2, 0)
+    assert [row["persona_id"] for row in empty.rows("personas")] == [UUID(other["id"])]
+    assert empty.load(seen(1, persona), unforget=True).counts["created"] == 1
+    assert empty.load(seen(2, persona)).forgotten == 0
