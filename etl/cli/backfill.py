@@ -9,6 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from etl.cli.backfill_api import command as api_command
+from etl.cli.backfill_files import command as files_command
 from etl.cli.boundary import tell_error
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.progress import progress
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\b
 Examples:
+  persona-etl backfill files exports/
   persona-etl backfill api --all
   persona-etl backfill replay --check
   persona-etl backfill replay
@@ -35,10 +37,11 @@ Examples:
 
 @click.group("backfill", epilog=EXAMPLES)
 def command() -> None:
-    """Get personas once more from the API, or tables from their history."""
+    """Get history from files or the API, or the tables from it."""
 
 
 command.add_command(api_command)
+command.add_command(files_command)
 
 
 def _complete_table(

@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
+from etl.cli import ended
 from etl.cli.boundary import tell_error
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.progress import progress
@@ -84,7 +85,7 @@ def command(
     url = settings.require_database().get_secret_value()
     settings.require_key()
     wanted, discover = wanted_personas(ids, ids_from, settings, every=every)
-    ended: list[Summary] = []
+    summaries: list[Summary] = []
     foreseen: list[str | msgspec.Raw] = []
     encode = msgspec.json.Encoder(decimal_format="number").encode
     if dry_run:
@@ -112,13 +113,13 @@ def command(
                 strict=strict,
                 allow_mass_removal=allow_mass_removal,
                 unforget=unforget,
-                report=ended.append,
+                report=summaries.append,
                 watch=watch,
             )
     finally:
-        for summary in ended:
+        for summary in summaries:
             tell(invocation, summary, foreseen if dry_run else None, as_json=as_json)
-    return ended[0].exit_code
+    return summaries[0].exit_code
 
 
 def tell(
@@ -150,33 +151,13 @@ def tell(
 
 def as_object(summary: Summary) -> dict[str, object]:
     """What `--json` prints."""
-    return {
-        "run_id": summary.run_id and str(summary.run_id),
-        "command": summary.command,
-        "status": summary.status,
-        "started_at": summary.started_at.isoformat(),
-        "finished_at": summary.finished_at and summary.finished_at.isoformat(),
-        "counts": summary.counts,
-        "value_issues": summary.value_issues,
-        "new_drift_paths": summary.new_drift_paths,
-        "http_requests": summary.http_requests,
-    }
+    return {**ended.as_object(summary), "http_requests": summary.http_requests}
 
 
 def as_text(summary: Summary) -> str:
     """A few aligned lines: what there is none of is left out."""
-    took = ""
-    if summary.finished_at is not None:
-        took = f" in {(summary.finished_at - summary.started_at).total_seconds():.1f} s"
-    beside = {
-        "value issues": summary.value_issues,
-        "API changes": summary.new_drift_paths,
-        "requests": summary.http_requests,
-    }
     which = f"run {summary.run_id}" if summary.run_id else "a dry run: nothing was written"
-    lines = [f"{summary.command} {summary.status}{took}, {which}"]
-    counts = {name.replace("_", " "): count for name, count in summary.counts.items()} | beside
-    lines += [f"  {name:<14}{count:>8}" for name, count in counts.items() if count]
+    text = ended.as_text(summary, which, {"requests": summary.http_requests})
     if summary.status == "succeeded" and not summary.counts["requested"]:
-        lines.append("  there was nobody to ask for")
-    return "\n".join(lines)
+        text += "\n  there was nobody to ask for"
+    return text
