@@ -52,13 +52,16 @@ _NOTE = text("""
 """)
 
 # The copy speaks for the columns unless another content is in force, or one that is younger, from
-# a file or from the API, has spoken: then it is older than what stands there.
+# a file or from the API, has spoken: then it is older than what stands there. Of a removed persona
+# the tables keep the last content.
 _LATEST = """
     SELECT u.entity_id, u.content_hash, u.observed
       FROM unfolded AS u
-      JOIN document_versions AS v
-        ON v.kind = u.kind AND v.entity_id = u.entity_id AND v.valid_to IS NULL
-       AND v.content_hash = u.content_hash
+      JOIN LATERAL (
+           SELECT content_hash, last_observed_at FROM document_versions AS v
+            WHERE v.kind = u.kind AND v.entity_id = u.entity_id AND v.content_hash IS NOT NULL
+            ORDER BY v.version DESC
+            LIMIT 1) AS v ON v.content_hash = u.content_hash
       JOIN {table} AS e ON e.{key} = u.entity_id
      WHERE u.kind = :kind AND u.entity_id = ANY(:ids)
        AND (u.observed_at >= v.last_observed_at
