@@ -7,7 +7,7 @@
     │   ├── ForbiddenError         403 for this persona
     │   └── PayloadRejectedError   a body came, and it is no persona
     ├── DiscrepancyError       8   what is there is not what should be
-    ├── OutputError           74   standard output can't be written, 141 when its reader is gone
+    ├── OutputError           74   results can't be written, 141 when their reader is gone
     └── RunError                   the run: stop, close the ledger
         ├── KeyRefusedError    4   401, or 403 on all of two or more
         ├── SourceDownError    5   the API is unreachable or answers nothing but errors
@@ -72,7 +72,7 @@ class DiscrepancyError(EtlError):
 
 
 class OutputError(EtlError):
-    """Standard output can't be written: a full disk; or a pipe whose reader has seen enough.
+    """Results can't be written: a full disk; or a pipe whose reader has seen enough.
 
     Not a UsageError: the work is done, only its result is not told. 74 is the neighbour of 75 in
     sysexits.h, EX_IOERR; 141 is how a shell shows a death by SIGPIPE.
@@ -80,11 +80,13 @@ class OutputError(EtlError):
 
     exit_code = 74
 
-    def __init__(self, number: int) -> None:
-        super().__init__(
-            f"standard output: {os.strerror(number)};"
-            " what is printed is incomplete, what was done stays"
-        )
+    def __init__(
+        self,
+        number: int,
+        where: str = "standard output",
+        left: str = "what is printed is incomplete, what was done stays",
+    ) -> None:
+        super().__init__(f"{where}: {os.strerror(number)}; {left}")
         self.reader_is_gone = number == errno.EPIPE
         if self.reader_is_gone:
             self.exit_code = 141
