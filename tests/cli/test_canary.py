@@ -299,6 +299,17 @@ def test_all_goes_well_and_nothing_is_told(stage, canary):
     assert b"INSERT INTO" in stage.heard
 
 
+def test_an_export_holds_no_secret(stage, canary):
+    assert stage.run("sync") == 0
+    stage.world.set_payload(PERSONA, payload(canary, PERSONA, name="Edited"))
+    assert stage.run("sync") == 0
+    assert stage.run("export", ANAM_API_KEY=None) == 0
+    assert "Edited" in stage.told[-2]
+    assert stage.run("export", "-o", "export.ndjson") == 0
+    assert (stage.folder / "export.ndjson").stat().st_size > 0
+    assert stage.leaks() == []
+
+
 def test_where_the_api_moved_is_told_and_written_without_a_secret(stage, canary):
     """`drift` and what it proposes, in a folder and as SQL; what it makes, filled and shown."""
     signed = "https://cdn.example.com/new.mp4?X-Amz-Credential={}&X-Amz-Signature={}"

@@ -1,0 +1,139 @@
+"""`export`: what was observed, as lines of JSON: the inverse of `backfill files`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from etl.cli.invocation import Invocation, pass_invocation
+from etl.cli.progress import progress
+from etl.payload.times import parse_time
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+EXAMPLES = """\b
+Examples:
+  persona-etl export -o personas.ndjson.gz
+  persona-etl export --since 2026-11-01 | jq -r .payload.name
+  persona-etl export --persona 7a0c3f52-6d1e-4b7f-9a3c-2e5d8f1b4c60
+"""
+
+logger = logging.getLogger(__name__)
+
+
+class Moment(click.ParamType["datetime"]):
+    """A moment, or the beginning of a day, in UTC unless it says otherwise."""
+
+    name = "moment"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Read it, or say how it is written."""
+        text = str(value)
+        found = parse_time(text) or parse_time(f"{text}T00:00:00Z")
+        if found is None:
+            self.fail(
+                f"{text!r} is no moment; they look like 2026-11-03 or 2026-11-03T14:00:00Z",
+                param,
+                ctx,
+            )
+        return found
+
+
+@click.command("export", epilog=EXAMPLES)
+@click.option(
+    "--persona",
+    "personas",
+    multiple=True,
+    metavar="ID",
+    help="Only what this one brought. Repeatable.",
+)
+@click.option(
+    "--since",
+    type=Moment(),
+    metavar="TIME",
+    help="Only what was observed then or later: 2026-11-03, 2026-11-03T14:00:00Z.",
+)
+@click.option("--until", type=Moment(), metavar="TIME", help="Only what was observed before.")
+@click.option(
+    "-o",
+    "--output",
+    "file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write into a file, compressed when its name ends in .gz, instead of standard output (-).",
+)
+@pass_invocation
+def command(
+    invocation: Invocation,
+    *,
+    personas: tuple[str, ...],
+    since: datetime | None,
+    until: datetime | None,
+    file: Path | None,
+) -> None:
+    """Write what was observed, a line of JSON for each persona and moment.
+
+    `backfill files` makes the same history of it in an empty database. Each line holds the whole
+    payload as it then was, without secrets. All is read in one snapshot, without a lock, by a role
+    that may read. FILE is there when it is complete; until then what it held before is.
+    """
+    from etl.jobs.export import Wanted, export  # noqa: PLC0415  spares --help
+    from etl.settings import parse_ids  # noqa: PLC0415  spares --help
+    from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
+
+    if since and until and since >= until:
+        raise click.UsageError("--since must lie before --until.")
+    wanted = Wanted(parse_ids("\n".join(personas), "--persona"), since, until)
+    settings = invocation.settings()
+    url = settings.require_database().get_secret_value()
+    # A database that is made only now has nothing to export.
+    require_cluster(url, os.environ)
+    to_file = None if file is None or str(file) == "-" else file
+    with (
+        served(url, os.environ) as served_url,
+        _writing(to_file) as write,
+        _watching(invocation, to_file) as watch,
+    ):
+        exported = export(settings, url=served_url, wanted=wanted, write=write, watch=watch)
+    told = {"file": str(to_file)} if to_file else {}
+    if exported.lines:
+        counts = {n: getattr(exported, n) for n in ("observations", "lines", "personas")}
+        logger.info("exported", extra=counts | told)
+    else:
+        logger.info("nothing was observed that is asked for; nothing is written", extra=told)
+
+
+@contextmanager
+def _writing(file: Path | None) -> Iterator[Callable[[bytes], object]]:
+    from etl.files.output import complete_file  # noqa: PLC0415  spares --help
+
+    if file is None:
+        yield sys.stdout.buffer.write
+        return
+    with complete_file(file) as output:
+        yield output.write
+
+
+@contextmanager
+def _watching(invocation: Invocation, file: Path | None) -> Iterator[Callable[[int, int], None]]:
+    """On the way to standard output whoever reads that shows how far it is."""
+    if file is None:
+        yield lambda _done, _total: None
+        return
+    with progress(invocation, "personas") as line:
+
+        def watch(done: int, total: int) -> None:
+            line.total(total)
+            line.update(done)
+
+        yield watch
