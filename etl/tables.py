@@ -939,6 +939,7 @@ pruned_history = Table(
     Column("valid_from", TIME, nullable=False, comment="When the first version began."),
     Column("valid_to", TIME, nullable=False, comment="When the first kept version begins."),
     Column("last_observed_at", TIME, nullable=False, comment="Of the last that is not kept."),
+    Column("next_content_hash", LargeBinary, nullable=False, comment="Of the first kept version."),
     Column("next_change", Text, nullable=False, comment="What the first kept version is."),
     Column("next_changed_paths", ARRAY(Text), nullable=False, comment="And where it differs."),
     Column("run_id", UUID_, comment="The run that pruned it last."),

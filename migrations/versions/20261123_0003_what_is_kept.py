@@ -86,6 +86,12 @@ def upgrade() -> None:
             comment="Of the last that is not kept.",
         ),
         sa.Column(
+            "next_content_hash",
+            sa.LargeBinary(),
+            nullable=False,
+            comment="Of the first kept version.",
+        ),
+        sa.Column(
             "next_change", sa.Text(), nullable=False, comment="What the first kept version is."
         ),
         sa.Column(
