@@ -4,6 +4,8 @@ An entity's observations are taken in the order of (observed_at, source_updated_
 A persona's own document is what was fetched last. A shared document comes with several personas'
 payloads, some of them stale: the newest `updatedAt` wins; with an equal one or none the later
 observation wins, unless its persona brought the same content last time.
+
+Of a history whose beginning was pruned, the rest follows as if nothing were missing.
 """
 
 from __future__ import annotations
@@ -60,44 +62,12 @@ class Memory:
     brought: dict[UUID, bytes | None] = field(default_factory=dict)
     """What each persona brought last."""
 
-
-def fold(
-    observations: Iterable[Observation], *, owned: bool, memory: Memory | None = None
-) -> list[Version]:
-    """The versions that follow from observations of one entity, the oldest first.
-
-    Args:
-        observations: In any order, each later than everything that `memory` stands for.
-        owned: Whether it is a persona's own document rather than a shared one.
-        memory: The past to go on from. Its head comes first in the result, closed or confirmed.
-    """
-    in_order = sorted(observations, key=attrgetter("observed_at"))
-    return list(fold_in_order(in_order, owned=owned, memory=memory))
-
-
-def fold_in_order(
-    observations: Iterable[Observation], *, owned: bool, memory: Memory | None = None
-) -> Iterator[Version]:
-    """The same of observations in the order of `observed_at`, version by version.
-
-    Each is given away when no later observation can alter it: however long the history, only one
-    moment's observations are held, and what `Memory` keeps.
-    """
-    past = memory or Memory()
-    head = replace(past.head) if past.head else None
-    for observed_at, group in groupby(observations, key=attrgetter("observed_at")):
-        same_time = sorted(group, key=_order)
-        winner = _winner(same_time, head, past, owned=owned)
-        if winner is not None:
-            if head is not None:
-                head.valid_to = observed_at
-                yield head
-            head = _opened_by(winner, head)
-        for observation in same_time:
-            if head is not None and observation.content_hash == head.content_hash:
-                _confirm(head, observation)
-    if head is not None:
-        yield head
+    def keep(self, seen: Observation) -> None:
+        """Remembers an observation that is later than all before."""
+        self.brought[seen.persona_id] = seen.content_hash
+        if seen.content_hash is not None and seen.source_updated_at is not None:
+            newest = self.newest.get(seen.content_hash, _BEFORE_ALL)
+            self.newest[seen.content_hash] = max(newest, seen.source_updated_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +75,134 @@ class Change:
     """What a version is, against the one before it."""
 
     change: str
-    """`created`, `updated`, `reshaped`, `removed` or `restored`."""
+    """`created`, `updated`, `reshaped`, `removed` or `restored`; `pruned`: it is not kept."""
     changed_paths: list[str]
 
 
 CREATED = Change("created", [])
 REMOVED = Change("removed", [])
+PRUNED = Change("pruned", [])
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """The beginning of a history that is not kept: its last version stands for all of it."""
+
+    version: int
+    valid_from: datetime
+    """When the first of those versions began."""
+    valid_to: datetime
+    last_observed_at: datetime
+    next_content: bytes
+    """What the first kept version is: it can't be told again from what is left."""
+    next_change: str
+    next_changed_paths: list[str]
+    run_id: UUID | None
+    """The run that pruned it."""
+
+    def stub(self) -> Version:
+        """The version that has no content, since nobody knows it any more."""
+        return Version(
+            version=self.version,
+            valid_from=self.valid_from,
+            valid_to=self.valid_to,
+            last_observed_at=self.last_observed_at,
+            content_hash=None,
+            source_updated_at=None,
+            run_id=self.run_id,
+        )
+
+    def next_version_in(self, same_time: Iterable[Observation]) -> Observation | None:
+        """The observation that opens the first kept version: which won hung on the one before."""
+        for seen in same_time:
+            if (seen.observed_at, seen.content_hash) == (self.valid_to, self.next_content):
+                return seen
+        return None
+
+    def told(self, version: Version) -> Change | None:
+        """What the two versions are that can't be compared with one before; None of any other."""
+        if version.content_hash is None and version.valid_from == self.valid_from:
+            return PRUNED
+        if version.version != self.version + 1 or version.valid_from < self.valid_to:
+            return None
+        is_the_next = (version.valid_from, version.content_hash) == (
+            self.valid_to,
+            self.next_content,
+        )
+        return Change(self.next_change, self.next_changed_paths) if is_the_next else UNKNOWN
+
+
+# After a beginning that is not kept, where what came next was lost as well.
+UNKNOWN = Change("updated", [])
+
+
+def fold(
+    observations: Iterable[Observation],
+    *,
+    owned: bool,
+    memory: Memory | None = None,
+    pruned: Pruned | None = None,
+) -> list[Version]:
+    """The versions that follow from observations of one entity, the oldest first.
+
+    Args:
+        observations: In any order, each later than everything that `memory` stands for.
+        owned: Whether it is a persona's own document rather than a shared one.
+        memory: The past to go on from. Its head comes first in the result, closed or confirmed.
+        pruned: The beginning that is not kept, where all observations are given. What is left of
+            those from before then only tells who brought what; the stub comes first in the result.
+    """
+    in_order = sorted(observations, key=attrgetter("observed_at"))
+    return list(fold_in_order(in_order, owned=owned, memory=memory, pruned=pruned))
+
+
+def fold_in_order(
+    observations: Iterable[Observation],
+    *,
+    owned: bool,
+    memory: Memory | None = None,
+    pruned: Pruned | None = None,
+) -> Iterator[Version]:
+    """The same of observations in the order of `observed_at`, version by version.
+
+    Each is given away when no later observation can alter it: however long the history, only one
+    moment's observations are held, what `Memory` keeps, and what is left of a pruned beginning.
+    """
+    past = memory or Memory()
+    head = replace(past.head) if past.head else None
+    left: list[Observation] = []
+    moments = (sorted(g, key=_order) for _, g in groupby(observations, attrgetter("observed_at")))
+    for same_time in _kept(moments, pruned, past, left) if pruned else moments:
+        winner = _winner(same_time, head, past, owned=owned)
+        if pruned is not None:
+            winner = pruned.next_version_in(same_time) or winner
+            head = head or (pruned.stub() if winner else None)
+        if winner is not None:
+            if head is not None:
+                head.valid_to = winner.observed_at
+                yield head
+            head = _opened_by(winner, head)
+        for observation in same_time:
+            if head is not None and observation.content_hash == head.content_hash:
+                _confirm(head, observation)
+    if head is not None:
+        yield head
+    elif left:
+        # All that was kept was lost, or forgotten: then what is left is all that is known.
+        yield from fold_in_order(left, owned=owned)
+
+
+def _kept(
+    moments: Iterable[list[Observation]], pruned: Pruned, past: Memory, left: list[Observation]
+) -> Iterator[list[Observation]]:
+    """The moments of kept versions. What is `left` of those before is only remembered."""
+    for same_time in moments:
+        if same_time[0].observed_at >= pruned.valid_to:
+            yield same_time
+            continue
+        left += same_time
+        for observation in same_time:
+            past.keep(observation)
 
 
 def change_of(kind: Kind, before: JsonObject, now: JsonObject, *, was_removed: bool) -> Change:
@@ -139,10 +231,7 @@ def _winner(
         content = observation.content_hash
         if content != current and (owned or current is None or _wins(observation, current, past)):
             winner, current = observation, content
-        past.brought[observation.persona_id] = content
-        if content is not None and observation.source_updated_at is not None:
-            newest = past.newest.get(content, _BEFORE_ALL)
-            past.newest[content] = max(newest, observation.source_updated_at)
+        past.keep(observation)
     if winner is not None and head is not None and winner.content_hash == head.content_hash:
         return None
     return winner

@@ -16,18 +16,19 @@ from etl.fold import CREATED, REMOVED, Change, change_of, fold_in_order
 from etl.payload.canonical import content_hash
 from etl.report.discrepancy import Discrepancy
 from etl.store.chains import COLUMNS, documents_in_order, mend, observed, written
+from etl.store.pruning import pruned_within
 from etl.store.rows import Standing
 from etl.tables import document_versions, documents
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Generator, Iterable, Iterator, Mapping
     from datetime import datetime
     from uuid import UUID
 
     from sqlalchemy import Connection
 
     from etl.flatten import Row
-    from etl.fold import Observation, Version
+    from etl.fold import Observation, Pruned, Version
     from etl.jobs.findings import Findings
     from etl.payload.decode import JsonObject
     from etl.store.chains import Picked, Span, Stored
@@ -60,6 +61,8 @@ class _Step:
     was_removed: bool
     fresh: list[bytes]
     """What was seen for the first time in its days, whether it won or not."""
+    told: Change | None
+    """What it is, where that can't be told by comparing: it is not kept, or the one before."""
 
     @property
     def contents(self) -> list[bytes]:
@@ -121,7 +124,8 @@ def _follow(
 
     `changed_paths` are None where they hang on a document that is not what it was.
     """
-    steps = _steps(kind, _counted(observed(connection, kind, span), found))
+    pasts = pruned_within(connection, kind, span)
+    steps = _steps(kind, _counted(observed(connection, kind, span), found), pasts)
     before: JsonObject | None = None
     while window := list(islice(steps, _READ_AT_ONCE)):
         contents = [content for step in window for content in step.contents]
@@ -139,18 +143,23 @@ def _follow(
             before = now
 
 
-def _steps(kind: Kind, found: Iterable[tuple[UUID, Observation]]) -> Iterator[_Step]:
+def _steps(
+    kind: Kind, found: Iterable[tuple[UUID, Observation]], pasts: Mapping[UUID, Pruned]
+) -> Iterator[_Step]:
     for entity_id, group in groupby(found, key=itemgetter(0)):
+        pruned = pasts.get(entity_id)
         first_seen: dict[bytes, datetime] = {}
         unread: list[bytes] = []
         before: bytes | None = None
         was_removed = False
         observations = _noted((observation for _, observation in group), first_seen, unread)
-        for version in fold_in_order(observations, owned=kind == "persona"):
+        for version in fold_in_order(observations, owned=kind == "persona", pruned=pruned):
             # The fold has looked ahead, to where the next version begins.
             end = version.valid_to
             later = [c for c in unread if end is not None and first_seen[c] >= end]
-            yield _Step(entity_id, version, before, was_removed, unread[: len(unread) - len(later)])
+            fresh = unread[: len(unread) - len(later)]
+            told = pruned.told(version) if pruned else None
+            yield _Step(entity_id, version, before, was_removed, fresh, told)
             unread[:] = later
             was_removed = version.content_hash is None
             before = version.content_hash or before
@@ -203,6 +212,8 @@ def sound(
 def _change(
     kind: Kind, step: _Step, before: JsonObject | None, now: JsonObject | None
 ) -> Change | None:
+    if step.told is not None:
+        return step.told
     if step.version.content_hash is None:
         return REMOVED
     if step.before is None:

@@ -17,16 +17,21 @@ from etl.report.present import personas_view
 if TYPE_CHECKING:
     from etl.map import Map
 
+# Something of what stood there is not kept. NULL: there was no avatar, or no voice.
+_IS_PRUNED = "'pruned' IN (past.change, avatar.change, voice.change)"
+
 # What the persona's version of that moment doesn't say itself, and what it is looked up by.
 _ELSEWHERE = {
     "persona_id": "persona.persona_id",
     "updated_at": "past.source_updated_at",
+    "last_changed_at": "CASE WHEN past.change <> 'pruned' THEN past.valid_from END",
+    "last_observed_at": "CASE WHEN past.change <> 'pruned' THEN past.last_observed_at END",
     "removed_at": "NULL::timestamp with time zone",
     "avatar_name": "avatar.display_name",
     "voice_name": "voice.display_name",
     "voice_provider": "voice.provider",
     "last_attempt_at": "NULL::timestamp with time zone",
-    "last_outcome": "NULL::text",
+    "last_outcome": f"CASE WHEN {_IS_PRUNED} THEN 'not kept' END",
 }
 
 
@@ -38,8 +43,9 @@ def personas_as_of(the_map: Map) -> Function:
     )
     body = f"""
 SELECT {listed},
-       least(past.last_observed_at, avatar.last_observed_at, voice.last_observed_at)
-           AS observed_until
+       CASE WHEN {_IS_PRUNED} IS NOT TRUE THEN
+           least(past.last_observed_at, avatar.last_observed_at, voice.last_observed_at)
+       END AS observed_until
   FROM {REPORTING}.personas AS persona
  CROSS JOIN LATERAL ({_version("persona", "persona.persona_id")}) AS past
   LEFT JOIN LATERAL ({_version("avatar", "past.avatar_id")}) AS avatar ON true
@@ -51,7 +57,10 @@ SELECT {listed},
         " had been seen by then and were not removed, each with the avatar and the voice of that"
         " moment. updated_at is the version's source_updated_at. observed_until says until when"
         " persona, avatar and voice all were seen to be so: what is asked beyond it is likely and"
-        " not known. last_attempt_at and last_outcome are not kept for the past, and NULL."
+        " not known. last_attempt_at is not kept for the past, and NULL. So is last_outcome, but"
+        " where what stood there was pruned it says 'not kept': of a persona whose version is not"
+        " kept there are persona_id and first_seen_at, whether it was removed or not; of a version"
+        " that is, the avatar's or the voice's part is lacking. observed_until is NULL then."
     )
     returned = ", ".join(f"{name(column)} {type_}" for column, type_ in columns.items())
     return Function(

@@ -78,10 +78,14 @@ SELECT version.kind,
        CASE WHEN element.is_one THEN element.new_value ELSE {new_value} END AS new_value,
        version.run_id
   FROM document_versions AS version
-  JOIN document_versions AS before
-    ON before.kind = version.kind AND before.entity_id = version.entity_id
-   AND before.version = version.version - CASE version.change WHEN 'restored' THEN 2 ELSE 1 END
-  JOIN documents AS older
+ CROSS JOIN LATERAL (
+        SELECT before.kind, before.content_hash, before.last_observed_at
+          FROM document_versions AS before
+         WHERE before.kind = version.kind AND before.entity_id = version.entity_id
+           AND before.version < version.version AND before.change <> 'removed'
+         ORDER BY before.version DESC
+         LIMIT 1) AS before
+  LEFT JOIN documents AS older
     ON older.kind = before.kind AND older.content_hash = before.content_hash
   JOIN documents AS newer
     ON newer.kind = version.kind AND newer.content_hash = version.content_hash
@@ -125,7 +129,8 @@ def changes() -> View:
         "changed_at": "When the change was first seen.",
         "not_before": "When the old values were last seen: the change came between the two.",
         "path": "The field, as the API calls it; [<id>] is the element of that id.",
-        "old_value": "What stood there. SQL NULL: nothing did; JSON null is a value.",
+        "old_value": "What stood there. SQL NULL: nothing did, or the version before is not kept;"
+        " JSON null is a value.",
         "new_value": "What stands there now. SQL NULL: it is gone; JSON null is a value.",
         "run_id": "The run that saw it.",
     }

@@ -30,12 +30,19 @@ _DOCUMENT = "unpacked.document"
 # putting its expression into the places where it is used.
 _FROM = """
   FROM document_versions AS version
-  LEFT JOIN document_versions AS first
-    ON first.kind = version.kind AND first.entity_id = version.entity_id AND first.version = 1
   LEFT JOIN documents AS stored
     ON stored.kind = version.kind AND stored.content_hash = version.content_hash
  CROSS JOIN LATERAL (SELECT stored.document || '{}' AS document OFFSET 0) AS unpacked
 """.strip("\n")
+
+_FIRST_SEEN = """(SELECT first.valid_from
+           FROM document_versions AS first
+          WHERE first.kind = version.kind AND first.entity_id = version.entity_id
+          ORDER BY first.version LIMIT 1)"""
+
+_NOT_KEPT = (
+    " Of pruned versions one row stays, of which only the times are known: its change is pruned."
+)
 
 _HISTORY_COMMENTS = {
     **comments(tables.document_versions.c.version),
@@ -62,14 +69,14 @@ def persona_history(the_map: Map) -> View:
         "share_link_count": "How many share links it had, whether they opened or not.",
     }
     selected = {
-        "removed_at": "CASE WHEN version.content_hash IS NULL THEN version.valid_from END",
+        "removed_at": "CASE version.change WHEN 'removed' THEN version.valid_from END",
         "tool_count": _count_of(tables.persona_tools),
         "knowledge_group_count": _count_of(tables.persona_knowledge_groups),
         "share_link_count": _links(),
     }
     comment = (
         "What each persona was and when: a row a version. A removal is a row too, of which only"
-        " the times are known. What share links were is in changes."
+        f" the times are known.{_NOT_KEPT} What share links were is in changes."
     )
     return _history(the_map, "persona", comment, columns, selected)
 
@@ -77,7 +84,9 @@ def persona_history(the_map: Map) -> View:
 def shared_histories(the_map: Map) -> tuple[View, ...]:
     """A row a version of each thing that personas share, a view a kind."""
     return tuple(
-        _history(the_map, kind, f"What each {kind.replace('_', ' ')} was: a row a version.")
+        _history(
+            the_map, kind, f"What each {kind.replace('_', ' ')} was: a row a version.{_NOT_KEPT}"
+        )
         for kind in tables.SHARED.values()
     )
 
@@ -88,7 +97,8 @@ def prompt_history() -> View:
     columns = {
         **comments(tables.personas.c.persona_id),
         "name": "The persona's name when it was first told so.",
-        "prompt_version": "Rank in time, from 1; a removal ends one, other changes don't.",
+        "prompt_version": "Rank in time, from 1; a removal ends one, other changes don't. 0: what"
+        " it was told before is not kept, and NULL.",
         "valid_from": "When it was first seen to be told so.",
         "valid_to": "When it was first seen otherwise, or gone; NULL: it is still told so.",
         "last_observed_at": "When it was last seen so. A change came between this and valid_to.",
@@ -117,13 +127,14 @@ SELECT persona_id,
                                version.valid_from, version.valid_to,
                                {_last_observed("persona")} AS last_observed_at,
                                version.content_hash IS NOT NULL AS is_there,
+                               version.change = 'pruned' AS is_pruned,
                                {_value(tables.personas.c.name)} AS name,
                                {_value(brains.c.system_prompt)} AS system_prompt,
                                {_value(brains.c.personality)} AS personality
 {_FROM}
                          WHERE version.kind = 'persona') AS told
                 WINDOW past AS (PARTITION BY persona_id ORDER BY version)) AS compared) AS counted
- WHERE is_there
+ WHERE is_there OR is_pruned
  GROUP BY persona_id, prompt_version
 """  # noqa: S608  (names of the map, nobody's input)
     comment = (
@@ -153,7 +164,7 @@ def _history(
         key.name: "version.entity_id",
         **{column: f"version.{column}" for column in _HISTORY_COMMENTS},
         "last_observed_at": _last_observed(kind),
-        "first_seen_at": "first.valid_from",
+        "first_seen_at": _FIRST_SEEN,
         "last_changed_at": "version.valid_from",
         **{
             field.name: (_array if field.is_list else _value)(field.column, the_map)

@@ -118,7 +118,7 @@ _UNOBSERVED = text("""
                 WHERE o.kind = 'persona' AND o.entity_id = k.persona_id)) AS lost
       FROM (SELECT persona_id FROM personas
              UNION
-            SELECT entity_id FROM document_versions WHERE kind = 'persona' AND version = 1)
+            SELECT entity_id FROM document_versions WHERE kind = 'persona' AND valid_to IS NULL)
            AS k(persona_id)
 """)
 

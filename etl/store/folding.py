@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from etl.fold import CREATED, REMOVED, Memory, change_of, fold
 from etl.store.observations import observations_of, stored_documents
 from etl.store.past import Head, brought_by_entity, heads, newest_updates
+from etl.store.pruning import pruned_pasts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from etl.fold import Change, Observation, Version
+    from etl.fold import Change, Observation, Pruned, Version
     from etl.payload.decode import JsonObject
     from etl.store.ahead import Ahead
     from etl.store.observations import Bringing, ContentKey, EntityKey, Observations
@@ -147,18 +148,23 @@ def fold_in(
         chains[key] = fold(group, owned=kind == "persona", memory=memory)
     rebuilt: dict[EntityKey, list[Version]] = {}
     stored = observations_of(connection, late) if late else {}
+    pasts = pruned_pasts(connection, late) if late else {}
     for key in late:
         others = confirmed, ahead.observations, stored
         groups = [new[key], *(found.get(key, []) for found in others)]
         # One that is there already stays as it is.
         unique = {(o.observed_at, o.persona_id): o for group in groups for o in group}
-        rebuilt[key] = fold(unique.values(), owned=key[0] == "persona")
+        rebuilt[key] = fold(unique.values(), owned=key[0] == "persona", pruned=pasts.get(key))
     opened = {
         **{key: chain[1:] if known[key].version else chain for key, chain in chains.items()},
         **rebuilt,
     }
     steps, documents = _steps(
-        connection, opened, {key: known[key] for key in chains}, {**ahead.documents, **at_hand}
+        connection,
+        opened,
+        {key: known[key] for key in chains},
+        pasts,
+        {**ahead.documents, **at_hand},
     )
     return Folded(new, confirmed, known, newest, chains, rebuilt, steps, documents)
 
@@ -179,9 +185,10 @@ def _steps(
     connection: Connection,
     opened: Mapping[EntityKey, list[Version]],
     past: Mapping[EntityKey, Head],
+    pasts: Mapping[EntityKey, Pruned],
     at_hand: Mapping[ContentKey, JsonObject],
 ) -> tuple[list[Step], dict[ContentKey, JsonObject]]:
-    """What each opened version is. Chains without a past begin with the first.
+    """What each opened version is. Chains without a past begin with the first, or a stub.
 
     Returns the documents that were compared beside it.
     """
@@ -206,7 +213,10 @@ def _steps(
     documents |= {key: at_hand[key] for key in wanted - missing}
     steps: list[Step] = []
     for key, version, before, was_removed in found:
-        if version.content_hash is None:
+        told = pasts[key].told(version) if key in pasts else None
+        if told is not None:
+            change = told
+        elif version.content_hash is None:
             change = REMOVED
         elif before is None:
             change = CREATED

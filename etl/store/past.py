@@ -31,7 +31,8 @@ _HEADS = text("""
            (SELECT valid_from
               FROM document_versions AS f
              WHERE f.kind = k.kind AND f.entity_id = k.entity_id
-               AND f.version = 1) AS first_seen_at,
+             ORDER BY f.version
+             LIMIT 1) AS first_seen_at,
            (SELECT max(o.observed_at)
               FROM observations AS o
              WHERE o.kind = k.kind AND o.entity_id = k.entity_id) AS latest

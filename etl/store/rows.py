@@ -36,7 +36,8 @@ _STANDINGS = """
            (SELECT f.valid_from
               FROM document_versions AS f
              WHERE f.kind = v.kind AND f.entity_id = v.entity_id
-                AND f.version = 1) AS first_seen_at,
+             ORDER BY f.version
+             LIMIT 1) AS first_seen_at,
            v.valid_from AS last_changed_at,
            v.content_hash IS NULL AS is_removed
       FROM document_versions AS v

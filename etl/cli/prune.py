@@ -1,0 +1,183 @@
+"""`prune`: retention of history and ledger."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from etl.cli.boundary import tell_error
+from etl.cli.invocation import Invocation, pass_invocation
+from etl.cli.progress import progress
+
+if TYPE_CHECKING:
+    from etl.jobs.prune import Pruned
+
+EXAMPLES = """\b
+Examples:
+  persona-etl prune --keep-history-days 365 --dry-run
+  persona-etl prune --keep-history-days 365 --keep-history-versions 20
+  persona-etl -q prune --keep-runs-days 90 --keep-issues-days 90
+  persona-etl prune --keep-rejected-days 30 --wait 600 --json
+"""
+
+# A century: beyond it there is nothing to let go of.
+_DAYS = click.IntRange(0, 36_500)
+
+
+@click.command("prune", epilog=EXAMPLES)
+@click.option(
+    "--keep-history-days",
+    "history_days",
+    type=_DAYS,
+    metavar="DAYS",
+    help="Let versions go that ended longer ago.",
+)
+@click.option(
+    "--keep-history-versions",
+    "history_versions",
+    type=click.IntRange(min=1, max=1_000_000_000),
+    metavar="N",
+    help="Let versions go but the last N of each history. With days too: only what both let go.",
+)
+@click.option(
+    "--keep-runs-days",
+    "runs_days",
+    type=_DAYS,
+    metavar="DAYS",
+    help="Let runs go that ended longer ago. The last of each command and status stays, and those"
+    " that personas were last asked for in.",
+)
+@click.option(
+    "--keep-issues-days",
+    "issues_days",
+    type=_DAYS,
+    metavar="DAYS",
+    help="Let value issues go that were resolved longer ago.",
+)
+@click.option(
+    "--keep-rejected-days",
+    "rejected_days",
+    type=_DAYS,
+    metavar="DAYS",
+    help="Let rejected payloads go that came longer ago.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would go; write nothing.")
+@click.option(
+    "--wait",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="SECONDS",
+    help="Wait up to so long for another run to end, instead of giving up.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
+@pass_invocation
+def command(
+    invocation: Invocation,
+    *,
+    history_days: int | None,
+    history_versions: int | None,
+    runs_days: int | None,
+    issues_days: int | None,
+    rejected_days: int | None,
+    dry_run: bool,
+    wait: int,
+    as_json: bool,
+) -> int:
+    """Let go of old history, and of what is old in the ledger.
+
+    What no option names is kept. Of a history only its beginning goes, and what the tables show
+    never does. One version without content stays for all that went, so that a question about that
+    time is answered "not kept".
+    """
+    from etl.jobs.prune import Keep, foresee, prune  # noqa: PLC0415  spares --help
+    from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
+
+    keep = Keep(history_days, history_versions, runs_days, issues_days, rejected_days)
+    settings = invocation.settings()
+    url = settings.require_database().get_secret_value()
+    ended: list[Pruned] = []
+    # A database that is made only now holds nothing.
+    require_cluster(url, os.environ)
+    try:
+        with served(url, os.environ) as served_url, progress(invocation, "histories") as line:
+
+            def watch(done: int, total: int) -> None:
+                line.total(total)
+                line.update(done)
+
+            if dry_run:
+                ended.append(foresee(settings, keep, url=served_url, watch=watch))
+            else:
+                prune(
+                    settings,
+                    keep,
+                    url=served_url,
+                    wait_seconds=wait,
+                    report=ended.append,
+                    watch=watch,
+                )
+    finally:
+        for pruned in ended:
+            tell(invocation, pruned, as_json=as_json)
+    return ended[0].exit_code
+
+
+def tell(invocation: Invocation, pruned: Pruned, *, as_json: bool) -> None:
+    """Print what went to stdout, an error to stderr."""
+    import msgspec  # noqa: PLC0415  spares --help
+
+    try:
+        if as_json:
+            click.echo(msgspec.json.encode(as_object(pruned)))
+        elif not invocation.quiet:
+            click.echo(as_text(pruned))
+    finally:
+        # Also where the result can't be printed.
+        if pruned.error is not None:
+            tell_error(invocation, pruned.error)
+
+
+def as_object(pruned: Pruned) -> dict[str, object]:
+    """What `--json` prints."""
+    from etl.jobs.prune import TABLES  # noqa: PLC0415  spares --help
+
+    return {
+        "run_id": pruned.run_id and str(pruned.run_id),
+        "command": "prune",
+        "status": pruned.status,
+        "started_at": pruned.started_at.isoformat(),
+        "finished_at": pruned.finished_at and pruned.finished_at.isoformat(),
+        "rows": {table: pruned.rows[table] for table in TABLES},
+        "document_bytes": pruned.document_bytes,
+    }
+
+
+def as_text(pruned: Pruned) -> str:
+    """How it ended, and a line for each table that rows went from."""
+    from etl.jobs.prune import TABLES  # noqa: PLC0415  spares --help
+    from etl.tables import documents  # noqa: PLC0415  spares --help
+
+    took = ""
+    if pruned.finished_at is not None:
+        took = f" in {(pruned.finished_at - pruned.started_at).total_seconds():.1f} s"
+    which = f"run {pruned.run_id}" if pruned.run_id else "a dry run: nothing was written"
+    lines = [f"prune {pruned.status}{took}, {which}"]
+    gone = [table for table in TABLES if pruned.rows[table]]
+    width = max(map(len, gone), default=0)
+    for table in gone:
+        size = f", about {_size(pruned.document_bytes)}" if table == documents.name else ""
+        lines.append(f"  {table:<{width}}{pruned.rows[table]:>9}{size}")
+    if not gone and pruned.error is None:
+        lines.append("  nothing is that old")
+    return "\n".join(lines)
+
+
+def _size(number: int) -> str:
+    size, unit = float(number), "bytes"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:  # noqa: PLR2004  as units are
+            break
+        size, unit = size / 1024, larger
+    return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"

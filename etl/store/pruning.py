@@ -1,0 +1,337 @@
+"""The beginnings of histories that are not kept: which may go, and what the fold goes on from.
+
+Of an entity's versions the oldest go, up to one that stays as a stub without a document. Their
+observations go with them, but for those of shared documents that tell what each persona brought
+last and how new a content was: what is seen later hangs on that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import bindparam, select, text
+from sqlalchemy.dialects.postgresql import ARRAY, BYTEA
+
+from etl.fold import Pruned
+from etl.store.recordset import encode_rows, upsert
+from etl.tables import UUID_, pruned_history
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from sqlalchemy import Connection
+
+    from etl.store.chains import Picked, Span
+    from etl.store.observations import EntityKey
+    from etl.tables import Kind
+
+_COLUMNS = (
+    "version",
+    "valid_from",
+    "valid_to",
+    "last_observed_at",
+    "next_content_hash",
+    "next_change",
+    "next_changed_paths",
+    "run_id",
+)
+
+_PASTS = text(f"""
+    SELECT kind, entity_id, {", ".join(_COLUMNS)}
+      FROM json_to_recordset(CAST(:rows AS json)) AS k(kind text, entity_id uuid)
+      JOIN pruned_history USING (kind, entity_id)
+""")  # noqa: S608  names of columns
+
+_ENTITIES = """
+    SELECT entity_id
+      FROM document_versions
+     WHERE kind = :kind AND valid_to IS NULL {after}
+     ORDER BY entity_id
+     LIMIT :limit
+"""
+# Two statements: of one for both, a plan that is kept would begin at the first entity each time.
+_FIRST_ENTITIES = text(_ENTITIES.format(after=""))
+_NEXT_ENTITIES = text(_ENTITIES.format(after="AND entity_id > :after"))
+
+_COUNT_ENTITIES = text("SELECT count(*) FROM document_versions WHERE valid_to IS NULL")
+
+# The last version that may go, by each of the rules that are given. What follows it has content,
+# so the last content stays, also of what was removed, and nothing is compared with what is gone.
+_CANDIDATES = text("""
+    SELECT head.entity_id, gone.version, first.valid_from, gone.valid_to, gone.last_observed_at,
+           gone.next_content_hash, gone.next_change, gone.next_changed_paths,
+           gone.version - CASE first.change WHEN 'pruned' THEN first.version ELSE 0 END AS versions
+      FROM document_versions AS head
+     CROSS JOIN LATERAL (
+           SELECT version, valid_from, change
+             FROM document_versions
+            WHERE kind = head.kind AND entity_id = head.entity_id
+            ORDER BY version
+            LIMIT 1) AS first
+     CROSS JOIN LATERAL (
+           SELECT v.version, v.valid_to, v.last_observed_at, next.content_hash AS next_content_hash,
+                  next.change AS next_change, next.changed_paths AS next_changed_paths
+             FROM document_versions AS v
+             JOIN document_versions AS next
+               ON next.kind = v.kind AND next.entity_id = v.entity_id
+              AND next.version = v.version + 1
+            WHERE v.kind = head.kind AND v.entity_id = head.entity_id
+              AND v.version <= head.version - CAST(:versions AS integer)
+              AND v.valid_to <= CAST(:before AS timestamptz)
+              AND v.change <> 'pruned'
+              AND next.content_hash IS NOT NULL
+            ORDER BY v.version DESC
+            LIMIT 1) AS gone
+     WHERE head.kind = :kind AND head.entity_id = ANY(:ids) AND head.valid_to IS NULL
+     ORDER BY head.entity_id
+""").bindparams(bindparam("ids", type_=ARRAY(UUID_)))
+
+# `past` is all that was observed of these entities before their kept versions begin.
+_PAST = """
+    WITH e AS MATERIALIZED (
+           SELECT * FROM json_to_recordset(CAST(:rows AS json))
+                      AS e(entity_id uuid, valid_to timestamptz)),
+         past AS MATERIALIZED (
+           SELECT o.entity_id, o.observed_at, o.persona_id, o.content_hash, o.source_updated_at,
+                  lead(o.observed_at) OVER (PARTITION BY o.entity_id, o.persona_id
+                                            ORDER BY o.observed_at) IS NULL AS is_last
+             FROM e
+             JOIN observations AS o
+               ON o.kind = :kind AND o.entity_id = e.entity_id AND o.observed_at < e.valid_to)"""
+
+# A persona's own document is what was fetched last: nothing hangs on what was before.
+_OWN = """,
+         going AS MATERIALIZED (SELECT * FROM past)"""
+
+# What a persona brought last counts as long as it has brought nothing else; how new a content was,
+# as long as it may come again. A row that stays for its date must not pass for the persona's last:
+# that one stays with it.
+_SHARED = """,
+         brought AS MATERIALIZED (
+           SELECT past.*, later.content_hash AS next_content
+             FROM past
+             JOIN e USING (entity_id)
+             LEFT JOIN LATERAL (
+                  SELECT o.content_hash
+                    FROM observations AS o
+                   WHERE o.persona_id = past.persona_id AND o.kind = :kind
+                     AND o.entity_id = past.entity_id AND o.observed_at >= e.valid_to
+                   ORDER BY o.observed_at
+                   LIMIT 1) AS later ON true
+            WHERE past.is_last),
+         alive AS (
+           SELECT o.content_hash
+             FROM e
+             JOIN observations AS o
+               ON o.kind = :kind AND o.entity_id = e.entity_id AND o.observed_at >= e.valid_to
+           UNION
+           SELECT content_hash FROM brought WHERE next_content IS NULL),
+         newest AS MATERIALIZED (
+           SELECT DISTINCT ON (content_hash) entity_id, observed_at, persona_id
+             FROM past
+             JOIN alive USING (content_hash)
+            WHERE source_updated_at IS NOT NULL
+            ORDER BY content_hash, source_updated_at DESC, is_last DESC, observed_at DESC,
+                     persona_id),
+         staying AS MATERIALIZED (
+           SELECT entity_id, observed_at, persona_id
+             FROM newest
+           UNION
+           SELECT entity_id, observed_at, persona_id
+             FROM brought
+            WHERE next_content IS NULL OR next_content = content_hash
+               OR (entity_id, persona_id) IN (SELECT entity_id, persona_id FROM newest)),
+         going AS MATERIALIZED (
+           SELECT *
+             FROM past
+            WHERE (entity_id, observed_at, persona_id) NOT IN (TABLE staying))"""
+
+_DELETE = """,
+         gone AS (
+           DELETE FROM observations AS o
+            USING going
+            WHERE o.kind = :kind AND o.entity_id = going.entity_id
+              AND o.observed_at = going.observed_at AND o.persona_id = going.persona_id
+           RETURNING o.content_hash)
+    SELECT content_hash, count(*) AS observations FROM gone GROUP BY content_hash"""
+
+# A content is one entity's alone: documents hold its id.
+_COUNT = """
+    SELECT content_hash, observations, size
+      FROM (SELECT content_hash, count(*) AS observations FROM going GROUP BY content_hash) AS found
+      LEFT JOIN LATERAL (
+           SELECT pg_column_size(d.document) AS size
+             FROM documents AS d
+            WHERE d.kind = :kind AND d.content_hash = found.content_hash
+              AND found.observations = (
+                  SELECT count(*) FROM observations AS o
+                   WHERE o.kind = :kind AND o.content_hash = found.content_hash))
+           ) AS unused ON true"""
+
+_GOING = {"persona": _PAST + _OWN, "shared": _PAST + _SHARED}
+_DELETE_OF = {of: text(going + _DELETE) for of, going in _GOING.items()}
+_COUNT_OF = {of: text(going + _COUNT) for of, going in _GOING.items()}
+
+_DELETE_UNUSED = text("""
+    WITH gone AS (
+           DELETE FROM documents AS d
+            WHERE d.kind = :kind AND d.content_hash = ANY(:contents)
+              AND NOT EXISTS (
+                  SELECT FROM observations AS o
+                   WHERE o.kind = d.kind AND o.content_hash = d.content_hash)
+              AND NOT EXISTS (
+                  SELECT FROM document_versions AS v
+                   WHERE v.kind = d.kind AND v.content_hash = d.content_hash)
+           RETURNING pg_column_size(d.document) AS size)
+    SELECT count(*), coalesce(sum(size), 0) FROM gone
+""").bindparams(bindparam("contents", type_=ARRAY(BYTEA)))
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How much of a history is kept. Versions go that neither limit holds; None: it holds none."""
+
+    before: datetime | None
+    """Versions that ended after this stay."""
+    versions: int | None
+    """So many of the last stay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A beginning that may go."""
+
+    entity_id: UUID
+    pruned: Pruned
+    versions: int
+    """How many go that have not gone before."""
+
+
+def pruned_pasts(connection: Connection, keys: Iterable[EntityKey]) -> dict[EntityKey, Pruned]:
+    """What is known of the beginnings of these entities' histories; those kept whole are absent."""
+    rows = encode_rows({"kind": kind, "entity_id": entity_id} for kind, entity_id in keys)
+    return {
+        (kind, entity_id): Pruned(*rest)
+        for kind, entity_id, *rest in connection.execute(_PASTS, {"rows": rows})
+    }
+
+
+def pruned_before(connection: Connection, keys: Iterable[EntityKey]) -> dict[EntityKey, datetime]:
+    """When the kept history of these entities begins; those kept whole are absent.
+
+    What was observed before then can't be told of any more: whoever loads the past leaves it out.
+    """
+    return {key: past.valid_to for key, past in pruned_pasts(connection, keys).items()}
+
+
+def pruned_within(connection: Connection, kind: Kind, span: Span | Picked) -> dict[UUID, Pruned]:
+    """The same of a span of entities."""
+    columns = pruned_history.columns
+    statement = select(columns.entity_id, *(columns[name] for name in _COLUMNS)).where(
+        columns.kind == kind, span.holds(columns.entity_id)
+    )
+    return {entity_id: Pruned(*rest) for entity_id, *rest in connection.execute(statement)}
+
+
+def count_entities(connection: Connection) -> int:
+    """How many entities have a history."""
+    return int(connection.execute(_COUNT_ENTITIES).scalar_one())
+
+
+def next_entities(connection: Connection, kind: Kind, after: UUID | None, size: int) -> list[UUID]:
+    """The next entities that have a history, in the order of their ids."""
+    statement = _FIRST_ENTITIES if after is None else _NEXT_ENTITIES
+    found = connection.execute(statement, {"kind": kind, "after": after, "limit": size})
+    return list(found.scalars())
+
+
+def candidates(
+    connection: Connection, kind: Kind, ids: Sequence[UUID], rule: Rule, run_id: UUID | None
+) -> list[Candidate]:
+    """The beginnings of these entities' histories that may go, in the order of their ids."""
+    found = connection.execute(
+        _CANDIDATES,
+        {
+            "kind": kind,
+            "ids": list(ids),
+            "before": rule.before or "infinity",
+            "versions": rule.versions or 0,
+        },
+    )
+    return [
+        Candidate(
+            row.entity_id,
+            Pruned(
+                row.version,
+                row.valid_from,
+                row.valid_to,
+                row.last_observed_at,
+                row.next_content_hash,
+                row.next_change,
+                row.next_changed_paths,
+                run_id,
+            ),
+            row.versions,
+        )
+        for row in found
+    ]
+
+
+def keep_pasts(connection: Connection, kind: Kind, found: Sequence[Candidate]) -> None:
+    """Writes down what the fold goes on from."""
+    rows = [
+        {
+            "kind": kind,
+            "entity_id": one.entity_id,
+            **{name: getattr(one.pruned, _FIELDS.get(name, name)) for name in _COLUMNS},
+        }
+        for one in found
+    ]
+    upsert(connection, pruned_history, rows)
+
+
+_FIELDS = {"next_content_hash": "next_content"}
+
+
+def delete_observations(
+    connection: Connection, kind: Kind, kept_from: Mapping[UUID, datetime]
+) -> tuple[int, list[bytes]]:
+    """Deletes what was observed of these entities before, unless something hangs on it.
+
+    Returns how many observations those were, and the contents they were of.
+    """
+    statement = _DELETE_OF[_which(kind)]
+    found = connection.execute(statement, _boundaries(kind, kept_from)).all()
+    contents = [row.content_hash for row in found if row.content_hash is not None]
+    return sum(row.observations for row in found), contents
+
+
+def delete_unused(connection: Connection, kind: Kind, contents: Sequence[bytes]) -> tuple[int, int]:
+    """Deletes those of these documents to which nothing refers. Returns how many, and their size.
+
+    The size is about what they took, in bytes.
+    """
+    asked = {"kind": kind, "contents": list(contents)}
+    documents, size = connection.execute(_DELETE_UNUSED, asked).one()
+    return documents, size
+
+
+def foreseen(
+    connection: Connection, kind: Kind, kept_from: Mapping[UUID, datetime]
+) -> tuple[int, int, int]:
+    """How many observations and documents would go, and the size of those. Writes nothing."""
+    found = connection.execute(_COUNT_OF[_which(kind)], _boundaries(kind, kept_from)).all()
+    sizes = [row.size for row in found if row.size is not None]
+    return sum(row.observations for row in found), len(sizes), sum(sizes)
+
+
+def _which(kind: Kind) -> str:
+    return "persona" if kind == "persona" else "shared"
+
+
+def _boundaries(kind: Kind, kept_from: Mapping[UUID, datetime]) -> dict[str, Any]:
+    rows = ({"entity_id": id_, "valid_to": moment} for id_, moment in kept_from.items())
+    return {"kind": kind, "rows": encode_rows(rows)}
