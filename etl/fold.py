@@ -113,7 +113,11 @@ class Pruned:
         )
 
     def next_version_in(self, same_time: Iterable[Observation]) -> Observation | None:
-        """The observation that opens the first kept version: which won hung on the one before."""
+        """The observation that opens the first kept version, of one moment's; None: none does.
+
+        Which of their contents won hung on the version before. Of copies that are the same, the
+        first is taken.
+        """
         for seen in same_time:
             if (seen.observed_at, seen.content_hash) == (self.valid_to, self.next_content):
                 return seen

@@ -168,7 +168,7 @@ _COUNT = """
             WHERE d.kind = :kind AND d.content_hash = found.content_hash
               AND found.observations = (
                   SELECT count(*) FROM observations AS o
-                   WHERE o.kind = :kind AND o.content_hash = found.content_hash))
+                   WHERE o.kind = :kind AND o.content_hash = found.content_hash)
            ) AS unused ON true"""
 
 _GOING = {"persona": _PAST + _OWN, "shared": _PAST + _SHARED}

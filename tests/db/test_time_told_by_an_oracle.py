@@ -294,9 +294,12 @@ def assert_the_link_belongs_to_the_youngest(target: Target, oracle: Oracle, link
     assert {found["origin"] for found in origins} == set(link["allowedOrigins"])
 
 
-def assert_the_same_at_any_instant(target: Target, oracle: Oracle, ids: list[UUID]) -> None:
+def assert_the_same_at_any_instant(
+    target: Target, oracle: Oracle, ids: list[UUID], *, since: datetime | None = None
+) -> None:
     edges = {version.valid_from for versions in oracle.histories.values() for version in versions}
-    instants = sorted({edge + step for edge in edges for step in (-TICK, 0 * TICK, TICK)})
+    every = {edge + step for edge in edges for step in (-TICK, 0 * TICK, TICK)}
+    instants = sorted(instant for instant in every if since is None or instant >= since)
     found: dict[datetime, dict[str, Row]] = {instant: {} for instant in instants}
     for row in target.query(THEN, [instants, ids]):
         found[row.pop("instant")][str(row["persona_id"])] = row

@@ -14,7 +14,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from etl.fold import CREATED, REMOVED, Memory, Observation, Version, change_of, fold, fold_in_order
+from etl.fold import (
+    CREATED,
+    PRUNED,
+    REMOVED,
+    Change,
+    Memory,
+    Observation,
+    Pruned,
+    Version,
+    change_of,
+    fold,
+    fold_in_order,
+)
 from tests import oracle
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -293,6 +305,61 @@ def test_going_on_from_a_memory_is_folding_everything(found, split):
     head = copy.deepcopy(memory.head)
     assert before[:-1] + fold(rest, owned=owned, memory=memory) == fold(observed, owned=owned)
     assert memory.head == head
+
+
+def beginnings(chain: list[Version]) -> list[Pruned]:
+    """Each beginning of a history that may go: what comes next has content."""
+    return [
+        Pruned(
+            version=last.version,
+            valid_from=chain[0].valid_from,
+            valid_to=following.valid_from,
+            last_observed_at=last.last_observed_at,
+            next_content=following.content_hash,
+            next_change="updated",
+            next_changed_paths=["name"],
+            run_id=UUID(int=7),
+        )
+        for last, following in itertools.pairwise(chain)
+        if following.content_hash is not None
+    ]
+
+
+@properties
+@given(of_any)
+def test_after_a_beginning_that_is_not_kept_the_rest_follows_as_before(found):
+    owned, observed = found
+    whole = fold(observed, owned=owned)
+    for pruned in beginnings(whole):
+        stub, *kept = fold(observed, owned=owned, pruned=pruned)
+        assert stub == pruned.stub()
+        # Of copies of one moment that are the same, another run's may be told.
+        kept[0].run_id = whole[pruned.version].run_id
+        assert kept == whole[pruned.version :]
+        assert pruned.told(stub) == PRUNED
+        told = [pruned.told(version) for version in kept]
+        assert told == [Change("updated", ["name"]), *(None for _ in kept[1:])]
+
+
+@properties
+@given(of_any)
+def test_where_all_that_was_kept_is_lost_what_is_left_is_told(found):
+    owned, observed = found
+    for pruned in beginnings(fold(observed, owned=owned)):
+        left = [o for o in observed if o.observed_at < pruned.valid_to]
+        chain = fold(left, owned=owned, pruned=pruned)
+        assert chain == fold(left, owned=owned)
+        assert [pruned.told(version) for version in chain] == [None] * len(chain)
+
+
+def test_where_the_first_kept_observation_is_lost_the_next_one_ends_the_stub():
+    whole = [seen(1, "A"), seen(2, "B"), seen(5, "B", by=1), seen(7, "C", by=1)]
+    (pruned, _) = beginnings(fold(whole, owned=SHARED))
+    stub, first, second = fold(whole[2:], owned=SHARED, pruned=pruned)
+    assert story([stub, first, second]) == [(1, None), (5, "B"), (7, "C")]
+    assert (stub.valid_to, first.version) == (at(5), 2)
+    assert pruned.told(first) == Change("updated", [])
+    assert pruned.told(second) is None
 
 
 @properties
