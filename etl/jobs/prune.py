@@ -84,6 +84,8 @@ TABLES = tuple(
 """What it takes rows from."""
 
 _ENTITIES_AT_ONCE = 200
+# Of long histories, fewer of them.
+_VERSIONS_AT_ONCE = 2000
 _RUNS_AT_ONCE = 100
 _ROWS_AT_ONCE = 10_000
 
@@ -267,6 +269,12 @@ class _Pruning:
         ids = next_entities(self.connection, kind, after, _ENTITIES_AT_ONCE)
         run_id = self.run.run_id if self.run else None
         found = candidates(self.connection, kind, ids, rule, run_id)
+        versions = 0
+        for place, one in enumerate(found):
+            versions += one.versions
+            if place and versions > _VERSIONS_AT_ONCE:
+                found, ids = found[:place], ids[: ids.index(one.entity_id)]
+                break
         gone.rows[document_versions.name] += sum(one.versions for one in found)
         # Also of those that were pruned before: what had to be left then may be of no use now.
         known = pruned_before(self.connection, [(kind, id_) for id_ in ids])

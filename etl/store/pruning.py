@@ -175,16 +175,17 @@ _GOING = {"persona": _PAST + _OWN, "shared": _PAST + _SHARED}
 _DELETE_OF = {of: text(going + _DELETE) for of, going in _GOING.items()}
 _COUNT_OF = {of: text(going + _COUNT) for of, going in _GOING.items()}
 
+# OFFSET keeps the planner from reading all of the tables rather than looking each one up.
 _DELETE_UNUSED = text("""
     WITH gone AS (
            DELETE FROM documents AS d
             WHERE d.kind = :kind AND d.content_hash = ANY(:contents)
               AND NOT EXISTS (
                   SELECT FROM observations AS o
-                   WHERE o.kind = d.kind AND o.content_hash = d.content_hash)
+                   WHERE o.kind = d.kind AND o.content_hash = d.content_hash OFFSET 0)
               AND NOT EXISTS (
                   SELECT FROM document_versions AS v
-                   WHERE v.kind = d.kind AND v.content_hash = d.content_hash)
+                   WHERE v.kind = d.kind AND v.content_hash = d.content_hash OFFSET 0)
            RETURNING pg_column_size(d.document) AS size)
     SELECT count(*), coalesce(sum(size), 0) FROM gone
 """).bindparams(bindparam("contents", type_=ARRAY(BYTEA)))

@@ -6,6 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from etl.store.engine import make_engine
+from etl.store.pruning import (
+    Rule,
+    candidates,
+    delete_observations,
+    delete_unused,
+    foreseen,
+    keep_pasts,
+    next_entities,
+)
 from tests.db.conftest import session
 
 if TYPE_CHECKING:
@@ -73,9 +83,15 @@ FILL = """
 
 
 @pytest.fixture(scope="module")
-def filled(new_database, template) -> Iterator[psycopg.Connection[Row]]:
+def filled_url(new_database, template) -> Iterator[str]:
     with new_database(template) as url, session(url, "anam") as admin:
         admin.execute(FILL.format(personas=PERSONAS, versions=VERSIONS).encode())
+        yield url
+
+
+@pytest.fixture(scope="module")
+def filled(filled_url) -> Iterator[psycopg.Connection[Row]]:
+    with session(filled_url, "anam") as admin:
         yield admin
 
 
@@ -163,3 +179,26 @@ def test_only_the_columns_that_are_asked_for_are_taken_out_of_documents(filled):
         outputs[columns] = [node["Output"] for node in results]
     assert "||" not in str(outputs["valid_from, valid_to"])
     assert str(outputs["name, llm_id, extra"]).count("||") == 1
+
+
+@pytest.mark.parametrize(("kind", "kept", "gone"), [("persona", 3, 200 * 17), ("voice", 2, 10)])
+def test_what_is_to_be_pruned_is_found_by_indexes(filled_url, kind, kept, gone):
+    """Batch by batch, however long the history is. Postgres itself counts what it scans."""
+    with make_engine(filled_url, "anam").connect() as connection:
+        ids = next_entities(connection, kind, None, 200)
+        found = candidates(connection, kind, ids, Rule(None, kept), None)
+        assert sum(one.versions for one in found) == gone
+        kept_from = {one.entity_id: one.pruned.valid_to for one in found}
+        assert foreseen(connection, kind, kept_from)[:2] == (gone, gone)
+        keep_pasts(connection, kind, found)
+        observed, contents = delete_observations(connection, kind, kept_from)
+        # In the place of the fold, which takes the versions.
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        connection.exec_driver_sql(f"DELETE FROM document_versions WHERE kind = '{kind}'")
+        connection.exec_driver_sql("SET LOCAL enable_seqscan = on")
+        assert (observed, delete_unused(connection, kind, contents)[0]) == (gone, gone)
+        scanned = connection.exec_driver_sql(
+            "SELECT relname FROM pg_stat_xact_user_tables WHERE seq_scan > 0"
+        )
+        assert LONG.isdisjoint(scanned.scalars())
+        connection.rollback()
