@@ -89,18 +89,22 @@ _CANDIDATES = text("""
      ORDER BY head.entity_id
 """).bindparams(bindparam("ids", type_=ARRAY(UUID_)))
 
-# `past` is all that was observed of these entities before their kept versions begin.
+# `past` is all that was observed of these entities before their kept versions begin. Here and below
+# OFFSET keeps the planner from reading whole tables rather than looking each row up.
 _PAST = """
     WITH e AS MATERIALIZED (
            SELECT * FROM json_to_recordset(CAST(:rows AS json))
                       AS e(entity_id uuid, valid_to timestamptz)),
          past AS MATERIALIZED (
-           SELECT o.entity_id, o.observed_at, o.persona_id, o.content_hash, o.source_updated_at,
-                  lead(o.observed_at) OVER (PARTITION BY o.entity_id, o.persona_id
-                                            ORDER BY o.observed_at) IS NULL AS is_last
+           SELECT e.entity_id, o.*,
+                  lead(observed_at) OVER (PARTITION BY entity_id, persona_id
+                                          ORDER BY observed_at) IS NULL AS is_last
              FROM e
-             JOIN observations AS o
-               ON o.kind = :kind AND o.entity_id = e.entity_id AND o.observed_at < e.valid_to)"""
+            CROSS JOIN LATERAL (
+                  SELECT ctid AS place, observed_at, persona_id, content_hash, source_updated_at
+                    FROM observations
+                   WHERE kind = :kind AND entity_id = e.entity_id AND observed_at < e.valid_to
+                  OFFSET 0) AS o)"""
 
 # A persona's own document is what was fetched last: nothing hangs on what was before.
 _OWN = """,
@@ -125,8 +129,11 @@ _SHARED = """,
          alive AS (
            SELECT o.content_hash
              FROM e
-             JOIN observations AS o
-               ON o.kind = :kind AND o.entity_id = e.entity_id AND o.observed_at >= e.valid_to
+            CROSS JOIN LATERAL (
+                  SELECT content_hash
+                    FROM observations
+                   WHERE kind = :kind AND entity_id = e.entity_id AND observed_at >= e.valid_to
+                  OFFSET 0) AS o
            UNION
            SELECT content_hash FROM brought WHERE next_content IS NULL),
          newest AS MATERIALIZED (
@@ -151,11 +158,9 @@ _SHARED = """,
 
 _DELETE = """,
          gone AS (
-           DELETE FROM observations AS o
-            USING going
-            WHERE o.kind = :kind AND o.entity_id = going.entity_id
-              AND o.observed_at = going.observed_at AND o.persona_id = going.persona_id
-           RETURNING o.content_hash)
+           DELETE FROM observations
+            WHERE ctid = ANY (ARRAY(SELECT place FROM going))
+           RETURNING content_hash)
     SELECT content_hash, count(*) AS observations FROM gone GROUP BY content_hash"""
 
 # A content is one entity's alone: documents hold its id.
@@ -169,13 +174,12 @@ _COUNT = """
               AND found.observations = (
                   SELECT count(*) FROM observations AS o
                    WHERE o.kind = :kind AND o.content_hash = found.content_hash)
-           ) AS unused ON true"""
+           OFFSET 0) AS unused ON true"""
 
 _GOING = {"persona": _PAST + _OWN, "shared": _PAST + _SHARED}
 _DELETE_OF = {of: text(going + _DELETE) for of, going in _GOING.items()}
 _COUNT_OF = {of: text(going + _COUNT) for of, going in _GOING.items()}
 
-# OFFSET keeps the planner from reading all of the tables rather than looking each one up.
 _DELETE_UNUSED = text("""
     WITH gone AS (
            DELETE FROM documents AS d
