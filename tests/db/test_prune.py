@@ -28,8 +28,8 @@ from etl.store.recordset import as_row
 from tests.db.story import NEWER, OLD, Story, changes, runs
 from tests.db.test_as_of import as_of, one
 from tests.db.test_history_views import history
+from tests.db.test_late_observations import PERSONA, History, minute_of
 from tests.db.test_time_told_by_an_oracle import (
-    ALL,
     BACK,
     STALE,
     TICK,
@@ -46,7 +46,12 @@ if TYPE_CHECKING:
 
 ALL_CLOSED = Keep(history_days=0)
 HISTORY = ("document_versions", "observations", "documents")
-STUB = {"content_hash": None, "source_updated_at": None, "change": "pruned", "changed_paths": []}
+STUB: dict[str, object] = {
+    "content_hash": None,
+    "source_updated_at": None,
+    "change": "pruned",
+    "changed_paths": [],
+}
 
 
 def pruned(target: Target, keep: Keep = ALL_CLOSED) -> Pruned:
@@ -69,6 +74,10 @@ def edited(target: Target, persona_id: str, *names: str) -> None:
     for name in names:
         target.world.edit(persona_id, {"name": name})
         target.sync([persona_id])
+
+
+def ask_all(story: Story) -> None:
+    story.run([0, 1, 2], {}, "1", allow_mass_removal=False)
 
 
 def without_ledger(dump: dict[str, list[Row]], *but: str) -> dict[str, list[Row]]:
@@ -383,11 +392,11 @@ def test_history_shows_one_row_for_what_went_and_changes_no_old_values(target):
 
 def test_what_personas_brought_last_of_shared_things_is_known_after_it(empty):
     story = Story(empty)
-    story.run(**ALL)
+    ask_all(story)
     story.show_another(1, "voice", "B", OLD)
-    story.run(**ALL)
+    ask_all(story)
     story.show_another(2, "voice", "C", NEWER)
-    story.run(**ALL)
+    ask_all(story)
     voice = UUID(story.things["voice"][0])
     keys = [Bringing(UUID(id_), "voice", voice) for id_ in story.personas[:3]]
     with make_engine(empty.url, empty.schema).connect() as connection:
@@ -399,9 +408,34 @@ def test_what_personas_brought_last_of_shared_things_is_known_after_it(empty):
         connection.rollback()
         (begins,) = pruned_before(connection, [("voice", voice), ("voice", uuid4())]).values()
     assert begins == empty.versions(voice)[0]["valid_to"]
-    story.run(**ALL)
+    ask_all(story)
     assert empty.reports[-1].counts["unchanged"] == 3
     assert len(empty.versions(voice)) == 2
+
+
+def test_a_late_answer_from_a_time_that_is_not_kept_alters_nothing(empty):
+    engine = make_engine(empty.url, empty.schema, json_deserializer=loads)
+    with engine.connect() as connection:
+        past = History(empty, connection)
+        for minute, name in ((10, "Ada"), (20, "Bea"), (30, "Cleo"), (40, "Dora")):
+            past.bring(minute, name=name)
+        pruned(empty, Keep(history_versions=2))
+        before = empty.rows("document_versions"), empty.persona(str(PERSONA))
+        past.bring(15, name="Late")
+        assert (empty.rows("document_versions"), empty.persona(str(PERSONA))) == before
+        past.bring(35, name="Eve")
+        assert past.story() == [
+            (10, None, "pruned", 20),
+            (30, "Cleo", "updated", 30),
+            (35, "Eve", "updated", 35),
+            (40, "Dora", "updated", 40),
+        ]
+        assert minute_of(empty.persona(str(PERSONA))["first_seen_at"]) == 10
+    assert pruned(empty, Keep(history_versions=2)).rows == {
+        "document_versions": 1,
+        "observations": 2,
+        "documents": 2,
+    }
 
 
 prunes = st.none() | st.just(ALL_CLOSED) | st.builds(Keep, history_versions=st.integers(1, 3))
