@@ -562,6 +562,12 @@ def sightings(since: int) -> st.SearchStrategy[list[tuple[Any, ...]]]:
     return st.lists(one_, max_size=12, unique_by=lambda seen: seen[:2])
 
 
+# How new A is was told by a row of before; what is older does not take its place.
+DATED = [(10, 0, "A", 3), (11, 0, "B", 3), (12, 1, "A", None)]
+# The first persona goes on showing what it showed before: that is no news.
+REPEATED = [(10, 0, "A", None), (11, 1, "B", None), (13, 0, "A", None)]
+
+
 class Voice:
     """A voice of which anybody may have seen anything at any moment."""
 
@@ -615,6 +621,7 @@ class Voice:
     st.lists(st.tuples(sightings(10), sightings(20), sightings(30)), min_size=8, max_size=8),
     st.integers(1, 3),
 )
+@example(told=[(DATED, [(20, 2, "C", 2)], []), (REPEATED, [], [])], keep=1)
 def test_whatever_is_observed_later_comes_to_the_same(empty, told, keep):
     voices = [Voice(empty) for _ in told]
     engine = make_engine(empty.url, empty.schema, json_deserializer=loads)
