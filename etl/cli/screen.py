@@ -115,6 +115,9 @@ def _now(found: Status) -> Iterator[str]:
             yield f"run {holder.run_id}{f' on {holder.client}' if holder.client else ''}"
     elif not run:
         yield f"nothing runs{', as far as a replica knows' if found.is_replica else ''}"
+        if found.unfolded:
+            what = "1 document" if found.unfolded == 1 else f"{found.unfolded} documents"
+            yield f"a load from files was cut short; the next run folds {what}"
     for dead in found.orphans[:1]:
         more = f" and {len(found.orphans) - 1} more" if len(found.orphans) > 1 else ""
         ago = _ago(found, dead.started_at)
@@ -137,10 +140,15 @@ def _live(found: Status) -> Iterator[str]:
         oldest, median, newest = (
             length_of_time(found.age(moment)) for moment in (seen.oldest, seen.median, seen.newest)
         )
-        line = f"{seen.live} live, last seen {newest}"
-        yield f"{line} ago" if oldest == newest else f"{line} to {oldest} ago, median {median}"
+        ago = f"{newest} ago" if oldest == newest else f"{newest} to {oldest} ago"
+        if seen.unconfirmed:
+            # There is one line for it: the median gives way.
+            yield f"{seen.live} live, {seen.unconfirmed} from files alone, others seen {ago}"
+        else:
+            line = f"{seen.live} live, last seen {ago}"
+            yield line if oldest == newest else f"{line}, median {median}"
     else:
-        yield f"{seen.live} live, never seen by a run"
+        yield f"{seen.live} live, known from files alone, not shown by the API yet"
 
 
 def _too_old(found: Status) -> Iterator[str]:

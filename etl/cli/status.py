@@ -157,6 +157,7 @@ def as_object(found: Status) -> dict[str, object]:
         "skipped_since": {"count": ledger.skipped, "last_at": _iso(ledger.last_skipped_at)},
         "live": {
             "count": personas.live,
+            "unconfirmed": personas.unconfirmed,
             "oldest_success_at": _iso(personas.oldest),
             "oldest_age_seconds": age(personas.oldest),
             "median_age_seconds": age(personas.median),
@@ -167,6 +168,7 @@ def as_object(found: Status) -> dict[str, object]:
         "never_seen": sort(personas.never_seen),
         "removed": sort(personas.removed),
         "untracked": sort(personas.untracked) if found.knows_untracked else None,
+        "unfolded": found.unfolded,
         "open_value_issues": found.value_issues,
         "open_drift_paths": found.drift_paths,
         "schema": {

@@ -81,6 +81,15 @@ class Findings:
         return bool(differing)
 
 
+def not_folded(unfolded: int) -> str:
+    """What to say before all else where so many documents wait: versions can't tell of them yet."""
+    what = "1 document" if unfolded == 1 else f"{unfolded} documents"
+    return (
+        f"a load from files has not folded {what} yet: run `persona-etl backfill replay`"
+        " when no other run holds the lock"
+    )
+
+
 def differs(found: Findings) -> DiscrepancyError:
     """What a check that found differences ends with."""
     total, left = found.differences.total(), found.left.total()

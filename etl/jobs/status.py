@@ -30,6 +30,7 @@ from etl.store.standing import (
     relations,
     runs_under_way,
 )
+from etl.store.unfolded import count_unfolded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -85,6 +86,8 @@ class Status:
     ledger: Ledger
     personas: Freshness
     knows_untracked: bool
+    unfolded: int | None
+    """How many documents a load from files left to be folded, or is about to fold."""
     value_issues: int | None
     drift_paths: int | None
 
@@ -109,9 +112,13 @@ class Status:
             oldest = self.personas.stale.first[0]
             who = as_line(oldest.name, _LONGEST_NAME) or oldest.persona_id
             when = oldest.last_success_at
-            ago = f"{length_of_time(self.age(when))} ago" if when else "never"
+            seen = (
+                f"last seen {length_of_time(self.age(when))} ago"
+                if when
+                else "not shown by the API yet"
+            )
             which = "1 live persona is" if count == 1 else f"{count} live personas are"
-            reasons.append(Reason("stale_personas", f"{which} older: {who} was last seen {ago}"))
+            reasons.append(Reason("stale_personas", f"{which} older: {who} was {seen}"))
         return reasons
 
     @property
@@ -262,10 +269,12 @@ def _look(
             sources["freshness"],
             named=[id_ for id_ in wanted.ids if id_ not in left_out],
             only_named=only_named,
+            discovers=wanted.discover,
             fresh_since=None if max_age is None else now - max_age,
             removed_since=now - REMOVED_LATELY,
         ),
         knows_untracked=only_named,
+        unfolded=count_unfolded(connection) if tables.get("unfolded") else None,
         value_issues=open_value_issues(connection) if tables.get("value_issues") else None,
         drift_paths=open_drift_paths(connection) if tables.get("drift_paths") else None,
     )

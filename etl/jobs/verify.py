@@ -16,7 +16,7 @@ from etl.errors import DiscrepancyError, EtlError, PersonaError
 from etl.jobs.arrival import DatabaseClock
 from etl.jobs.asking import Asking
 from etl.jobs.comparison import COMPARED, Comparison
-from etl.jobs.findings import differs
+from etl.jobs.findings import differs, not_folded
 from etl.jobs.garbage import seldom_collected
 from etl.jobs.halt import Halt, stopped_by_signals
 from etl.jobs.summary import Tally, log_outcomes, refusal, status_of
@@ -24,6 +24,7 @@ from etl.store.engine import LOOKS_FOR_SECONDS, driver_connection, make_engine, 
 from etl.store.faithful import loads_faithfully, read_faithfully
 from etl.store.mapped import at_head
 from etl.store.session import break_off
+from etl.store.unfolded import count_unfolded
 from etl.tables import FAILURES
 
 if TYPE_CHECKING:
@@ -189,7 +190,12 @@ class _Verification:
                 f"{_times(found.ahead.number, 'change')} at the API {_is(found.ahead)} not copied"
                 " yet; `persona-etl sync` does that"
             )
-        return DiscrepancyError("; ".join(told)) if told else None
+        if not told:
+            return None
+        with self.connection.begin():
+            if unfolded := count_unfolded(self.connection):
+                told.insert(0, not_folded(unfolded))
+        return DiscrepancyError("; ".join(told))
 
     def _failures(self) -> PersonaError | None:
         first = self.tally.first_failure

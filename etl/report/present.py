@@ -113,7 +113,7 @@ SELECT {listed("run", runs)},
 
 
 def freshness_view() -> View:
-    """A row a persona that was ever asked for."""
+    """A row a persona that is known: it was ever asked for, or files tell of it."""
     state = tables.persona_sync_state
     columns = {
         **comments(state.c.persona_id, tables.personas.c.name),
@@ -125,8 +125,9 @@ def freshness_view() -> View:
         "age": "How long ago the last success was; NULL: there was none yet.",
         "last_error": "What went wrong in the last attempt; NULL: nothing, or nothing to tell.",
     }
+    # An append of both, not a full join: whoever asks for some gets them through indexes.
     query = f"""
-SELECT state.persona_id,
+SELECT known.persona_id,
        persona.name,
        persona.persona_id IS NOT NULL AND persona.removed_at IS NULL AS is_live,
        persona.removed_at,
@@ -137,11 +138,18 @@ SELECT state.persona_id,
        state.consecutive_failures,
        CASE WHEN isfinite(state.last_success_at) THEN now() - state.last_success_at END AS age,
        attempt.message AS last_error
-  FROM persona_sync_state AS state
+  FROM (SELECT asked.persona_id FROM persona_sync_state AS asked
+         UNION ALL
+        SELECT loaded.persona_id FROM personas AS loaded
+         WHERE NOT EXISTS (SELECT FROM persona_sync_state AS asked
+                            WHERE asked.persona_id = loaded.persona_id)) AS known
+  LEFT JOIN persona_sync_state AS state ON state.persona_id = known.persona_id
   LEFT JOIN run_items AS attempt
     ON attempt.run_id = state.last_run_id AND attempt.persona_id = state.persona_id
-  LEFT JOIN personas AS persona ON persona.persona_id = state.persona_id
-{_VERSION_IN_FORCE.format(persona_id="state.persona_id")}
+  LEFT JOIN personas AS persona ON persona.persona_id = known.persona_id
+{_VERSION_IN_FORCE.format(persona_id="known.persona_id")}
 """  # noqa: S608  (the same)
-    comment = "Is the data fresh? A row a persona that was ever asked for, seen or not."
+    comment = (
+        "Is the data fresh? A row a persona that was asked for, seen or not, or came in a file."
+    )
     return View("freshness", comment, columns, query)

@@ -39,13 +39,14 @@ _RELATIONS = text("""
      WHERE n.nspname = :schema AND c.relkind IN ('r', 'p', 'v', 'm', 'f')
 """)
 
-# `only_named`: the settings name all that is wanted. Otherwise any that was asked for is.
+# `only_named`: the settings name all that is wanted. Otherwise any that is known is.
 _PERSONA = """
     WITH persona AS {materialized} (
         SELECT coalesce(fresh.persona_id, named.id) AS persona_id, fresh.name,
                coalesce(fresh.is_live, false) AS is_live, fresh.removed_at,
                fresh.last_success_at, fresh.last_outcome,
                coalesce(fresh.consecutive_failures, 0) AS consecutive_failures,
+               fresh.last_attempt_at IS NOT NULL AS is_asked_for,
                named.id IS NOT NULL AS is_named,
                named.id IS NOT NULL OR NOT :only_named AS is_tracked
           FROM {freshness} AS fresh
@@ -55,6 +56,7 @@ _PERSONA = """
 
 _AGES = """
     SELECT count(*) AS live,
+           count(*) FILTER (WHERE last_success_at IS NULL) AS unconfirmed,
            min(last_success_at) AS oldest,
            percentile_disc(0.5) WITHIN GROUP (ORDER BY last_success_at) AS median,
            max(last_success_at) AS newest
@@ -62,13 +64,15 @@ _AGES = """
      WHERE is_live AND is_tracked
 """
 
-# Which personas stand out, and who comes first of them.
+# Which personas stand out, and who comes first of them. Whom only files tell of, and no sync would
+# ask for, will never be fresh: that is no reason to be called at night.
 _SORTS = {
     "failing": ("is_tracked AND consecutive_failures > 0", "last_success_at NULLS FIRST"),
     "never_seen": ("is_named AND NOT is_live AND removed_at IS NULL", "last_outcome NULLS LAST"),
     "stale": (
         """is_tracked AND is_live AND CAST(:fresh_since AS timestamptz) IS NOT NULL
-           AND (last_success_at >= :fresh_since) IS NOT TRUE""",
+           AND (last_success_at >= :fresh_since) IS NOT TRUE
+           AND (is_asked_for OR is_named OR :discovers)""",
         "last_success_at NULLS FIRST",
     ),
     "removed": ("is_tracked AND removed_at >= :removed_since", "removed_at DESC"),
@@ -142,6 +146,8 @@ class Freshness:
     """The personas that are live and wanted, by their last success; and those that stand out."""
 
     live: int
+    unconfirmed: int
+    """Of them those that only files tell of: the API has not shown them yet."""
     oldest: datetime | None
     median: datetime | None
     newest: datetime | None
@@ -199,6 +205,7 @@ def read_freshness(
     *,
     named: Sequence[UUID],
     only_named: bool,
+    discovers: bool,
     fresh_since: datetime | None,
     removed_since: datetime,
 ) -> Freshness:
@@ -209,6 +216,7 @@ def read_freshness(
         freshness: The view, or its query.
         named: The ids that the settings name.
         only_named: Nobody else is wanted, so that whoever else is live is untracked.
+        discovers: A sync asks for all that are live.
         fresh_since: Who was not seen since then is stale; None: nobody is.
         removed_since: Earlier removals are left out.
     """
@@ -220,7 +228,7 @@ def read_freshness(
         return connection.execute(text(known + query).bindparams(ids), asked)
 
     ages = ask(_AGES).one()
-    asked |= {"fresh_since": fresh_since, "removed_since": removed_since}
+    asked |= {"fresh_since": fresh_since, "removed_since": removed_since, "discovers": discovers}
     asked |= {"listed": LISTED, "longest_name": _LONGEST_NAME}
     notable = ask(_NOTABLE, materialized="MATERIALIZED").mappings().all()
     errors = _last_errors(connection, freshness, {row["persona_id"] for row in notable})
@@ -237,6 +245,7 @@ def read_freshness(
 
     return Freshness(
         ages.live,
+        ages.unconfirmed,
         ages.oldest,
         ages.median,
         ages.newest,

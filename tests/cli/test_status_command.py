@@ -19,8 +19,8 @@ from tests.cli.test_sync_command import run
 NEVER = "00000000-0000-4000-8000-0000000000ff"
 KEYS = ["ok", "exit_code", "reasons", "now", "max_age_seconds", "is_replica", "lock", "running"]
 KEYS += ["died", "last_run", "last_sync", "last_success", "skipped_since", "live", "stale"]
-KEYS += ["failing", "never_seen", "removed", "untracked", "open_value_issues", "open_drift_paths"]
-KEYS += ["schema"]
+KEYS += ["failing", "never_seen", "removed", "untracked", "unfolded", "open_value_issues"]
+KEYS += ["open_drift_paths", "schema"]
 RUN = ["run_id", "command", "status", "started_at", "finished_at", "age_seconds", "counts"]
 RUN += ["error", "host"]
 
@@ -243,6 +243,32 @@ def test_who_holds_the_lock_and_who_has_died(later):
         assert held.startswith(f"session {somebody.info.backend_pid} holds the lock since 20")
 
 
+def test_whom_only_files_tell_of_is_told(url):
+    execute(
+        url,
+        "DELETE FROM persona_sync_state WHERE persona_id = (SELECT min(persona_id::text)"
+        " FROM personas)::uuid",
+    )
+    (line,) = shown()["personas"]
+    assert line.startswith("4 live, 1 from files alone, others seen ")
+    told = json.loads(run("status", "--json").stdout)
+    assert (told["live"]["count"], told["live"]["unconfirmed"]) == (4, 1)
+    execute(url, "DELETE FROM persona_sync_state")
+    assert shown()["personas"] == ["4 live, known from files alone, not shown by the API yet"]
+
+
+def test_a_load_that_was_cut_short_is_told_while_nothing_runs(url):
+    wait = "INSERT INTO unfolded (kind, entity_id) SELECT 'persona', persona_id FROM personas"
+    execute(url, wait)
+    assert shown()["now"] == [
+        "nothing runs",
+        "a load from files was cut short; the next run folds 4 documents",
+    ]
+    assert json.loads(run("status", "--json").stdout)["unfolded"] == 4
+    with WriterLock(url, "anam", command="backfill files", run_id=uuid4()):
+        assert "cut short" not in run("status").stdout
+
+
 def test_at_its_worst_it_is_one_screen_and_nothing_in_it_steers_the_terminal(later, monkeypatch):
     hostile = "\x1b[2J\x1b]0;pwned\x07\n\r\u202e" + "長い" * 5000
     ids = [str(id_) for (id_,) in execute(later, "SELECT persona_id FROM personas ORDER BY 1")]
@@ -276,6 +302,8 @@ def test_at_its_worst_it_is_one_screen_and_nothing_in_it_steers_the_terminal(lat
         later,
         "INSERT INTO drift_paths VALUES ('persona', 'x', 'unknown', '{}', now(), now(), 1, 'open')",
     )
+    execute(later, "DELETE FROM persona_sync_state WHERE persona_id = %s", [ids[1]])
+    execute(later, "INSERT INTO unfolded (kind, entity_id) VALUES ('persona', %s)", [ids[0]])
     with psycopg.connect(later) as somebody:
         somebody.execute("SELECT pg_advisory_lock(%s)", [lock_key("anam", "write")])
         result = run("status", "--max-age", "2h")

@@ -59,6 +59,16 @@ SPECIAL = {
 }
 
 
+def leave_unfolded(target: Target, persona_id: str) -> None:
+    """As a load from files does that dies before it folds: here of a 404."""
+    target.query(
+        "INSERT INTO observations (kind, entity_id, observed_at, persona_id)"
+        " VALUES ('persona', %s, clock_timestamp(), %s)",
+        [UUID(persona_id)] * 2,
+    )
+    target.query("INSERT INTO unfolded (kind, entity_id) VALUES ('persona', %s)", [persona_id])
+
+
 @pytest.fixture(scope="module")
 def history(new_database, template, tmp_path_factory):
     """The name of a database with rows in every table, and a history with one of everything."""
@@ -773,3 +783,22 @@ def test_an_observation_out_of_time_is_told(written, column, moment):
     assert "is dated" in str(replayed.error)
     with pytest.raises(DiscrepancyError, match="is dated"):
         written.check()
+
+
+def test_a_check_of_a_load_that_was_cut_short_says_that_first(target):
+    leave_unfolded(target, target.world.persona_ids[0])
+    checked = target.check()
+    assert checked.exit_code == 8
+    assert str(checked.error).startswith(
+        "a load from files has not folded 1 document yet: run `persona-etl backfill replay`"
+    )
+    assert target.replay().exit_code == 0
+    assert target.changes(target.world.persona_ids[0]) == ["created", "removed"]
+    assert target.check().error is None
+
+
+def test_a_check_that_finds_nothing_is_content_though_documents_wait(target):
+    target.query(
+        "INSERT INTO unfolded (kind, entity_id) SELECT 'persona', persona_id FROM personas"
+    )
+    assert target.check().error is None

@@ -20,6 +20,7 @@ from etl.settings import load_settings
 from etl.store.engine import make_engine
 from etl.store.lock import WriterLock, lock_key
 from etl.store.migration import head_revision
+from tests.db.test_replay import leave_unfolded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -206,6 +207,52 @@ def test_without_a_list_of_all_that_is_wanted_nobody_is_untracked(target, settin
     assert (found.personas.live, found.personas.stale.count) == (6, 1)
 
 
+def never_ask_for(target: Target, *persona_ids: str) -> None:
+    """As if these had come in files alone, which leave no trace of an attempt."""
+    wanted = target.uuids(persona_ids)
+    target.query("DELETE FROM persona_sync_state WHERE persona_id = ANY (%s)", [wanted])
+
+
+def test_whom_only_files_tell_of_counts_as_live_and_as_not_confirmed(target):
+    loaded, *asked = target.world.persona_ids
+    never_ask_for(target, loaded)
+    seen = look(target).personas
+    assert (seen.live, seen.unconfirmed) == (6, 1)
+    assert seen.newest == max(target.state(id_)["last_success_at"] for id_ in asked)
+    never_ask_for(target, *asked)
+    seen = look(target).personas
+    assert (seen.live, seen.unconfirmed, seen.newest) == (6, 6, None)
+
+
+@pytest.mark.parametrize("wanted", ["named", "discovered"])
+def test_whom_only_files_tell_of_is_not_fresh_when_the_settings_want_it(target, wanted):
+    loaded, *_ = target.world.persona_ids
+    never_ask_for(target, loaded)
+    ways = {"named": {"PERSONAS__IDS": loaded}, "discovered": {"PERSONAS__DISCOVER": "true"}}
+    found = look(target, HOUR, **ways[wanted])
+    assert (codes(found), ids(found.personas.stale)) == (["stale_personas"], [loaded])
+    assert f"{target.persona(loaded)['name']} was not shown by the API yet" in str(found.error)
+    # It was seen, if not by a run.
+    assert found.personas.never_seen.count == 0
+
+
+def test_whom_only_files_tell_of_wakes_nobody_when_no_run_would_ask_for_it(target):
+    loaded, *asked = target.world.persona_ids
+    never_ask_for(target, loaded)
+    assert look(target, HOUR).error is None
+    found = look(target, HOUR, PERSONAS__IDS=",".join(asked))
+    assert (found.error, ids(found.personas.untracked)) == (None, [loaded])
+    assert (found.personas.live, found.personas.unconfirmed) == (5, 0)
+
+
+def test_documents_that_wait_to_be_folded_are_counted(target):
+    assert look(target).unfolded == 0
+    leave_unfolded(target, target.world.persona_ids[0])
+    assert look(target).unfolded == 1
+    target.sync()
+    assert look(target).unfolded == 0
+
+
 def test_only_late_removals_are_told(target):
     one, other, *rest = target.world.persona_ids
     target.world.delete(one)
@@ -296,6 +343,7 @@ def test_a_reader_of_the_views_sees_all_that_they_tell(target, plain_role):
     assert (seen.ledger, seen.personas) == (whole.ledger, whole.personas)
     assert seen.personas.failing.first[0].last_error == "the API answers 403"
     assert (seen.revision.at, seen.value_issues, seen.drift_paths) == (None, None, None)
+    assert (seen.unfolded, whole.unfolded) == (None, 0)
     target.query("UPDATE runs SET status = 'crashed' WHERE run_id = %s", [run_id])
 
 

@@ -20,7 +20,7 @@ from etl.store.lock import WriterLock
 from etl.tables import document_versions, is_observed, metadata, origin, projections
 from tests.db.conftest import Target, session
 from tests.db.test_dry_run import edit_something
-from tests.db.test_replay import LINK, corrupt
+from tests.db.test_replay import LINK, corrupt, leave_unfolded
 
 if TYPE_CHECKING:
     from etl.jobs.verify import Verified
@@ -480,3 +480,15 @@ def test_it_wants_the_schema_at_head(target):
     target.query("UPDATE alembic_version SET version_num = 'from-the-future'")
     with pytest.raises(DatabaseError, match="does not know"):
         target.verify()
+
+
+def test_after_a_load_that_was_cut_short_that_is_what_is_told_first(target):
+    leave_unfolded(target, target.world.persona_ids[0])
+    verified = target.verify()
+    assert (verified.exit_code, settled(verified)) == (8, {"equal": 5, "differing": 1})
+    first, *others = str(verified.error).split("; ")
+    assert first.startswith(
+        "a load from files has not folded 1 document yet: run `persona-etl backfill replay`"
+    )
+    assert others
+    target.replay()

@@ -124,6 +124,20 @@ def test_freshness_has_a_row_for_whoever_was_asked_for(target):
         assert timedelta(0) <= row["age"] < timedelta(minutes=5)
 
 
+def test_freshness_has_a_row_for_whom_only_files_tell_of(target):
+    loaded, *_ = ids = target.world.persona_ids
+    (before,) = shown(target, "freshness", persona_id=UUID(loaded))
+    target.query("DELETE FROM persona_sync_state WHERE persona_id = %s", [loaded])
+    assert {str(row["persona_id"]) for row in shown(target, "freshness")} == set(ids)
+    (row,) = shown(target, "freshness", persona_id=UUID(loaded))
+    known = {"persona_id", "name", "is_live", "removed_at", "last_observed_at"}
+    assert {name: before[name] for name in known - {"last_observed_at"}} == {
+        name: row[name] for name in known - {"last_observed_at"}
+    }
+    assert row["last_observed_at"] == target.versions(loaded)[-1]["last_observed_at"]
+    assert {name for name, value in row.items() if value is not None} == known - {"removed_at"}
+
+
 def test_a_run_says_how_long_it_took_once_it_is_over(target):
     (run,) = shown(target, "runs")
     (row,) = target.rows("runs")
