@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 # What was seen and what was done is added to, never altered; but `backfill api` lists whom it is
 # going to ask for among the items, and puts what became of them in the place of that.
 _ONLY_ADDED_TO = {documents.name, observations.name, run_items.name, rejected_payloads.name}
+# A late observation makes a history anew, and what is folded waits no more.
 _TAKEN_FROM = {document_versions.name, run_items.name, unfolded.name}
 
 _SERVER = sa.text("""

@@ -67,6 +67,12 @@ def leave_unfolded(target: Target, persona_id: str) -> None:
         [UUID(persona_id)] * 2,
     )
     target.query("INSERT INTO unfolded (kind, entity_id) VALUES ('persona', %s)", [persona_id])
+    # What it brought last is not what the API showed last.
+    target.query(
+        "UPDATE persona_sync_state SET body_sha256 = NULL, content_sha256 = NULL"
+        " WHERE persona_id = %s",
+        [persona_id],
+    )
 
 
 @pytest.fixture(scope="module")
