@@ -15,7 +15,7 @@ from sqlalchemy import any_, bindparam, delete, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from etl.store.recordset import encode_row, encode_rows
-from etl.tables import UUID_, entity_table, unfolded
+from etl.tables import UUID_, unfolded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -51,22 +51,27 @@ _NOTE = text("""
             coalesce(u.content_hash, ''), CAST(u.observed ->> 'by' AS uuid))
 """)
 
-# The copy speaks for the columns unless another content is in force, or one that is younger, from
-# a file or from the API, has spoken: then it is older than what stands there. Of a removed persona
-# the tables keep the last content.
+# The copy speaks for the columns unless another content is in force (of what is removed: was the
+# last), or a copy of the same that the fold would prefer, from a file or from the API, has spoken.
 _LATEST = """
     SELECT u.entity_id, u.content_hash, u.observed
       FROM unfolded AS u
-      JOIN LATERAL (
-           SELECT content_hash, last_observed_at FROM document_versions AS v
-            WHERE v.kind = u.kind AND v.entity_id = u.entity_id AND v.content_hash IS NOT NULL
-            ORDER BY v.version DESC
-            LIMIT 1) AS v ON v.content_hash = u.content_hash
-      JOIN {table} AS e ON e.{key} = u.entity_id
-     WHERE u.kind = :kind AND u.entity_id = ANY(:ids)
-       AND (u.observed_at >= v.last_observed_at
-            OR (u.kind <> 'persona' AND u.source_updated_at IS NOT NULL
-                AND u.source_updated_at > coalesce(e.updated_at, '-infinity')))
+     CROSS JOIN LATERAL (
+           SELECT content_hash
+             FROM document_versions
+            WHERE kind = u.kind AND entity_id = u.entity_id AND content_hash IS NOT NULL
+            ORDER BY version DESC LIMIT 1) AS v
+     WHERE u.kind = :kind AND u.entity_id = ANY(:ids) AND u.content_hash = v.content_hash
+       AND NOT EXISTS (
+           SELECT FROM observations AS o
+            WHERE o.kind = u.kind AND o.entity_id = u.entity_id
+              AND o.content_hash = u.content_hash
+              AND (CASE WHEN o.kind = 'persona' THEN '-infinity'
+                        ELSE coalesce(o.source_updated_at, '-infinity') END,
+                   o.observed_at, o.persona_id)
+                > (CASE WHEN u.kind = 'persona' THEN '-infinity'
+                        ELSE coalesce(u.source_updated_at, '-infinity') END,
+                   u.observed_at, CAST(u.observed ->> 'by' AS uuid)))
        AND NOT EXISTS (
            SELECT FROM persona_sync_state AS s
             WHERE s.last_success_at > u.observed_at AND s.persona_id IN ({users}))
@@ -142,9 +147,7 @@ def latest_copies(
     connection: Connection, kind: Kind, ids: Sequence[UUID]
 ) -> dict[UUID, dict[str, Any]]:
     """Of these entities the observed rows and issues of the copies that speak for them."""
-    table = entity_table(kind)
-    (key,) = table.primary_key.columns
-    statement = text(_LATEST.format(table=table.name, key=key.name, users=_USERS[kind]))
+    statement = text(_LATEST.format(users=_USERS[kind]))
     found = connection.execute(
         statement.bindparams(bindparam("ids", list(ids), type_=ARRAY(UUID_))), {"kind": kind}
     )
