@@ -104,8 +104,9 @@ class Intake:
         """Loads a batch; one that fails for its data is split until the culprit is alone."""
         for attempt in range(1, ATTEMPTS_A_BATCH + 1):
             try:
+                loading = _Loading(self, batch)
                 with self.run.writing():
-                    tally = _Loading(self, batch).load()
+                    tally = loading.load()
                     set_counts(self.connection, self.run.run_id, tally.columns())
             except (DBAPIError, UnicodeEncodeError) as exc:
                 if is_retryable(exc) and attempt < ATTEMPTS_A_BATCH:
@@ -116,6 +117,7 @@ class Intake:
             else:
                 self.tally = tally
                 self._stored |= batch.documents.keys() | batch.loose.keys()
+                self._stored -= loading.unused
                 if len(self._stored) > _CONTENTS_REMEMBERED:
                     self._stored.clear()
                 self.watch(tally)
@@ -152,6 +154,9 @@ class _Loading:
         self.refused = list(batch.refused)
         self.entities: set[EntityKey] = set()
         self.unused: set[ContentKey] = set()
+        """What nothing may refer to any more, or never did."""
+        self.crowded: set[Moment] = set()
+        """At which a persona is observed more than once."""
 
     def load(self) -> LineTally:
         """Stores what is new. Returns the tally with it."""
@@ -171,8 +176,9 @@ class _Loading:
         self.entities |= confirmed.entities
         news += [confirming[nth] for nth in sorted(confirmed.news)]
         self._note(news)
-        if unused := self.unused | confirmed.replaced:
-            drop_unused_documents(self.connection, unused)
+        self.unused |= confirmed.replaced
+        if self.unused:
+            drop_unused_documents(self.connection, self.unused)
         distrust(self.connection, list({taken.persona_id for taken in news}))
         missing = [taken for taken in lines if taken.is_missing]
         self._record(missing, before.rejected)
@@ -204,8 +210,11 @@ class _Loading:
         for taken in lines:
             if (own := _own(taken)) is not None:
                 moment = _moment(taken)
+                if moment in greatest:
+                    self.crowded.add(moment)
                 greatest[moment] = max(greatest.get(moment, _rank(own)), _rank(own))
         stored = own_observations(self.connection, greatest)
+        self.crowded |= stored.keys()
         overruled = []
         for moment, (updated_at, content) in stored.items():
             there = (updated_at or _BEFORE_ALL, content or b"")
@@ -262,6 +271,14 @@ class _Loading:
             )
             flats.append((kind, flatten(kind, entity_id, whole, the_map=the_map)))
         insert_new(self.connection, documents, rows)
+        # Of one thing that a persona showed twice at one moment only the greater copy is observed.
+        self.unused |= {
+            content
+            for taken in lines
+            if _moment(taken) in self.crowded
+            for brought in taken.observed
+            if (content := (brought.key[0], brought.content_hash or b"")) in missing
+        }
         if not flats:
             return []
         latest = max(taken.observed_at for taken in lines)

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from etl.jobs.lines import LINES_A_BATCH
 from tests.db.test_forget import forget_in
 
 if TYPE_CHECKING:
@@ -342,3 +343,22 @@ def test_lines_of_a_forgotten_persona_are_left_out(empty, persona):
     assert [row["persona_id"] for row in empty.rows("personas")] == [UUID(other["id"])]
     assert empty.load(seen(1, persona), unforget=True).counts["created"] == 1
     assert empty.load(seen(2, persona)).forgotten == 0
+
+
+def test_what_was_taken_back_is_stored_again_when_it_comes_at_another_moment(empty, persona):
+    older = edited(persona, name="Older", updatedAt="2026-01-01T00:00:00Z")
+    newer = edited(persona, name="Newer", updatedAt="2026-01-02T00:00:00Z")
+    # Each of the three in a batch of its own.
+    more = [seen(3, newer)] * LINES_A_BATCH
+    summary = empty.load(seen(1, older), *more, seen(1, newer), *more, seen(2, older))
+    assert summary.error is None
+    assert empty.changes(persona["id"]) == ["created", "updated", "updated"]
+
+
+def test_a_copy_that_is_not_observed_is_not_stored(empty, persona):
+    one, other = (edited(persona, voice__displayName=name) for name in ("A", "B"))
+    empty.load(seen(1, one), seen(1, other))
+    assert len(empty.rows("documents", kind="voice")) == 1
+    empty.load(seen(1, other), seen(1, one))
+    empty.load(seen(1, one))
+    assert len(empty.rows("documents", kind="voice")) == 1
