@@ -154,7 +154,7 @@ def fetch_only(base_url: str, concurrency: int, ids_file: Path) -> Measured:
         ) as client:
             await asyncio.gather(*(work(client) for _ in range(concurrency)))
 
-    return _measured(lambda: asyncio.run(fetch_all()))
+    return measured(lambda: asyncio.run(fetch_all()))
 
 
 def run_sync(base_url: str, concurrency: int, ids_file: Path, url: str, schema: str) -> Measured:
@@ -167,7 +167,7 @@ def run_sync(base_url: str, concurrency: int, ids_file: Path, url: str, schema: 
     )
     ids = _ids(ids_file)
     told: list[Summary] = []
-    took = _measured(lambda: sync(settings, ids, url=url, report=told.append))
+    took = measured(lambda: sync(settings, ids, url=url, report=told.append))
     counts = {name: n for name, n in told[0].counts.items() if n and name != "requested"}
     outcomes = ", ".join(f"{n} {name}" for name, n in counts.items())
     return Measured(took.seconds, took.cpu_seconds, took.peak_mib, outcomes)
@@ -177,7 +177,8 @@ def _ids(file: Path) -> list[UUID]:
     return [UUID(line) for line in file.read_text().split()]
 
 
-def _measured(job: Callable[[], object]) -> Measured:
+def measured(job: Callable[[], object]) -> Measured:
+    """What a job takes in this process."""
     before = resource.getrusage(resource.RUSAGE_SELF)
     started = time.perf_counter()
     job()
