@@ -34,6 +34,7 @@ from tests.db.file_story import (
     steps,
     told,
 )
+from tests.db.story import OLD
 from tests.db.test_time_told_by_an_oracle import (
     BROKEN,
     OBSERVATIONS,
@@ -343,3 +344,19 @@ def assert_the_observed_columns_are_of_the_newest(
         for link in links:
             shown[str(link["share_link_id"])] = link["usage_count"]
         assert shown in [{n: copy[n] for n in shown} for copy in copies], (kind, id_)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="of all that wait to be folded one copy is kept, and it may have lost"
+)
+def test_the_observed_columns_of_an_undated_copy_that_won_are_its_own(anew):
+    shape = {"name": "A", "prompt": None, "speed": 1, "stamp": None, "avatar": None, "voice": None}
+    shape |= {"knowledge": [], "links": []}
+    dated_one, undated = (
+        shape | {"tools": [(0, "A", OLD, 1)]},
+        shape | {"tools": [(0, "B", None, 2)]},
+    )
+    story = told([(1, 0, dated_one), (2, 1, undated)])
+    with anew() as target:
+        target.load(*(line.envelope() for line in story))
+        assert_as_told(target, story)
