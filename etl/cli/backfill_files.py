@@ -89,7 +89,7 @@ def command(
     wait: int,
     as_json: bool,
 ) -> int:
-    """Load what files say of personas, each observation where it belongs in history.
+    """Load what files say of personas, each line where it belongs.
 
     A PATH is a file, a folder (all *.json, *.ndjson and *.jsonl below it, also with .gz, but for
     hidden ones) or - for standard input. Files hold JSON values, a value a line, in an array or one
