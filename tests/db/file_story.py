@@ -229,16 +229,20 @@ def observed_fields(answers: Iterable[Answer], oracle: Oracle) -> dict[Entity, l
             last = next((v for v in reversed(versions) if v.document is not None), None)
             if last is None or sighting.content != last.content or answer.payload is None:
                 continue
+            fields = _observed(entity, answer.payload)
+            if fields is None:
+                continue
             when = (sighting.observed_at, sighting.updated_at or BEFORE_ALL)
             order = when if entity[0] == "persona" else when[::-1]
-            copies[entity].append((order, _observed(entity, answer.payload)))
+            copies[entity].append((order, fields))
     return {
         entity: [fields for order, fields in found if order == max(o for o, _ in found)]
         for entity, found in copies.items()
     }
 
 
-def _observed(entity: Entity, payload: Json) -> Json:
+def _observed(entity: Entity, payload: Json) -> Json | None:
+    """None: the copy has no such member, and says nothing."""
     kind, id_ = entity
     whole = payload
     if kind != "persona":
@@ -249,7 +253,7 @@ def _observed(entity: Entity, payload: Json) -> Json:
     fields = {name: whole.get(name) for name in OBSERVED[kind]} | {"updatedAt": dated(whole)}
     if kind == "persona":
         fields |= {link["id"]: link["usageCount"] for link in whole["shareLinks"]}
-    return fields
+    return fields if any(value is not None for value in fields.values()) else None
 
 
 def cut(story: Sequence[Told], parts: int, dice: Random) -> list[Sequence[Told]]:
