@@ -920,13 +920,20 @@ unfolded = Table(
     metadata,
     Column("kind", Text, comment="The document's kind."),
     Column("entity_id", UUID_, comment="The document's entity."),
-    Column("content_hash", LargeBinary, comment="The content that `observed` came with."),
+    Column(
+        "content_hash",
+        LargeBinary,
+        server_default=text("''"),
+        comment="The content that `observed` came with; or empty.",
+    ),
     Column("observed_at", TIME, comment="When `observed` came; NULL: none did."),
     Column("source_updated_at", TIME, comment="The updatedAt that came with it."),
     Column(
-        "observed", JSONB, comment="Of the latest copy: its observed columns, and what did not fit."
+        "observed",
+        JSONB,
+        comment="Of its latest copy: the observed columns, and what did not fit.",
     ),
-    PrimaryKeyConstraint("kind", "entity_id"),
+    PrimaryKeyConstraint("kind", "entity_id", "content_hash"),
     comment="Whose versions do not tell yet what was observed: the next run folds it.",
 )
 

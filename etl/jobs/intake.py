@@ -294,7 +294,7 @@ class _Loading:
 
     def _note(self, lines: Sequence[Taken]) -> None:
         """Notes whom to fold, each with the copy that speaks for its observed fields."""
-        copies: dict[EntityKey, Copy] = {}
+        copies: dict[tuple[EntityKey, bytes], Copy] = {}
         for taken in lines:
             for brought in (*taken.observed, *taken.known):
                 if brought.observed is None or brought.content_hash is None:
@@ -306,11 +306,13 @@ class _Loading:
                     taken.persona_id,
                     brought.observed,
                 )
-                known = copies.get(brought.key)
+                place = (brought.key, brought.content_hash)
+                known = copies.get(place)
                 if known is None or _precedence(brought, copy) > _precedence(brought, known):
-                    copies[brought.key] = copy
-        keys = self.entities | copies.keys()
-        note_unfolded(self.connection, [(key, copies.get(key)) for key in keys])
+                    copies[place] = copy
+        alone = self.entities - {key for key, _ in copies}
+        found = [(key, copy) for (key, _), copy in copies.items()]
+        note_unfolded(self.connection, alone, found)
 
     def _record(self, missing: Sequence[Taken], rejected_before: int) -> None:
         items: dict[UUID, tuple[str, str | None]] = {}
@@ -353,11 +355,11 @@ def _latest(lines: Iterable[Taken]) -> dict[UUID, datetime]:
     return latest
 
 
-def _precedence(brought: Brought, copy: Copy) -> tuple[datetime, datetime, datetime, bytes, UUID]:
-    """As `store/unfolded.py` has it."""
+def _precedence(brought: Brought, copy: Copy) -> tuple[datetime, datetime, datetime, UUID]:
+    """Which of two copies of one content speaks for it: as `store/unfolded.py` has it."""
     updated_at = copy.source_updated_at or _BEFORE_ALL
     by_update = _BEFORE_ALL if brought.key[0] == "persona" else updated_at
-    return by_update, copy.observed_at, updated_at, copy.content_hash, copy.persona_id
+    return by_update, copy.observed_at, updated_at, copy.persona_id
 
 
 def _rejection(refused: Refused, now: datetime) -> Rejection:

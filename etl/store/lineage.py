@@ -47,7 +47,7 @@ _DOCUMENTS = text("""
 """)
 
 _UNFOLDED = text("""
-    SELECT count(*)
+    SELECT count(DISTINCT (u.kind, u.entity_id))
       FROM json_to_recordset(CAST(:rows AS json)) AS k(kind text, entity_id uuid)
       JOIN unfolded AS u ON u.kind = k.kind AND u.entity_id = k.entity_id
 """)

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from etl.store.observations import EntityKey
     from etl.tables import Kind
 
-# Of two copies the one that the fold would prefer, in whatever order they come.
+# Of two copies of one content the one that the fold would prefer, in whatever order they come.
+# Which content is going to be in force, nobody knows yet.
 _NOTE = text("""
     INSERT INTO unfolded AS u (kind, entity_id, content_hash, observed_at, source_updated_at,
                                observed)
@@ -36,19 +37,18 @@ _NOTE = text("""
       FROM json_to_recordset(CAST(:rows AS json))
            AS k(kind text, entity_id uuid, content_hash bytea, observed_at timestamptz,
                 source_updated_at timestamptz, observed jsonb)
-     ORDER BY kind, entity_id
-        ON CONFLICT (kind, entity_id) DO UPDATE
-       SET content_hash = excluded.content_hash, observed_at = excluded.observed_at,
+     ORDER BY kind, entity_id, content_hash
+        ON CONFLICT (kind, entity_id, content_hash) DO UPDATE
+       SET observed_at = excluded.observed_at,
            source_updated_at = excluded.source_updated_at, observed = excluded.observed
-     WHERE excluded.observed_at IS NOT NULL
-       AND (CASE WHEN excluded.kind = 'persona' THEN '-infinity'
+     WHERE (CASE WHEN excluded.kind = 'persona' THEN '-infinity'
                  ELSE coalesce(excluded.source_updated_at, '-infinity') END,
             excluded.observed_at, coalesce(excluded.source_updated_at, '-infinity'),
-            excluded.content_hash, CAST(excluded.observed ->> 'by' AS uuid))
+            CAST(excluded.observed ->> 'by' AS uuid))
          > (CASE WHEN u.kind = 'persona' THEN '-infinity'
                  ELSE coalesce(u.source_updated_at, '-infinity') END,
-            coalesce(u.observed_at, '-infinity'), coalesce(u.source_updated_at, '-infinity'),
-            coalesce(u.content_hash, ''), CAST(u.observed ->> 'by' AS uuid))
+            u.observed_at, coalesce(u.source_updated_at, '-infinity'),
+            CAST(u.observed ->> 'by' AS uuid))
 """)
 
 # The copy speaks for the columns unless another content is in force (of what is removed: was the
@@ -112,18 +112,25 @@ def encoded_copy(
     return Raw(encode_row({"by": persona_id, "rows": rows, "issues": issues}))
 
 
-def note_unfolded(connection: Connection, found: Iterable[tuple[EntityKey, Copy | None]]) -> None:
-    """Notes entities with new observations, each once, and the copy that speaks for it, if any."""
+def note_unfolded(
+    connection: Connection,
+    entities: Iterable[EntityKey],
+    copies: Iterable[tuple[EntityKey, Copy]],
+) -> None:
+    """Notes entities with new observations, and copies of them, one a content."""
     rows = [
         {
             "kind": kind,
             "entity_id": entity_id,
-            "content_hash": copy and copy.content_hash,
-            "observed_at": copy and copy.observed_at,
-            "source_updated_at": copy and copy.source_updated_at,
-            "observed": copy and copy.observed,
+            "content_hash": copy.content_hash,
+            "observed_at": copy.observed_at,
+            "source_updated_at": copy.source_updated_at,
+            "observed": copy.observed,
         }
-        for (kind, entity_id), copy in found
+        for (kind, entity_id), copy in copies
+    ]
+    rows += [
+        {"kind": kind, "entity_id": entity_id, "content_hash": b""} for kind, entity_id in entities
     ]
     if rows:
         connection.execute(_NOTE, {"rows": encode_rows(rows)})
@@ -131,7 +138,7 @@ def note_unfolded(connection: Connection, found: Iterable[tuple[EntityKey, Copy 
 
 def next_unfolded(connection: Connection, kind: Kind, after: UUID | None, size: int) -> list[UUID]:
     """The next entities that are to be folded, in the order of their ids."""
-    statement = select(unfolded.c.entity_id).where(unfolded.c.kind == kind)
+    statement = select(unfolded.c.entity_id).where(unfolded.c.kind == kind).distinct()
     if after is not None:
         statement = statement.where(unfolded.c.entity_id > after)
     found = connection.execute(statement.order_by(unfolded.c.entity_id).limit(size))
@@ -140,7 +147,11 @@ def next_unfolded(connection: Connection, kind: Kind, after: UUID | None, size: 
 
 def count_unfolded(connection: Connection) -> int:
     """How many entities are to be folded."""
-    return int(connection.execute(text("SELECT count(*) FROM unfolded")).scalar_one())
+    return int(
+        connection.execute(
+            text("SELECT count(DISTINCT (kind, entity_id)) FROM unfolded")
+        ).scalar_one()
+    )
 
 
 def latest_copies(

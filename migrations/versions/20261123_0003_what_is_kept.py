@@ -40,7 +40,11 @@ def upgrade() -> None:
         sa.Column("kind", sa.Text(), nullable=False, comment="The document's kind."),
         sa.Column("entity_id", sa.Uuid(), nullable=False, comment="The document's entity."),
         sa.Column(
-            "content_hash", sa.LargeBinary(), comment="The content that `observed` came with."
+            "content_hash",
+            sa.LargeBinary(),
+            server_default=sa.text("''"),
+            nullable=False,
+            comment="The content that `observed` came with; or empty.",
         ),
         sa.Column(
             "observed_at",
@@ -55,9 +59,9 @@ def upgrade() -> None:
         sa.Column(
             "observed",
             postgresql.JSONB(),
-            comment="Of the latest copy: its observed columns, and what did not fit.",
+            comment="Of its latest copy: the observed columns, and what did not fit.",
         ),
-        sa.PrimaryKeyConstraint("kind", "entity_id", name=op.f("pk_unfolded")),
+        sa.PrimaryKeyConstraint("kind", "entity_id", "content_hash", name=op.f("pk_unfolded")),
         comment="Whose versions do not tell yet what was observed: the next run folds it.",
     )
     op.create_table(

@@ -347,9 +347,6 @@ def assert_the_observed_columns_are_of_the_newest(
         assert shown in [{n: copy[n] for n in shown} for copy in copies], (kind, id_)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="of all that wait to be folded one copy is kept, and it may have lost"
-)
 def test_the_observed_columns_of_an_undated_copy_that_won_are_its_own(anew):
     shape: dict[str, Any] = {
         "name": "A",
