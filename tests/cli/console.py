@@ -50,6 +50,9 @@ _VOLATILE = (
     (re.compile(r"\b(revision|is at|base to) \d{4}\b"), r"\1 <head>"),
     (re.compile(r"\d+ rows in \d+ tables"), "<rows> in <tables>"),
     (re.compile(r"\b202\d-?[01]\d-?[0-3]\d\b"), "<date>"),
+    # The list of runs.
+    (re.compile(r"<date> \d\d:\d\d  [0-9a-f]{8}  "), "<date> <time>  <run>  "),
+    (re.compile(r"(succeeded|partial)( +)\d+ m?s\b"), r"\1\2<took>"),
 )
 
 

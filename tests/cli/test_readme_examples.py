@@ -49,10 +49,16 @@ def one_is_edited_and_one_changed_by_hand(sandbox: Sandbox, url: str) -> None:
         )
 
 
+def a_persona_fails_once(sandbox: Sandbox, _url: str) -> None:
+    sandbox.clear_faults()
+    sandbox.order(Fault(status=400, target=sandbox.persona_ids[1]))
+
+
 HAPPENS: dict[str, Callable[[Sandbox, str], None]] = {
     "a week of work": a_week_of_work,
     "two personas are forbidden": two_personas_are_forbidden,
     "a persona is forbidden": a_persona_is_forbidden,
+    "a persona can not be fetched once": a_persona_fails_once,
     "somebody renames a persona by hand": somebody_renames_a_persona,
     "a persona is edited, and another's row is changed by hand": (
         one_is_edited_and_one_changed_by_hand
@@ -68,7 +74,11 @@ def test_what_the_readme_shows_is_what_the_commands_print(
 
 
 @pytest.mark.parametrize(
-    "command", ["init", "check", "migrate", "sync", "status", "backfill replay", "verify"]
+    "command",
+    [
+        *("init", "check", "migrate", "sync", "status", "runs", "backfill api", "backfill files"),
+        *("backfill replay", "diff", "export", "verify", "forget", "prune"),
+    ],
 )
 def test_the_readme_shows_each_command_at_work(command: str) -> None:
     shown = [example.command for example in examples(README.read_text(encoding="utf-8"))]
