@@ -212,13 +212,18 @@ def as_object(summary: FilesSummary) -> dict[str, object]:
         **ended.as_object(summary),
         "observations": summary.observations,
         "forgotten": summary.forgotten,
+        "not_kept": summary.not_kept,
         "rejected": summary.rejected,
     }
 
 
 def as_text(summary: FilesSummary) -> str:
     """A few aligned lines: what there is none of is left out."""
-    beside = {"observations": summary.observations, "forgotten": summary.forgotten}
+    beside = {
+        "observations": summary.observations,
+        "forgotten": summary.forgotten,
+        "not kept": summary.not_kept,
+    }
     text = ended.as_text(summary, f"run {summary.run_id}", beside)
     if summary.status == "succeeded" and not summary.counts["requested"]:
         text += "\n  there was nothing to load"

@@ -1,20 +1,24 @@
 """One line of a file → what was observed when: a bare payload, or one in its envelope.
 
+Or, in an export, whose history begins later than it did.
+
 The payload is not parsed here, so that whoever does sees its bytes as they are. What an envelope
 means to history is not known here either.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import UNSET, Meta, Raw, UnsetType
 
 from etl.errors import PayloadRejectedError
 from etl.files.values import members_of
+from etl.fold import Pruned
 from etl.payload.decode import decode
 from etl.payload.paths import usable_uuid
 from etl.payload.times import parse_time
@@ -84,9 +88,51 @@ def parse_envelope(raw: bytes, dated: datetime | None) -> Envelope:
     return Envelope(persona_id, observed_at, payload, observations, documents)
 
 
+def parse_pruned(raw: bytes) -> tuple[Kind, UUID, Pruned] | None:
+    """Whose beginning is not kept, and what is known of it; None: it is another line.
+
+    Raises:
+        PayloadRejectedError: it is such a line, and something is wrong with it.
+    """
+    if _PRUNED.match(raw) is None:
+        return None
+    value = decode(raw).value
+    if not isinstance(value, dict) or value.keys() != {"pruned"}:
+        return None
+    try:
+        told = msgspec.convert(value["pruned"], _Told)
+    except msgspec.ValidationError as exc:
+        # It names types and places, and quotes nothing.
+        raise PayloadRejectedError(f"pruned: {exc}") from None
+    kind, entity_id = _entity(told.kind, told.entity_id, "pruned")
+    times = [parse_time(t) for t in (told.valid_from, told.last_observed_at, told.valid_to)]
+    in_order = [time for time in times if time is not None]
+    if len(in_order) < len(times):
+        raise PayloadRejectedError("pruned: one of its times is none")
+    if in_order != sorted(in_order) or in_order[1] == in_order[2]:
+        raise PayloadRejectedError("pruned: its times are not in their order")
+    valid_from, last_observed_at, valid_to = in_order
+    return (
+        kind,
+        entity_id,
+        Pruned(
+            told.version,
+            valid_from,
+            valid_to,
+            last_observed_at,
+            bytes.fromhex(told.next_content_hash),
+            told.next_change,
+            told.next_changed_paths,
+            None,
+        ),
+    )
+
+
 def needs_a_date(raw: bytes) -> bool:
     """Whether nothing is wrong with it but that it does not say when it was observed."""
     try:
+        if parse_pruned(raw) is not None:
+            return False
         parse_envelope(raw, None)
     except PayloadRejectedError:
         try:
@@ -106,6 +152,23 @@ class _Members(msgspec.Struct, gc=False):
     observations: list[str] | UnsetType = UNSET
     documents: Raw | UnsetType = UNSET
 
+
+class _Told(msgspec.Struct):
+    """What `etl.files.writing.pruned_line` writes."""
+
+    kind: str
+    entity_id: str
+    version: Annotated[int, Meta(ge=1, lt=2**31)]
+    valid_from: str
+    valid_to: str
+    last_observed_at: str
+    next_content_hash: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    next_change: Literal["updated", "reshaped", "restored"]
+    next_changed_paths: list[str]
+
+
+# Most lines are others: those are not parsed for it.
+_PRUNED = re.compile(rb'\s*\{\s*"pruned"\s*:')
 
 _NAMES = [f'"{name}"'.encode() for name in _Members.__struct_fields__]
 _decoder = msgspec.json.Decoder(_Members)

@@ -17,7 +17,7 @@ from etl.payload.documents import Part, put_together, referenced, references, ta
 from etl.tables import SHARED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from etl.payload.decode import Json, JsonObject, Location
     from etl.tables import Kind
@@ -44,7 +44,13 @@ class Copy:
 
 
 def payload_line(
-    persona_id: UUID, observed_at: datetime, own: Copy, shared: Sequence[Copy], seen: Sequence[Copy]
+    persona_id: UUID,
+    observed_at: datetime,
+    own: Copy,
+    shared: Sequence[Copy],
+    seen: Sequence[Copy],
+    *,
+    outdated: Collection[Key] = (),
 ) -> bytes:
     """The line of a persona's payload.
 
@@ -55,15 +61,19 @@ def payload_line(
         shared: Those that it refers to. One that nobody kept stays a reference.
         seen: Which of all were observed at that moment; none: it was seen to be as it was. What
             the payload does not hold stands beside it.
+        outdated: What is older than all that is kept of it. That stands beside the payload too, as
+            a load would leave it out of it.
     """
     payload = put_together(_part(own), [*map(_part, shared), *_lost(own, shared)])
     keys = {own.key, *references(own.document)}
-    loose = [copy for copy in seen if copy.key not in keys]
+    loose = [copy for copy in seen if copy.key not in keys or copy.key in outdated]
     if _has_inline(own.document):
         # What stays inline can read otherwise, as its own observed fields are not kept.
         held = _held(payload, persona_id)
         keys = set(held)
-        loose = [copy for copy in seen if held.get(copy.key) != _identity(copy)]
+        loose = [
+            copy for copy in seen if held.get(copy.key) != _identity(copy) or copy.key in outdated
+        ]
     named = {copy.key for copy in seen} - {copy.key for copy in loose}
     line = _head(persona_id, observed_at)
     if named != keys:
@@ -85,7 +95,7 @@ def bare_line(
     return _encoded({**line, "payload": None}, seen)
 
 
-def pruned_line(row: Mapping[str, Json | UUID | datetime]) -> bytes:
+def pruned_line(row: Mapping[str, Json | UUID | datetime | bytes]) -> bytes:
     """The line that says whose history begins later than it did."""
     told: JsonObject = {name: _as_json(value) for name, value in row.items()}
     return dumps({"pruned": told}) + b"\n"
@@ -153,7 +163,9 @@ def _identity(copy: Copy) -> tuple[bytes, datetime | None]:
     return copy.content_hash, copy.source_updated_at
 
 
-def _as_json(value: Json | UUID | datetime) -> Json:
+def _as_json(value: Json | UUID | datetime | bytes) -> Json:
     if isinstance(value, datetime):
         return as_time(value)
+    if isinstance(value, bytes):
+        return value.hex()
     return str(value) if isinstance(value, UUID) else value

@@ -24,6 +24,7 @@ from etl.payload.decode import loads
 from etl.store.engine import database_now, make_engine, translated
 from etl.store.ledger import add_items_of_opened, opened_by, set_counts
 from etl.store.mapped import at_head, map_of
+from etl.store.pruning import drop_stray_pasts
 from etl.tables import OUTCOMES, SUCCESSES
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class FilesSummary:
     """New rows."""
     forgotten: int = 0
     """Lines of personas that are kept out. They are not among those requested."""
+    not_kept: int = 0
+    """Lines older than the history that is kept: nothing of them is stored. They are unchanged."""
     rejected: list[str] = field(default_factory=list)
     """The first lines that were rejected, each with its file and number, and why."""
     error: EtlError | None = None
@@ -141,6 +144,9 @@ class _Load:
                     for batch in _until_told(run, batches):
                         self.intake.load(batch)
                 issues = settle(run, watch=self.watch_folding)
+                if self.intake.tally.forgotten:
+                    with run.writing():
+                        drop_stray_pasts(run.connection)
                 self._count(self.intake.tally, issues)
             finally:
                 log_new_drift(self.intake.tally.new_drift_paths, self.settings.safety)
@@ -175,6 +181,7 @@ class _Load:
             new_drift_paths=row["new_drift_paths"],
             observations=tally.observations if tally else 0,
             forgotten=tally.forgotten if tally else 0,
+            not_kept=tally.not_kept if tally else 0,
             rejected=tally.first_rejected if tally else [],
             error=ended.error,
         )

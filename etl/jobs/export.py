@@ -247,7 +247,8 @@ class _Export:
         ]
         if held:
             own, *shared = held.values()
-            self.write(payload_line(*at, own, shared, seen))
+            outdated = {_key(s) for s in moment.seen if s.is_outdated}
+            self.write(payload_line(*at, own, shared, seen, outdated=outdated))
         else:
             self.write(bare_line(*at, seen, is_gone=moment.own in moment.seen))
         self.exported.lines += 1

@@ -7,7 +7,7 @@ follow when all is in (`settling.py`), so the order in which lines come does not
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import NAMESPACE_OID, uuid5
@@ -33,6 +33,7 @@ from etl.store.observations import (
     stored_contents,
     withdraw,
 )
+from etl.store.pruning import add_pasts, is_anything_pruned, pruned_before
 from etl.store.recordset import insert_new
 from etl.store.unfolded import Copy, note_unfolded
 from etl.tables import documents
@@ -62,6 +63,8 @@ class LineTally:
     lines: int = 0
     """But for those of forgotten personas."""
     forgotten: int = 0
+    not_kept: int = 0
+    """Of which nothing is left, being older than all that is kept of history."""
     missing: int = 0
     rejected: int = 0
     observations: int = 0
@@ -116,7 +119,7 @@ class Intake:
                 self._split(batch, exc)
             else:
                 self.tally = tally
-                self._stored |= batch.documents.keys() | batch.loose.keys()
+                self._stored |= loading.stored
                 self._stored -= loading.unused
                 if len(self._stored) > _CONTENTS_REMEMBERED:
                     self._stored.clear()
@@ -133,14 +136,14 @@ class Intake:
     def _split(self, batch: Taking, exc: Exception) -> None:
         lines, middle = batch.taken, len(batch.taken) // 2
         if middle:
-            self.load(batch.part(lines[:middle], batch.refused))
-            self.load(batch.part(lines[middle:], []))
+            self.load(batch.first(middle))
+            self.load(batch.behind(middle))
             return
         state = getattr(getattr(exc, "orig", None), "sqlstate", None) or type(exc).__name__
         taken = lines[0]
         why = f"Postgres does not take it ({state})"
         refused = Refused(taken.line, why, taken.persona_id, taken.observed_at)
-        self.load(batch.part([], [*batch.refused, refused]))
+        self.load(replace(batch, taken=[], refused=[*batch.refused, refused]))
 
 
 class _Loading:
@@ -153,6 +156,7 @@ class _Loading:
         self.batch = batch
         self.refused = list(batch.refused)
         self.entities: set[EntityKey] = set()
+        self.stored: set[ContentKey] = set()
         self.unused: set[ContentKey] = set()
         """What nothing may refer to any more, or never did."""
         self.crowded: set[Moment] = set()
@@ -161,9 +165,14 @@ class _Loading:
     def load(self) -> LineTally:
         """Stores what is new. Returns the tally with it."""
         before = self.intake.tally
-        lines = self._let_in(self.batch.taken)
-        forgotten = len(self.batch.taken) - len(lines)
-        lines = self._without_overruled(lines)
+        kept_out = self._kept_out()
+        let_in = [taken for taken in self.batch.taken if taken.persona_id not in kept_out]
+        pasts = [(key, past) for key, past in self.batch.pruned if key[1] not in kept_out]
+        forgotten = self.batch.lines - len(self.batch.refused) - len(let_in) - len(pasts)
+        if pasts:
+            self.entities |= add_pasts(self.connection, dict(reversed(pasts)), self.run_id)
+        dated = self._without_overruled(let_in)
+        lines = self._without_outdated(dated)
         drift = self._store_documents(lines)
         known = last_confirmations(self.connection, {taken.persona_id for taken in lines})
         merged = self._merge(
@@ -185,6 +194,7 @@ class _Loading:
         return LineTally(
             before.lines + self.batch.lines - forgotten,
             before.forgotten + forgotten,
+            before.not_kept + len(dated) - len(lines),
             before.missing + len(missing),
             before.rejected + len(self.refused),
             before.observations + merged.added + ended.added + confirmed.added,
@@ -192,14 +202,14 @@ class _Loading:
             [*before.new_drift_paths, *drift],
         )
 
-    def _let_in(self, lines: Sequence[Taken]) -> Sequence[Taken]:
-        """But for those of forgotten personas, unless they are let in again."""
-        ids = list({taken.persona_id for taken in lines})
+    def _kept_out(self) -> set[UUID]:
+        """The forgotten personas, unless they are let in again."""
+        ids = {taken.persona_id for taken in self.batch.taken}
+        ids |= {entity_id for (kind, entity_id), _ in self.batch.pruned if kind == "persona"}
         if self.intake.unforget:
-            lift(self.connection, ids)
-            return lines
-        kept_out = forgotten(self.connection, ids)
-        return [t for t in lines if t.persona_id not in kept_out] if kept_out else lines
+            lift(self.connection, list(ids))
+            return set()
+        return forgotten(self.connection, list(ids))
 
     def _without_overruled(self, lines: Sequence[Taken]) -> list[Taken]:
         """But for those that a greater one overrules, of the same persona at the same moment.
@@ -239,6 +249,15 @@ class _Loading:
             self.refused.append(Refused(taken.line, reason, taken.persona_id, taken.observed_at))
         return kept
 
+    def _without_outdated(self, lines: list[Taken]) -> list[Taken]:
+        """But for what is older than all that is kept of its entity, and lines of nothing else."""
+        if not is_anything_pruned(self.connection):
+            return lines
+        keys = {brought.key for taken in lines for brought in (*taken.observed, *taken.known)}
+        kept_from = pruned_before(self.connection, keys)
+        kept = [(taken, taken.since(kept_from)) for taken in lines]
+        return [now for was, now in kept if now is was or not now.is_empty]
+
     def _store_documents(self, lines: Sequence[Taken]) -> list[Novelty]:
         """Stores those that are not there yet. Returns where they differ from the map."""
         needed = {
@@ -248,6 +267,7 @@ class _Loading:
             if brought.content_hash is not None
         }
         missing = self.intake.unknown(needed)
+        self.stored = set(needed)
         rows, flats = [], []
         the_map = map_of(self.connection)
         for content in sorted(missing):

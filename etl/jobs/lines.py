@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
 from etl.errors import PayloadRejectedError
-from etl.files.envelope import parse_envelope
+from etl.files.envelope import parse_envelope, parse_pruned
 from etl.flatten import flatten
 from etl.jobs.reading import mended_issues
 from etl.payload.canonical import content_hash
@@ -24,7 +24,7 @@ from etl.store.observations import encoded
 from etl.store.unfolded import encoded_copy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from datetime import datetime
     from uuid import UUID
 
@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from etl.files.envelope import Envelope, LooseDocument
     from etl.files.lines import Line
     from etl.flatten import ValueIssue
+    from etl.fold import Pruned
     from etl.map import Map
     from etl.payload.decode import Json, JsonObject
     from etl.payload.documents import Part
     from etl.store.observations import ContentKey, EntityKey
+    from etl.tables import Kind
 
 # In memory some 2 KB each.
 _BODIES_REMEMBERED = 20_000
@@ -56,6 +58,8 @@ class Brought:
     source_updated_at: datetime | None
     observed: Raw | None
     """What this copy says that its stored document does not, as `encoded_copy` has it."""
+    is_beside: bool = False
+    """The payload does not hold it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,27 @@ class Taken:
     is_confirmation: bool
     """Nothing in it is an observation: the persona was seen to be as it was."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it brings nothing."""
+        return not self.observed and not (self.is_confirmation and self.known)
+
+    def since(self, kept_from: Mapping[EntityKey, datetime]) -> Taken:
+        """Without what is older than all that is kept of its entity.
+
+        What stands beside its payload stays: an export has it there as nothing else goes without.
+        """
+
+        def is_kept(brought: Brought) -> bool:
+            begins = kept_from.get(brought.key)
+            return brought.is_beside or begins is None or self.observed_at >= begins
+
+        observed = list(filter(is_kept, self.observed))
+        known = list(filter(is_kept, self.known))
+        if (len(observed), len(known)) == (len(self.observed), len(self.known)):
+            return self
+        return replace(self, observed=observed, rows=_rows_of(observed), known=known)
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
@@ -112,15 +137,21 @@ class Taking:
     """The documents in them that the reader had not met before."""
     loose: dict[ContentKey, tuple[UUID, JsonObject]] = field(default_factory=dict)
     """Those that stand beside payloads, and whose they are."""
+    pruned: list[tuple[EntityKey, Pruned]] = field(default_factory=list)
+    """Beginnings that are not kept, and whose they are."""
 
     @property
     def lines(self) -> int:
         """How many there are."""
-        return len(self.taken) + len(self.refused)
+        return len(self.taken) + len(self.refused) + len(self.pruned)
 
-    def part(self, taken: list[Taken], refused: list[Refused]) -> Taking:
-        """Some of them, with all the documents."""
-        return Taking(taken, refused, self.documents, self.loose)
+    def first(self, number: int) -> Taking:
+        """So many of those that are taken, and all the others, with all the documents."""
+        return replace(self, taken=self.taken[:number])
+
+    def behind(self, number: int) -> Taking:
+        """The rest."""
+        return replace(self, taken=self.taken[number:], refused=[], pruned=[])
 
 
 class LineReader:
@@ -157,6 +188,10 @@ class LineReader:
             batch.refused.append(Refused(line, line.problem))
             return
         try:
+            pruned = parse_pruned(line.raw)
+            if pruned is not None:
+                self._read_pruned(line, *pruned, batch)
+                return
             envelope = parse_envelope(line.raw, line.dated)
         except PayloadRejectedError as exc:
             batch.refused.append(Refused(line, str(exc)))
@@ -195,6 +230,15 @@ class LineReader:
                 is_confirmation=not observed and envelope.payload is not None,
             )
         )
+
+    def _read_pruned(
+        self, line: Line, kind: Kind, entity_id: UUID, pruned: Pruned, batch: Taking
+    ) -> None:
+        if pruned.valid_to > self._now:
+            reason = f"valid_to {pruned.valid_to.isoformat()} lies in the future"
+            batch.refused.append(Refused(line, reason))
+            return
+        batch.pruned.append(((kind, entity_id), pruned))
 
     def _brought(self, line: Line, envelope: Envelope, batch: Taking) -> Body | Refused:
         """Whose payload it is, and the documents in it; a 404 is one of the persona itself."""
@@ -263,7 +307,7 @@ class LineReader:
         digest = content_hash(document.kind, document.document)
         batch.loose[document.kind, digest] = (document.entity_id, document.document)
         key = (document.kind, document.entity_id)
-        return Brought(key, digest, document.source_updated_at, None)
+        return Brought(key, digest, document.source_updated_at, None, is_beside=True)
 
 
 def _rows_of(brought: Iterable[Brought]) -> Raw:

@@ -40,11 +40,13 @@ if TYPE_CHECKING:
 _ROWS_AT_ONCE = 2000
 
 _SEEN = """
-    SELECT persona_id, observed_at, kind, entity_id, content_hash, source_updated_at
+    SELECT persona_id, observed_at, kind, entity_id, content_hash, source_updated_at,
+           coalesce(observed_at < valid_to, false)
       FROM observations
+      LEFT JOIN pruned_history USING (kind, entity_id)
      WHERE {of_these}
      UNION ALL
-    SELECT persona_id, last_success_at, NULL, NULL, NULL, NULL
+    SELECT persona_id, last_success_at, NULL, NULL, NULL, NULL, false
       FROM persona_sync_state
      WHERE last_success_at IS NOT NULL AND {of_these}
      ORDER BY persona_id, observed_at, kind NULLS LAST, entity_id
@@ -73,6 +75,8 @@ class Seen(NamedTuple):
     entity_id: UUID | None
     content_hash: bytes | None
     source_updated_at: datetime | None
+    is_outdated: bool
+    """Older than all that is kept of its entity."""
 
 
 class Shown(NamedTuple):

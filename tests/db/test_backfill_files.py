@@ -153,7 +153,8 @@ def test_the_order_of_lines_and_runs_does_not_matter(empty, persona, new_databas
 
 def comparable(target: Target) -> dict[str, Any]:
     """All that follows from the lines."""
-    names = ("observations", "documents", "document_versions", *target.normalized())
+    history = ("observations", "documents", "document_versions", "pruned_history")
+    names = (*history, *target.normalized())
     return {
         name: [{k: v for k, v in row.items() if k != "run_id"} for row in target.rows(name)]
         for name in names

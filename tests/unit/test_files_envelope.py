@@ -20,7 +20,10 @@ from etl.files.envelope import (
     _thoroughly,
     needs_a_date,
     parse_envelope,
+    parse_pruned,
 )
+from etl.files.writing import pruned_line
+from etl.fold import Pruned
 from etl.payload.decode import decode
 from tests.unit.strategies import properties, raw_personas
 
@@ -231,6 +234,75 @@ def test_the_quick_way_comes_to_what_the_thorough_way_comes_to(pairs, indent, as
 def test_any_bytes_are_an_envelope_or_rejected(content, around):
     with suppress(PayloadRejectedError):
         assert parse_envelope(around % content, AT).observed_at == AT
+
+
+PRUNED = {
+    "kind": "voice",
+    "entity_id": str(VOICE),
+    "version": 3,
+    "valid_from": "2026-01-01T00:00:00Z",
+    "valid_to": TIME,
+    "last_observed_at": "2026-02-01T00:00:00Z",
+    "next_content_hash": "ab" * 32,
+    "next_change": "reshaped",
+    "next_changed_paths": ["name", "brain.mood"],
+}
+
+
+def test_a_beginning_that_is_not_kept_comes_back_as_it_was_written():
+    first, last = (datetime(2026, month, 1, tzinfo=UTC) for month in (1, 2))
+    row = {
+        **PRUNED,
+        "entity_id": VOICE,
+        "valid_from": first,
+        "valid_to": AT,
+        "last_observed_at": last,
+        "next_content_hash": b"\xab" * 32,
+    }
+    line = pruned_line(row)
+    assert json.loads(line) == {"pruned": PRUNED}
+    paths = ["name", "brain.mood"]
+    past = Pruned(3, first, AT, last, b"\xab" * 32, "reshaped", paths, None)
+    assert parse_pruned(line) == ("voice", VOICE, past)
+    assert parse_pruned(json.dumps({"pruned": PRUNED}, indent=2).encode()) == (
+        "voice",
+        VOICE,
+        past,
+    )
+    assert not needs_a_date(line)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"kind": "ghost"}, "no kind but"),
+        ({"entity_id": "x"}, "not a uuid"),
+        ({"version": 0}, "version"),
+        ({"version": 2**31}, "version"),
+        ({"version": "3"}, "version"),
+        ({"valid_from": "yesterday"}, "one of its times is none"),
+        ({"valid_from": "2026-02-02T00:00:00Z"}, "not in their order"),
+        ({"last_observed_at": TIME}, "not in their order"),
+        ({"next_content_hash": "ab"}, "next_content_hash"),
+        ({"next_content_hash": "AB" * 32}, "next_content_hash"),
+        ({"next_change": "created"}, "next_change"),
+        ({"next_changed_paths": [1]}, "next_changed_paths"),
+        ({"next_changed_paths": None}, "next_changed_paths"),
+    ],
+)
+def test_a_beginning_with_something_wrong_is_rejected(changed, told):
+    raw = written(pruned=PRUNED | changed)
+    with pytest.raises(PayloadRejectedError, match=f"^pruned: .*{told}") as rejected:
+        parse_pruned(raw)
+    assert "\n" not in str(rejected.value)
+
+
+def test_what_only_looks_like_a_beginning_is_another_line():
+    assert parse_pruned(written(pruned=PRUNED, id=str(ID))) is None
+    assert parse_pruned(written(id=str(ID), pruned=PRUNED)) is None
+    assert parse_pruned(b"[]") is parse_pruned(b'"pruned"') is None
+    with pytest.raises(PayloadRejectedError):
+        parse_pruned(b'{"pruned": {')
 
 
 def test_what_lacks_only_a_date_is_told_from_what_is_broken():
