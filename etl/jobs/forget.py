@@ -21,6 +21,7 @@ from etl.store.forgetting import (
     delete_rows_of,
     forget_statistics,
 )
+from etl.store.forgotten_pasts import cut_paths, retell_beginnings
 from etl.store.mapped import at_head
 from etl.store.untold import delete_untold
 from etl.tables import KINDS
@@ -158,7 +159,9 @@ def _take_away(run: OpenedRun, persona_id: UUID) -> Found:
     for kind in KINDS:
         run.halt.check()
         if kind != "persona" and (ids := found.ids(kind, sole=False)):
+            cut_paths(connection, kind, ids)
             fold_entities(connection, kind, ids, run_id=run.run_id)
+            retell_beginnings(connection, kind, ids)
     run.halt.check()
     gone += delete_documents_of(connection, found)
     gone += delete_untold(connection, found.untold)

@@ -168,7 +168,7 @@ def _untold_issues(connection: Connection, staying: Contents) -> Iterator[tuple[
             flat = flatten(kind, entity_id, stored.document, "stored", the_map=map_of(connection))
             left -= {issue.path for issue in flat.issues}
             if replaced := {path for path in left if issues[path] == _REPLACED}:
-                left -= replaced & set(_paths(stored.document, ""))
+                left -= replaced & set(paths_within(stored.document))
         for path in sorted(left):
             yield kind, entity_id, path
 
@@ -187,12 +187,12 @@ def _issues(
     return found
 
 
-def _paths(value: Json, path: str) -> Iterator[str]:
+def paths_within(value: Json, path: str = "") -> Iterator[str]:
     """All paths of a document."""
     yield path
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from _paths(inner, member(path, key))
+            yield from paths_within(inner, member(path, key))
     elif isinstance(value, list):
         for index, inner in enumerate(value):
-            yield from _paths(inner, element(path, inner, index))
+            yield from paths_within(inner, element(path, inner, index))
