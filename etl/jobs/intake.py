@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING
 from uuid import NAMESPACE_OID, uuid5
 
@@ -31,11 +32,12 @@ from etl.store.observations import (
     merge_observations,
     own_observations,
     stored_contents,
+    unobserved,
     withdraw,
 )
 from etl.store.pruning import add_pasts, is_anything_pruned, pruned_before
 from etl.store.recordset import insert_new
-from etl.store.unfolded import Copy, note_unfolded
+from etl.store.unfolded import Copy, encoded_copy, note_contexts, note_unfolded
 from etl.tables import documents
 
 if TYPE_CHECKING:
@@ -173,7 +175,8 @@ class _Loading:
             self.entities |= add_pasts(self.connection, dict(reversed(pasts)), self.run_id)
         dated = self._without_overruled(let_in)
         lines = self._without_outdated(dated)
-        drift = self._store_documents(lines)
+        contexts = self._unobserved_contexts(lines)
+        drift = self._store_documents(lines, contexts)
         known = last_confirmations(self.connection, {taken.persona_id for taken in lines})
         merged = self._merge(
             [Seen(t.observed_at, t.persona_id, self.run_id, t.rows) for t in lines]
@@ -185,6 +188,7 @@ class _Loading:
         self.entities |= confirmed.entities
         news += [confirming[nth] for nth in sorted(confirmed.news)]
         self._note(news)
+        note_contexts(self.connection, map(_context, contexts))
         self.unused |= confirmed.replaced
         if self.unused:
             drop_unused_documents(self.connection, self.unused)
@@ -258,7 +262,23 @@ class _Loading:
         kept = [(taken, taken.since(kept_from)) for taken in lines]
         return [now for was, now in kept if now is was or not now.is_empty]
 
-    def _store_documents(self, lines: Sequence[Taken]) -> list[Novelty]:
+    def _unobserved_contexts(self, lines: Sequence[Taken]) -> list[tuple[Taken, Brought]]:
+        """What stands around observations and nobody has observed so far, of each content once.
+
+        As long as nobody does it has to be known from there: a persona can't refer to nothing.
+        """
+        observed = {brought.key for taken in lines for brought in taken.observed}
+        first: dict[ContentKey, tuple[Taken, Brought]] = {}
+        for taken in sorted(lines, key=attrgetter("observed_at", "persona_id"), reverse=True):
+            for brought in () if taken.is_confirmation else taken.known:
+                if brought.key not in observed and brought.key[0] != "persona":
+                    first[brought.key[0], brought.content_hash or b""] = (taken, brought)
+        unknown = unobserved(self.connection, {b.key for _, b in first.values()}) if first else ()
+        return [(taken, brought) for taken, brought in first.values() if brought.key in unknown]
+
+    def _store_documents(
+        self, lines: Sequence[Taken], contexts: Iterable[tuple[Taken, Brought]]
+    ) -> list[Novelty]:
         """Stores those that are not there yet. Returns where they differ from the map."""
         needed = {
             (brought.key[0], brought.content_hash): taken
@@ -266,6 +286,7 @@ class _Loading:
             for brought in (*taken.observed, *(taken.known if taken.is_confirmation else ()))
             if brought.content_hash is not None
         }
+        needed |= {(b.key[0], b.content_hash or b""): taken for taken, b in contexts}
         missing = self.intake.unknown(needed)
         self.stored = set(needed)
         rows, flats = [], []
@@ -373,6 +394,17 @@ def _latest(lines: Iterable[Taken]) -> dict[UUID, datetime]:
         known = latest.get(taken.persona_id, taken.observed_at)
         latest[taken.persona_id] = max(known, taken.observed_at)
     return latest
+
+
+def _context(found: tuple[Taken, Brought]) -> tuple[EntityKey, Copy]:
+    taken, brought = found
+    return brought.key, Copy(
+        brought.content_hash or b"",
+        taken.observed_at,
+        brought.source_updated_at,
+        taken.persona_id,
+        encoded_copy(taken.persona_id, {}, []),
+    )
 
 
 def _precedence(brought: Brought, copy: Copy) -> tuple[datetime, datetime, datetime, UUID]:

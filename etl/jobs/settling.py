@@ -22,7 +22,13 @@ from etl.store.issues import Found, issues_of, record_issues
 from etl.store.mapped import map_of
 from etl.store.projections import Projected, project, update_observed
 from etl.store.rows import delete_entities, standings_of
-from etl.store.unfolded import count_unfolded, forget_unfolded, latest_copies, next_unfolded
+from etl.store.unfolded import (
+    count_unfolded,
+    forget_unfolded,
+    latest_copies,
+    next_unfolded,
+    observe_contexts,
+)
 from etl.tables import KINDS
 
 if TYPE_CHECKING:
@@ -71,6 +77,8 @@ def settle(
 
 def _fold_next(run: OpenedRun, kind: Kind, after: UUID | None) -> tuple[list[UUID], Folding]:
     ids = next_unfolded(run.connection, kind, after, _ENTITIES_AT_ONCE)
+    if kind != "persona" and ids:
+        observe_contexts(run.connection, kind, ids, run.run_id)
     return ids, fold_entities(run.connection, kind, ids, run_id=run.run_id)
 
 

@@ -119,6 +119,13 @@ _STORED = text("""
       JOIN documents USING (kind, content_hash)
 """)
 
+_UNOBSERVED = text("""
+    SELECT kind, entity_id
+      FROM json_to_recordset(CAST(:rows AS json)) AS k(kind text, entity_id uuid)
+     WHERE NOT EXISTS (SELECT FROM observations AS o
+                        WHERE o.kind = k.kind AND o.entity_id = k.entity_id)
+""")
+
 _DROP_UNUSED = text("""
     DELETE FROM documents AS d
      USING json_to_recordset(CAST(:rows AS json)) AS k(kind text, content_hash bytea)
@@ -298,6 +305,12 @@ def stored_contents(connection: Connection, keys: Iterable[ContentKey]) -> set[C
     """Those of these documents that are stored."""
     wanted = encode_rows({"kind": kind, "content_hash": digest} for kind, digest in keys)
     return {(row.kind, row.content_hash) for row in connection.execute(_STORED, {"rows": wanted})}
+
+
+def unobserved(connection: Connection, keys: Iterable[EntityKey]) -> set[EntityKey]:
+    """Those of these entities that nobody has observed."""
+    rows = encode_rows({"kind": kind, "entity_id": entity_id} for kind, entity_id in keys)
+    return {(row.kind, row.entity_id) for row in connection.execute(_UNOBSERVED, {"rows": rows})}
 
 
 def drop_unused_documents(connection: Connection, keys: Iterable[ContentKey]) -> None:

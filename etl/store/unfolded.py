@@ -86,6 +86,51 @@ _USERS = {
 }
 
 
+# A content behind a zero stood around an observation and is none, unless it turns out that nobody
+# has observed its entity. The first time counts, whenever it comes.
+_AROUND = b"\0"
+_NOTE_CONTEXT = text("""
+    INSERT INTO unfolded AS u (kind, entity_id, content_hash, observed_at, source_updated_at,
+                               observed)
+    SELECT kind, entity_id, content_hash, observed_at, source_updated_at, observed
+      FROM json_to_recordset(CAST(:rows AS json))
+           AS k(kind text, entity_id uuid, content_hash bytea, observed_at timestamptz,
+                source_updated_at timestamptz, observed jsonb)
+     ORDER BY kind, entity_id, content_hash
+        ON CONFLICT (kind, entity_id, content_hash) DO UPDATE
+       SET observed_at = excluded.observed_at,
+           source_updated_at = excluded.source_updated_at, observed = excluded.observed
+     WHERE (excluded.observed_at, CAST(excluded.observed ->> 'by' AS uuid))
+         < (u.observed_at, CAST(u.observed ->> 'by' AS uuid))
+""")
+_CONTEXTS = """
+    SELECT kind, entity_id, substr(content_hash, 2) AS content_hash, observed_at,
+           source_updated_at, CAST(observed ->> 'by' AS uuid) AS persona_id
+      FROM unfolded
+     WHERE kind = :kind AND entity_id = ANY(:ids) AND substr(content_hash, 1, 1) = '\\x00'
+       AND length(content_hash) > 32
+"""
+_OBSERVE = text(f"""
+    INSERT INTO observations (kind, entity_id, observed_at, persona_id, content_hash,
+                              source_updated_at, run_id)
+    SELECT DISTINCT ON (entity_id)
+           kind, entity_id, observed_at, persona_id, content_hash, source_updated_at, :run_id
+      FROM ({_CONTEXTS}) AS c
+     WHERE NOT EXISTS (SELECT FROM observations AS o
+                        WHERE o.kind = c.kind AND o.entity_id = c.entity_id)
+     ORDER BY entity_id, observed_at, source_updated_at, content_hash
+""").bindparams(bindparam("ids", type_=ARRAY(UUID_)))  # noqa: S608  our own text
+_DROP_UNUSED = text(f"""
+    DELETE FROM documents AS d
+     USING ({_CONTEXTS}) AS c
+     WHERE d.kind = c.kind AND d.content_hash = c.content_hash
+       AND NOT EXISTS (SELECT FROM observations AS o
+                        WHERE o.kind = d.kind AND o.content_hash = d.content_hash)
+       AND NOT EXISTS (SELECT FROM document_versions AS v
+                        WHERE v.kind = d.kind AND v.content_hash = d.content_hash)
+""").bindparams(bindparam("ids", type_=ARRAY(UUID_)))  # noqa: S608  our own text
+
+
 @dataclass(frozen=True, slots=True)
 class Copy:
     """A copy of a document that was brought, of which the observed fields may count."""
@@ -118,22 +163,35 @@ def note_unfolded(
     copies: Iterable[tuple[EntityKey, Copy]],
 ) -> None:
     """Notes entities with new observations, and copies of them, one a content."""
-    rows = [
-        {
-            "kind": kind,
-            "entity_id": entity_id,
-            "content_hash": copy.content_hash,
-            "observed_at": copy.observed_at,
-            "source_updated_at": copy.source_updated_at,
-            "observed": copy.observed,
-        }
-        for (kind, entity_id), copy in copies
-    ]
+    rows = [_row(key, copy) for key, copy in copies]
     rows += [
         {"kind": kind, "entity_id": entity_id, "content_hash": b""} for kind, entity_id in entities
     ]
     if rows:
         connection.execute(_NOTE, {"rows": encode_rows(rows)})
+
+
+def note_contexts(connection: Connection, copies: Iterable[tuple[EntityKey, Copy]]) -> None:
+    """Notes what stood around observations, of entities that nobody has observed so far.
+
+    Its documents are stored.
+    """
+    rows = [
+        {**_row(key, copy), "content_hash": _AROUND + copy.content_hash} for key, copy in copies
+    ]
+    if rows:
+        connection.execute(_NOTE_CONTEXT, {"rows": encode_rows(rows)})
+
+
+def _row(key: EntityKey, copy: Copy) -> Row:
+    return {
+        "kind": key[0],
+        "entity_id": key[1],
+        "content_hash": copy.content_hash,
+        "observed_at": copy.observed_at,
+        "source_updated_at": copy.source_updated_at,
+        "observed": copy.observed,
+    }
 
 
 def next_unfolded(connection: Connection, kind: Kind, after: UUID | None, size: int) -> list[UUID]:
@@ -163,6 +221,16 @@ def latest_copies(
         statement.bindparams(bindparam("ids", list(ids), type_=ARRAY(UUID_))), {"kind": kind}
     )
     return {row.entity_id: row.observed for row in found}
+
+
+def observe_contexts(connection: Connection, kind: Kind, ids: Sequence[UUID], run_id: UUID) -> None:
+    """Makes an observation of the context in which these were seen, where nobody observed them.
+
+    Personas refer to them, so they can't be nothing.
+    """
+    asked = {"kind": kind, "ids": list(ids)}
+    connection.execute(_OBSERVE, {**asked, "run_id": run_id})
+    connection.execute(_DROP_UNUSED, asked)
 
 
 def forget_unfolded(connection: Connection, kind: Kind, ids: Sequence[UUID]) -> None:
