@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-import re
-from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING
 
 import click
 
 from etl.cli.invocation import Invocation, pass_invocation
+from etl.cli.moments import Moment
 from etl.cli.progress import progress
 from etl.cli.selection import wanted_personas, which_personas
 from etl.cli.sync import tell
-from etl.payload.times import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
     from uuid import UUID
 
     from etl.jobs.summary import Summary, Tally
@@ -32,30 +31,6 @@ Examples:
   persona-etl backfill api --resume last
   persona-etl backfill api --resume 8d574e0c-f794-4b73-b35d-7f9bfdbe0cc2
 """
-
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-
-
-class Moment(click.ParamType["datetime"]):
-    """A moment as in RFC 3339, or a date, which is its beginning; in UTC without an offset."""
-
-    name = "moment"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        """Read it, or say how it is written."""
-        if isinstance(value, datetime):
-            return value
-        text = str(value)
-        found = parse_time(f"{text}T00:00:00Z" if _DATE.fullmatch(text) else text)
-        if found is None:
-            self.fail(
-                f"{text!r} is no moment; write it like 2026-11-03 or 2026-11-03T14:00:00Z.",
-                param,
-                ctx,
-            )
-        return found.astimezone(UTC)
 
 
 @click.command(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -16,10 +14,12 @@ import click
 from etl.cli import ended
 from etl.cli.boundary import tell_error
 from etl.cli.invocation import Invocation, pass_invocation
+from etl.cli.moments import PastMoment
 from etl.cli.progress import progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from etl.cli.progress import Progress
     from etl.files.lines import Line, Lines
@@ -40,25 +40,6 @@ Examples:
 
 _STDIN = "-"
 _MIB = 2**20
-_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-
-
-def _moment(
-    _context: click.Context, _parameter: click.Parameter, text: str | None
-) -> datetime | None:
-    from etl.payload.times import parse_time  # noqa: PLC0415  spares --help
-
-    if text is None:
-        return None
-    moment = parse_time(f"{text}T00:00:00Z" if _DATE.fullmatch(text) else text)
-    if moment is None:
-        raise click.BadParameter(
-            f"{text!r} is no time; they look like 2026-11-03T14:00:00Z or 2026-11-03, in UTC"
-            " unless an offset is given"
-        )
-    if moment > datetime.now(UTC):
-        raise click.BadParameter(f"{text!r} lies in the future")
-    return moment
 
 
 @click.command("files", epilog=EXAMPLES, short_help="History out of JSON and NDJSON files.")
@@ -66,8 +47,8 @@ def _moment(
 @click.option(
     "--observed-at",
     "dated",
+    type=PastMoment(),
     metavar="TIME",
-    callback=_moment,
     help="When bare payloads were observed; otherwise when their file was last written.",
 )
 @click.option("--unforget", is_flag=True, help="Bring back personas that were forgotten.")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from etl.cli.invocation import Invocation, pass_invocation
+from etl.cli.moments import MomentOrVersion
 from etl.cli.streams import steerable
 from etl.errors import UsageError
 
@@ -31,36 +31,7 @@ Examples:
   persona-etl diff 11111111-2222-4333-8444-555555555555 --json
 """
 
-_VERSION = re.compile(r"v?([0-9]{1,9})", re.ASCII)
 _SIGNS = {"same": "=", "old": "-", "new": "+"}
-_DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-
-
-class Moment(click.ParamType["When"]):
-    """A moment, a day, a version's number, or now."""
-
-    name = "when"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> When:
-        """Read it, or say how it is written."""
-        from etl.payload.times import parse_time  # noqa: PLC0415  spares --help
-
-        text = str(value).strip()
-        if text == "now":
-            return "now"
-        if version := _VERSION.fullmatch(text):
-            return int(version[1])
-        found = parse_time(f"{text}T00:00:00Z" if _DAY.fullmatch(text) else text.replace(" ", "T"))
-        if found is None:
-            self.fail(
-                f"{text!r} is no moment; write 2026-11-23, 2026-11-23T14:00:00Z, a version's"
-                " number like 3 or v3, or now.",
-                param,
-                ctx,
-            )
-        return found
 
 
 @click.command("diff", epilog=EXAMPLES)
@@ -68,12 +39,17 @@ class Moment(click.ParamType["When"]):
 @click.option(
     "--from",
     "since",
-    type=Moment(),
+    type=MomentOrVersion(),
     metavar="WHEN",
     help="Since when; otherwise just before the last change by --to.",
 )
 @click.option(
-    "--to", "until", type=Moment(), default="now", metavar="WHEN", help="Until when; otherwise now."
+    "--to",
+    "until",
+    type=MomentOrVersion(),
+    default="now",
+    metavar="WHEN",
+    help="Until when; otherwise now.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_invocation

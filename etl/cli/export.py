@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from etl.cli.invocation import Invocation, pass_invocation
+from etl.cli.moments import Moment
 from etl.cli.progress import progress
-from etl.payload.times import parse_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,26 +27,6 @@ Examples:
 """
 
 logger = logging.getLogger(__name__)
-
-
-class Moment(click.ParamType["datetime"]):
-    """A moment, or the beginning of a day, in UTC unless it says otherwise."""
-
-    name = "moment"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        """Read it, or say how it is written."""
-        text = str(value)
-        found = parse_time(text) or parse_time(f"{text}T00:00:00Z")
-        if found is None:
-            self.fail(
-                f"{text!r} is no moment; they look like 2026-11-03 or 2026-11-03T14:00:00Z",
-                param,
-                ctx,
-            )
-        return found
 
 
 @click.command("export", epilog=EXAMPLES)

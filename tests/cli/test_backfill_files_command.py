@@ -176,10 +176,10 @@ def test_a_bare_payload_later_on_standard_input_is_rejected_alone(url, payloads)
         (("nowhere.json",), "nowhere.json: no such file or folder"),
         (("a.json", "empty"), "empty: nothing to read in this folder"),
         (("-", "-"), "-: standard input can be read once only"),
-        (("a.json", "--observed-at", "yesterday"), "'yesterday' is no time; they look like 2026-"),
-        (("a.json", "--observed-at", "2026-02-30"), "'2026-02-30' is no time; they look like"),
+        (("a.json", "--observed-at", "yesterday"), "'yesterday' is no moment; write it like 2026-"),
+        (("a.json", "--observed-at", "2026-02-30"), "'2026-02-30' is no moment; write it like"),
         (("a.json", "--observed-at", "2099-01-01"), "'2099-01-01' lies in the future"),
-        (("a.json", "--observed-at", "2026-01-01T24:00:00Z"), "is no time; they look like"),
+        (("a.json", "--observed-at", "2026-01-01T24:00:00Z"), "is no moment; write it like"),
     ],
 )
 def test_what_can_not_be_meant_is_refused_before_there_is_a_run(url, payloads, arguments, told):

@@ -109,7 +109,7 @@ def test_what_can_t_be_answered_is_2_and_says_why_on_one_line(persona):
         ("ada\x1b[2J",): "nothing is known of persona 'ada\\x1b[2J': ",
         (persona, "--from", "v7"): "has no version 7: its last is 2; a day is written like 2026-",
         (persona, "--from", "2", "--to", "1"): "; the earlier goes to --from",
-        (persona, "--from", "yesterday"): "'yesterday' is no moment; write 2026-11-23",
+        (persona, "--from", "yesterday"): "'yesterday' is no moment; write it like 2026-11-03",
         (persona, "--from", "2026-02-30"): "'2026-02-30' is no moment",
     }.items():
         result = run("diff", *arguments)

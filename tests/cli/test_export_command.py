@@ -104,7 +104,7 @@ def test_nothing_to_export_writes_nothing_and_says_so(url, tmp_path):
     [
         (("--persona", "x"), '--persona:1: "x" is not a UUID'),
         (("--persona", str(UUID(int=9))), f"{UUID(int=9)} was never observed here"),
-        (("--since", "noon"), "'noon' is no moment; they look like 2026-11-03 or"),
+        (("--since", "noon"), "'noon' is no moment; write it like 2026-11-03 or"),
         (("--since", "2026-02-02", "--until", "2026-02-02T00:00:00Z"), "--since must lie before"),
         (("-o", "."), "cannot be written"),
         (("-o", "nowhere/x.gz"), "nowhere/x.gz: cannot be written (No such file or directory)"),
