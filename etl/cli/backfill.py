@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
+from etl.cli import options
 from etl.cli.backfill_api import command as api_command
 from etl.cli.backfill_files import command as files_command
 from etl.cli.boundary import tell_error
@@ -69,13 +70,7 @@ def _complete_table(
     help="Only this one, document_versions or a normalized table, and those that it refers to."
     " Repeatable.",
 )
-@click.option(
-    "--wait",
-    type=click.IntRange(min=0),
-    default=0,
-    metavar="SECONDS",
-    help="Wait up to so long for another run to end, instead of giving up.",
-)
+@options.wait
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @pass_invocation
 def replay_command(

@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
+from etl.cli import options
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.moments import Moment
 from etl.cli.progress import progress
@@ -49,23 +50,10 @@ Examples:
     metavar="RUN_ID",
     help="Those that this run did not settle, nor anybody since; `last` is the latest.",
 )
-@click.option(
-    "--strict",
-    is_flag=True,
-    help="Exit 7 when the API has moved: a new field, another type, a new value, or one that no "
-    "longer comes.",
-)
-@click.option(
-    "--allow-mass-removal", is_flag=True, help="Remove what is missing, however much it is."
-)
-@click.option("--unforget", is_flag=True, help="Bring back personas that were forgotten.")
-@click.option(
-    "--wait",
-    type=click.IntRange(min=0),
-    default=0,
-    metavar="SECONDS",
-    help="Wait up to so long for another run to end, instead of giving up.",
-)
+@options.strict
+@options.allow_mass_removal
+@options.unforget
+@options.wait
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @pass_invocation
 def command(

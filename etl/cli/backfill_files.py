@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.cli import ended
+from etl.cli import ended, options
 from etl.cli.boundary import tell_error
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.moments import PastMoment
@@ -51,14 +51,8 @@ _MIB = 2**20
     metavar="TIME",
     help="When bare payloads were observed; otherwise when their file was last written.",
 )
-@click.option("--unforget", is_flag=True, help="Bring back personas that were forgotten.")
-@click.option(
-    "--wait",
-    type=click.IntRange(min=0),
-    default=0,
-    metavar="SECONDS",
-    help="Wait up to so long for another run to end, instead of giving up.",
-)
+@options.unforget
+@options.wait
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object.")
 @pass_invocation
 def command(

@@ -9,6 +9,7 @@ from uuid import UUID
 
 import click
 
+from etl.cli import options
 from etl.cli.boundary import tell_error
 from etl.cli.invocation import Invocation, pass_invocation
 
@@ -49,13 +50,7 @@ class _PersonaId(click.ParamType["UUID"]):
 @click.argument("persona_id", type=_PersonaId(), metavar="PERSONA_ID")
 @click.option("--dry-run", is_flag=True, help="Say what would go; write nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask, as it is done without a terminal.")
-@click.option(
-    "--wait",
-    type=click.IntRange(min=0),
-    default=0,
-    metavar="SECONDS",
-    help="Wait up to so long for another run to end, instead of giving up.",
-)
+@options.wait
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @pass_invocation
 def command(

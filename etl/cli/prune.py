@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from etl.cli import options
 from etl.cli.boundary import tell_error
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.progress import progress
@@ -64,13 +65,7 @@ _DAYS = click.IntRange(0, 36_500)
     help="Let rejected payloads go that came longer ago.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would go; write nothing.")
-@click.option(
-    "--wait",
-    type=click.IntRange(min=0),
-    default=0,
-    metavar="SECONDS",
-    help="Wait up to so long for another run to end, instead of giving up.",
-)
+@options.wait
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
 @pass_invocation
 def command(
