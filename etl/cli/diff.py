@@ -11,8 +11,8 @@ import click
 
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.moments import MomentOrVersion
+from etl.cli.selection import PersonaId
 from etl.cli.streams import steerable
-from etl.errors import UsageError
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -35,7 +35,7 @@ _SIGNS = {"same": "=", "old": "-", "new": "+"}
 
 
 @click.command("diff", epilog=EXAMPLES)
-@click.argument("persona_id", metavar="PERSONA_ID")
+@click.argument("persona_id", type=PersonaId(), metavar="PERSONA_ID")
 @click.option(
     "--from",
     "since",
@@ -54,7 +54,7 @@ _SIGNS = {"same": "=", "old": "-", "new": "+"}
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @pass_invocation
 def command(
-    invocation: Invocation, *, persona_id: str, since: When | None, until: When, as_json: bool
+    invocation: Invocation, *, persona_id: UUID, since: When | None, until: When, as_json: bool
 ) -> None:
     """Show what changed of a persona, field by field and word by word.
 
@@ -66,19 +66,14 @@ def command(
     from etl.cli.diff_screen import as_lines  # noqa: PLC0415  spares --help
     from etl.jobs.diff import diff  # noqa: PLC0415  spares --help
     from etl.payload.decode import dumps  # noqa: PLC0415  spares --help
-    from etl.settings.ids import to_uuid  # noqa: PLC0415  spares --help
     from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
 
-    try:
-        wanted = to_uuid(persona_id)
-    except ValueError as exc:
-        raise UsageError(f"nothing is known of persona {persona_id!r}: {exc}") from exc
     settings = invocation.settings()
     url = settings.require_database().get_secret_value()
     # A database that is made only now has nothing to tell.
     require_cluster(url, os.environ)
     with served(url, os.environ) as served_url:
-        found = diff(settings, wanted, url=served_url, since=since, until=until)
+        found = diff(settings, persona_id, url=served_url, since=since, until=until)
     if as_json:
         # With numbers as exact as they are stored.
         click.echo(dumps(as_object(found)).decode())

@@ -14,10 +14,12 @@ import click
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.moments import Moment
 from etl.cli.progress import progress
+from etl.cli.selection import PersonaId
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from datetime import datetime
+    from uuid import UUID
 
 EXAMPLES = """\b
 Examples:
@@ -33,6 +35,7 @@ logger = logging.getLogger(__name__)
 @click.option(
     "--persona",
     "personas",
+    type=PersonaId(),
     multiple=True,
     metavar="ID",
     help="Only what this one brought. Repeatable.",
@@ -56,7 +59,7 @@ logger = logging.getLogger(__name__)
 def command(
     invocation: Invocation,
     *,
-    personas: tuple[str, ...],
+    personas: tuple[UUID, ...],
     since: datetime | None,
     until: datetime | None,
     file: Path | None,
@@ -68,12 +71,11 @@ def command(
     that may read. FILE is there when it is complete; until then what it held before is.
     """
     from etl.jobs.export import Wanted, export  # noqa: PLC0415  spares --help
-    from etl.settings import parse_ids  # noqa: PLC0415  spares --help
     from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
 
     if since and until and since >= until:
         raise click.UsageError("--since must lie before --until.")
-    wanted = Wanted(parse_ids("\n".join(personas), "--persona"), since, until)
+    wanted = Wanted(list(dict.fromkeys(personas)), since, until)
     settings = invocation.settings()
     url = settings.require_database().get_secret_value()
     # A database that is made only now has nothing to export.

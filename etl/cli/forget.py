@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 import click
 
 from etl.cli import options
 from etl.cli.boundary import tell_error
 from etl.cli.invocation import Invocation, pass_invocation
+from etl.cli.selection import PersonaId
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -30,24 +30,8 @@ Examples:
 """
 
 
-class _PersonaId(click.ParamType["UUID"]):
-    """An id as the API writes it."""
-
-    name = "id"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> UUID:
-        from etl.settings.ids import to_uuid  # noqa: PLC0415  spares --help
-
-        try:
-            return to_uuid(value)
-        except ValueError as exc:
-            self.fail(str(exc), param, ctx)
-
-
 @click.command("forget", epilog=EXAMPLES)
-@click.argument("persona_id", type=_PersonaId(), metavar="PERSONA_ID")
+@click.argument("persona_id", type=PersonaId(), metavar="PERSONA_ID")
 @click.option("--dry-run", is_flag=True, help="Say what would go; write nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask, as it is done without a terminal.")
 @options.wait

@@ -26,6 +26,23 @@ _OPTIONS = (
 )
 
 
+class PersonaId(click.ParamType["UUID"]):
+    """An id as the API writes it."""
+
+    name = "id"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> UUID:
+        """Read it, or say how it is written."""
+        from etl.settings.ids import to_uuid  # noqa: PLC0415  spares --help
+
+        try:
+            return to_uuid(value)
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+
+
 def which_personas(command: Command) -> Command:
     """Gives a command `ids`, `ids_from` and `every`, for `wanted_personas`."""
     for option in reversed(_OPTIONS):

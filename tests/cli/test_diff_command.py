@@ -106,7 +106,7 @@ def test_a_day_is_its_midnight_and_a_moment_needs_no_zone(persona):
 def test_what_can_t_be_answered_is_2_and_says_why_on_one_line(persona):
     for arguments, told in {
         (UNKNOWN,): f"nothing is known of persona {UNKNOWN}; `persona-etl sync` copies it",
-        ("ada\x1b[2J",): "nothing is known of persona 'ada\\x1b[2J': ",
+        ("ada\x1b[2J",): '"ada\\u001b[2J" is not a UUID; ids look like 0000',
         (persona, "--from", "v7"): "has no version 7: its last is 2; a day is written like 2026-",
         (persona, "--from", "2", "--to", "1"): "; the earlier goes to --from",
         (persona, "--from", "yesterday"): "'yesterday' is no moment; write it like 2026-11-03",

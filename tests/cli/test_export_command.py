@@ -102,7 +102,7 @@ def test_nothing_to_export_writes_nothing_and_says_so(url, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--persona", "x"), '--persona:1: "x" is not a UUID'),
+        (("--persona", "x"), "'--persona': \"x\" is not a UUID"),
         (("--persona", str(UUID(int=9))), f"{UUID(int=9)} was never observed here"),
         (("--since", "noon"), "'noon' is no moment; write it like 2026-11-03 or"),
         (("--since", "2026-02-02", "--until", "2026-02-02T00:00:00Z"), "--since must lie before"),
