@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
-from etl.cli import options
+from etl.cli import ended, options
 from etl.cli.backfill_api import command as api_command
 from etl.cli.backfill_files import command as files_command
 from etl.cli.boundary import tell_error
@@ -88,7 +88,7 @@ def replay_command(
 
     settings = invocation.settings()
     url = settings.require_database().get_secret_value()
-    ended: list[Replayed] = []
+    summaries: list[Replayed] = []
     # Neither would a database that is made only now hold anything.
     require_cluster(url, os.environ)
     try:
@@ -99,20 +99,20 @@ def replay_command(
                 line.update(done)
 
             if check:
-                ended.append(compare(settings, url=served_url, tables=names, watch=watch))
+                summaries.append(compare(settings, url=served_url, tables=names, watch=watch))
             else:
                 replay(
                     settings,
                     url=served_url,
                     tables=names,
                     wait_seconds=wait,
-                    report=ended.append,
+                    report=summaries.append,
                     watch=watch,
                 )
     finally:
-        for replayed in ended:
+        for replayed in summaries:
             tell(invocation, replayed, as_json=as_json)
-    return ended[0].exit_code
+    return summaries[0].exit_code
 
 
 def tell(invocation: Invocation, replayed: Replayed, *, as_json: bool) -> None:
@@ -137,11 +137,7 @@ def as_object(replayed: Replayed) -> dict[str, object]:
     """What `--json` prints."""
     found = replayed.findings
     return {
-        "run_id": replayed.run_id and str(replayed.run_id),
-        "command": "backfill replay",
-        "status": replayed.status,
-        "started_at": replayed.started_at.isoformat(),
-        "finished_at": replayed.finished_at and replayed.finished_at.isoformat(),
+        **ended.as_object(replayed, "backfill replay"),
         "checked": {
             name: found.checked[name] for name in ("documents", "observations", "versions", "rows")
         },
@@ -156,11 +152,7 @@ def as_lines(replayed: Replayed) -> list[str]:
     found = replayed.findings
     lines = []
     if replayed.run_id is not None:
-        took = ""
-        if replayed.finished_at is not None:
-            seconds = (replayed.finished_at - replayed.started_at).total_seconds()
-            took = f" in {seconds:.1f} s"
-        lines.append(f"backfill replay {replayed.status}{took}, run {replayed.run_id}")
+        lines.append(ended.as_line(replayed, "backfill replay"))
     first, total = found.first, found.differences.total()
     if replayed.run_id is not None and total > len(first):
         # After a column was added all rows are such, and a person looks for what was otherwise.

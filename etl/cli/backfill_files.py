@@ -184,7 +184,7 @@ def tell(invocation: Invocation, summary: FilesSummary, *, as_json: bool) -> Non
 def as_object(summary: FilesSummary) -> dict[str, object]:
     """What `--json` prints."""
     return {
-        **ended.as_object(summary),
+        **ended.counted_object(summary),
         "observations": summary.observations,
         "forgotten": summary.forgotten,
         "not_kept": summary.not_kept,
@@ -199,7 +199,7 @@ def as_text(summary: FilesSummary) -> str:
         "forgotten": summary.forgotten,
         "not kept": summary.not_kept,
     }
-    text = ended.as_text(summary, f"run {summary.run_id}", beside)
+    text = ended.counted_text(summary, beside)
     if summary.status == "succeeded" and not summary.counts["requested"]:
         text += "\n  there was nothing to load"
     return text

@@ -1,4 +1,4 @@
-"""How a run ended, as every command that counts personas or lines tells it."""
+"""How a run ended, as every command tells it; and what those that count personas or lines add."""
 
 from __future__ import annotations
 
@@ -11,41 +11,59 @@ if TYPE_CHECKING:
 
 
 class Ended(Protocol):
-    """What the summaries of such runs have in common."""
+    """What all summaries have in common."""
 
     @property
     def run_id(self) -> UUID | None:
         """None where no run was entered in the ledger."""
 
-    command: str
     status: str
     started_at: datetime
     finished_at: datetime | None
+
+
+class Counted(Ended, Protocol):
+    """What the summaries of runs that count have in common."""
+
+    command: str
     counts: dict[str, int]
     value_issues: int
     new_drift_paths: int
 
 
-def as_object(ended: Ended) -> dict[str, object]:
+def as_object(ended: Ended, command: str) -> dict[str, object]:
     """The beginning of what `--json` prints."""
     return {
         "run_id": ended.run_id and str(ended.run_id),
-        "command": ended.command,
+        "command": command,
         "status": ended.status,
         "started_at": ended.started_at.isoformat(),
         "finished_at": ended.finished_at and ended.finished_at.isoformat(),
+    }
+
+
+def as_line(ended: Ended, command: str) -> str:
+    """How it ended, in how many seconds, and which run it was."""
+    took = ""
+    if ended.finished_at is not None:
+        took = f" in {(ended.finished_at - ended.started_at).total_seconds():.1f} s"
+    which = f"run {ended.run_id}" if ended.run_id else "a dry run: nothing was written"
+    return f"{command} {ended.status}{took}, {which}"
+
+
+def counted_object(ended: Counted) -> dict[str, object]:
+    """The beginning of what `--json` prints, with its counts."""
+    return {
+        **as_object(ended, ended.command),
         "counts": ended.counts,
         "value_issues": ended.value_issues,
         "new_drift_paths": ended.new_drift_paths,
     }
 
 
-def as_text(ended: Ended, which: str, beside: Mapping[str, int]) -> str:
+def counted_text(ended: Counted, beside: Mapping[str, int]) -> str:
     """A few aligned lines: what there is none of is left out."""
-    took = ""
-    if ended.finished_at is not None:
-        took = f" in {(ended.finished_at - ended.started_at).total_seconds():.1f} s"
-    lines = [f"{ended.command} {ended.status}{took}, {which}"]
+    lines = [as_line(ended, ended.command)]
     counts = {name.replace("_", " "): count for name, count in ended.counts.items()}
     counts |= {"value issues": ended.value_issues, "API changes": ended.new_drift_paths, **beside}
     lines += [f"  {name:<14}{count:>8}" for name, count in counts.items() if count]

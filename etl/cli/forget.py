@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.cli import options
+from etl.cli import ended, options
 from etl.cli.boundary import tell_error
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.selection import PersonaId
@@ -59,7 +59,7 @@ def command(
     url = settings.require_database().get_secret_value()
     # A database that is made only now knows nobody.
     require_cluster(url, os.environ)
-    ended: list[Forgotten] = []
+    summaries: list[Forgotten] = []
     with served(url, os.environ) as served_url:
         found = look(settings, persona_id, url=served_url)
         if dry_run or not found.is_anything:
@@ -68,11 +68,11 @@ def command(
         if not yes and sys.stdin.isatty():
             click.confirm(_question(found), abort=True, err=True)
         try:
-            forget(settings, persona_id, url=served_url, wait_seconds=wait, report=ended.append)
+            forget(settings, persona_id, url=served_url, wait_seconds=wait, report=summaries.append)
         finally:
-            for forgotten in ended:
+            for forgotten in summaries:
                 tell(invocation, forgotten, as_json=as_json)
-    return ended[0].exit_code
+    return summaries[0].exit_code
 
 
 def tell_found(invocation: Invocation, found: Found, *, as_json: bool) -> None:
@@ -107,21 +107,13 @@ def tell(invocation: Invocation, forgotten: Forgotten, *, as_json: bool) -> None
         if as_json:
             _echo_json(
                 {
-                    "run_id": str(forgotten.run_id),
-                    "command": "forget",
-                    "status": forgotten.status,
-                    "started_at": forgotten.started_at.isoformat(),
-                    "finished_at": forgotten.finished_at and forgotten.finished_at.isoformat(),
+                    **ended.as_object(forgotten, "forget"),
                     **_what(forgotten.persona_id, forgotten.rows, forgotten.shared),
                     "forgotten_at": forgotten.erased_at and forgotten.erased_at.isoformat(),
                 }
             )
         elif not invocation.quiet:
-            took = ""
-            if forgotten.finished_at is not None:
-                seconds = (forgotten.finished_at - forgotten.started_at).total_seconds()
-                took = f" in {seconds:.1f} s"
-            click.echo(f"forget {forgotten.status}{took}, run {forgotten.run_id}")
+            click.echo(ended.as_line(forgotten, "forget"))
             for line in (*_table(forgotten.rows), *_shared_lines(forgotten.shared)):
                 click.echo(line)
     finally:

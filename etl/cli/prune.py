@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from etl.cli import options
+from etl.cli import ended, options
 from etl.cli.boundary import tell_error
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.progress import progress
@@ -92,7 +92,7 @@ def command(
     keep = Keep(history_days, history_versions, runs_days, issues_days, rejected_days)
     settings = invocation.settings()
     url = settings.require_database().get_secret_value()
-    ended: list[Pruned] = []
+    summaries: list[Pruned] = []
     # A database that is made only now holds nothing.
     require_cluster(url, os.environ)
     try:
@@ -103,20 +103,20 @@ def command(
                 line.update(done)
 
             if dry_run:
-                ended.append(foresee(settings, keep, url=served_url, watch=watch))
+                summaries.append(foresee(settings, keep, url=served_url, watch=watch))
             else:
                 prune(
                     settings,
                     keep,
                     url=served_url,
                     wait_seconds=wait,
-                    report=ended.append,
+                    report=summaries.append,
                     watch=watch,
                 )
     finally:
-        for pruned in ended:
+        for pruned in summaries:
             tell(invocation, pruned, as_json=as_json)
-    return ended[0].exit_code
+    return summaries[0].exit_code
 
 
 def tell(invocation: Invocation, pruned: Pruned, *, as_json: bool) -> None:
@@ -139,11 +139,7 @@ def as_object(pruned: Pruned) -> dict[str, object]:
     from etl.jobs.prune import TABLES  # noqa: PLC0415  spares --help
 
     return {
-        "run_id": pruned.run_id and str(pruned.run_id),
-        "command": "prune",
-        "status": pruned.status,
-        "started_at": pruned.started_at.isoformat(),
-        "finished_at": pruned.finished_at and pruned.finished_at.isoformat(),
+        **ended.as_object(pruned, "prune"),
         "rows": {table: pruned.rows[table] for table in TABLES},
         "document_bytes": pruned.document_bytes,
     }
@@ -154,11 +150,7 @@ def as_text(pruned: Pruned) -> str:
     from etl.jobs.prune import TABLES  # noqa: PLC0415  spares --help
     from etl.tables import documents  # noqa: PLC0415  spares --help
 
-    took = ""
-    if pruned.finished_at is not None:
-        took = f" in {(pruned.finished_at - pruned.started_at).total_seconds():.1f} s"
-    which = f"run {pruned.run_id}" if pruned.run_id else "a dry run: nothing was written"
-    lines = [f"prune {pruned.status}{took}, {which}"]
+    lines = [ended.as_line(pruned, "prune")]
     gone = [table for table in TABLES if pruned.rows[table]]
     width = max(map(len, gone), default=0)
     for table in gone:

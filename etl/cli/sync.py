@@ -138,13 +138,12 @@ def tell(
 
 def as_object(summary: Summary) -> dict[str, object]:
     """What `--json` prints."""
-    return {**ended.as_object(summary), "http_requests": summary.http_requests}
+    return {**ended.counted_object(summary), "http_requests": summary.http_requests}
 
 
 def as_text(summary: Summary) -> str:
     """A few aligned lines: what there is none of is left out."""
-    which = f"run {summary.run_id}" if summary.run_id else "a dry run: nothing was written"
-    text = ended.as_text(summary, which, {"requests": summary.http_requests})
+    text = ended.counted_text(summary, {"requests": summary.http_requests})
     if summary.status == "succeeded" and not summary.counts["requested"]:
         text += "\n  there was nobody to ask for"
     return text
