@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import DBAPIError
-
 from etl.errors import UsageError
-from etl.jobs.batches import ATTEMPTS_A_BATCH
 from etl.jobs.opened_run import close, concluded, opened_run
 from etl.jobs.settling import fold_entities, settle
 from etl.payload.decode import loads
-from etl.store.engine import LOOKS_FOR_SECONDS, is_retryable, make_engine, translated
+from etl.store.engine import LOOKS_FOR_SECONDS, make_engine, translated
 from etl.store.erasures import add_receipt, last_erasure
 from etl.store.forgetting import (
     Belongings,
@@ -118,7 +116,7 @@ def forget(
         def work() -> None:
             with translated(run.engine):
                 settle(run)
-                gone.append(_forget(run, persona_id))
+                gone.append(run.in_transaction(partial(_take_away, run, persona_id)))
 
         def end(status: str, told: str | None, error: EtlError | None) -> None:
             ended = close(run, status, told, error)
@@ -135,21 +133,10 @@ def forget(
         concluded(run.halt, work, end)
 
 
-def _forget(run: OpenedRun, persona_id: UUID) -> Found:
-    """Does it, and tries again when the transaction met another. Returns what went."""
-    for attempt in range(1, ATTEMPTS_A_BATCH + 1):
-        run.halt.check()
-        try:
-            with run.writing():
-                return _take_away(run, persona_id)
-        except DBAPIError as exc:
-            if not is_retryable(exc) or attempt == ATTEMPTS_A_BATCH:
-                raise
-    raise AssertionError("each attempt returns or raises")
-
-
 def _take_away(run: OpenedRun, persona_id: UUID) -> Found:
+    """Returns what went."""
     connection = run.connection
+    run.halt.check()
     found = belongings(connection, persona_id)
     if not found.rows:
         # Somebody else was faster: theirs is the receipt.

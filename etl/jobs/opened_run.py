@@ -12,15 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID, uuid4
 
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
 from etl.errors import DatabaseError, EtlError, LockedError, RunError
 from etl.jobs.halt import Halt, stopped_by_signals
 from etl.jobs.summary import status_of
-from etl.store.engine import driver_connection, translated
+from etl.store.engine import driver_connection, is_retryable, translated
 from etl.store.ledger import (
     Run,
     close_orphans,
@@ -41,10 +42,15 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Engine
 
+T = TypeVar("T")
+
 logger = logging.getLogger(__name__)
 
 # How long a run that was told twice to stop may wait to close its row.
 _URGENT_MS = 500
+
+# A deadlock or a serialization failure goes away by itself, unless something is badly wrong.
+_ATTEMPTS = 3
 
 _STAYS = "what was done stays, run again when that one has ended"
 
@@ -95,6 +101,17 @@ class OpenedRun:
                     " run again"
                 )
             yield
+
+    def in_transaction(self, work: Callable[[], T]) -> T:
+        """Does a part of the run's work, `writing`; again when another session was in the way."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                with self.writing():
+                    return work()
+            except DBAPIError as exc:
+                if not is_retryable(exc) or attempt == _ATTEMPTS:
+                    raise
+        raise AssertionError("each attempt returns or raises")
 
 
 @contextmanager

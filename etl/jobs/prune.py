@@ -12,10 +12,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy.exc import DBAPIError
-
 from etl.errors import DiscrepancyError, EtlError, UsageError
-from etl.jobs.batches import ATTEMPTS_A_BATCH
 from etl.jobs.chains import replay_chains
 from etl.jobs.findings import Findings
 from etl.jobs.opened_run import close, concluded, opened_run
@@ -24,7 +21,6 @@ from etl.store.chains import Picked
 from etl.store.engine import (
     LOOKS_FOR_SECONDS,
     database_now,
-    is_retryable,
     make_engine,
     translated,
 )
@@ -341,19 +337,15 @@ class _Pruning:
 
         What goes counts when it is committed.
         """
-        for attempt in range(1, ATTEMPTS_A_BATCH + 1):
+
+        def attempt() -> tuple[T, _Gone]:
             gone = _Gone()
-            try:
-                if self.run is None:
-                    result = work(gone)
-                else:
-                    self.run.halt.check()
-                    with self.run.writing():
-                        result = work(gone)
-            except DBAPIError as exc:
-                if not is_retryable(exc) or self.run is None or attempt == ATTEMPTS_A_BATCH:
-                    raise
-            else:
-                self.gone.include(gone)
-                return result
-        raise AssertionError("each attempt returns or raises")
+            return work(gone), gone
+
+        if self.run is None:
+            result, gone = attempt()
+        else:
+            self.run.halt.check()
+            result, gone = self.run.in_transaction(attempt)
+        self.gone.include(gone)
+        return result

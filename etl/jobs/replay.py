@@ -7,16 +7,14 @@ by batch; the one only tells, the other writes what differs and nothing else.
 from __future__ import annotations
 
 import difflib
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import func, select
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 
 from etl.errors import DatabaseError, DiscrepancyError, EtlError, SafetyStopError, UsageError
-from etl.jobs.batches import ATTEMPTS_A_BATCH
 from etl.jobs.chains import replay_chains
 from etl.jobs.findings import Findings, differs, left_over, not_folded
 from etl.jobs.garbage import seldom_collected
@@ -30,7 +28,6 @@ from etl.store.chains import next_span, unobserved_personas
 from etl.store.engine import (
     LOOKS_FOR_SECONDS,
     database_now,
-    is_retryable,
     make_engine,
     translated,
 )
@@ -43,7 +40,7 @@ from etl.store.unfolded import count_unfolded
 from etl.tables import KINDS, document_versions, documents, share_links
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -313,33 +310,26 @@ class _Replay:
 
         What it finds counts when it is committed.
         """
-        for attempt in range(1, ATTEMPTS_A_BATCH + 1):
+
+        def attempt() -> tuple[T, Findings]:
             found = Findings()
+            return work(found), found
+
+        if self.run is None:
+            result, found = attempt()
+        else:
+            self.run.halt.check()
             try:
-                with self._transaction():
-                    result = work(found)
-                break
-            except DBAPIError as exc:
-                if not is_retryable(exc) or self.run is None or attempt == ATTEMPTS_A_BATCH:
-                    raise
+                result, found = self.run.in_transaction(attempt)
+            except IntegrityError as exc:
+                broken = getattr(getattr(exc.orig, "diag", None), "constraint_name", None)
+                raise DatabaseError(
+                    f"Postgres refuses what follows from the observations ({broken}): something"
+                    " that is referred to was lost; restore observations and documents from a"
+                    " backup"
+                ) from exc
         self.found.include(found)
         return result
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        if self.run is None:
-            yield
-            return
-        self.run.halt.check()
-        try:
-            with self.run.writing():
-                yield
-        except IntegrityError as exc:
-            broken = getattr(getattr(exc.orig, "diag", None), "constraint_name", None)
-            raise DatabaseError(
-                f"Postgres refuses what follows from the observations ({broken}): something that"
-                " is referred to was lost; restore observations and documents from a backup"
-            ) from exc
 
 
 def _lost(connection: Connection, max_percent: float) -> str | None:
