@@ -7,17 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
-
-from sqlalchemy.exc import DBAPIError
+from typing import TYPE_CHECKING, Any
 
 from etl.flatten import Flat, ValueIssue, flatten
-from etl.jobs.batches import ATTEMPTS_A_BATCH
 from etl.jobs.chains import replay_chains
 from etl.jobs.findings import Findings
 from etl.store.ahead import Ahead
 from etl.store.chains import BYTES_AT_ONCE, Picked, documents_in_order, sizes_of
-from etl.store.engine import is_retryable
 from etl.store.issues import Found, issues_of, record_issues
 from etl.store.mapped import map_of
 from etl.store.projections import Projected, project, update_observed
@@ -41,8 +37,6 @@ if TYPE_CHECKING:
     from etl.store.rows import Standing
     from etl.tables import Kind
 
-T = TypeVar("T")
-
 _ENTITIES_AT_ONCE = 500
 
 
@@ -61,7 +55,8 @@ def settle(
     for kind in KINDS if total else ():
         after: UUID | None = None
         while True:
-            ids, folded = _in_transaction(run, partial(_fold_next, run, kind, after))
+            run.halt.check()
+            ids, folded = run.in_transaction(partial(_fold_next, run, kind, after))
             if not ids:
                 break
             after = ids[-1]
@@ -71,7 +66,8 @@ def settle(
             watch(done, total)
     for kind, ids in gone.items():
         # Personas referred to them until they were folded themselves.
-        _in_transaction(run, partial(_delete, run.connection, kind, ids))
+        run.halt.check()
+        run.in_transaction(partial(_delete, run.connection, kind, ids))
     return opened
 
 
@@ -85,19 +81,6 @@ def _fold_next(run: OpenedRun, kind: Kind, after: UUID | None) -> tuple[list[UUI
 def _delete(connection: Connection, kind: Kind, ids: Sequence[UUID]) -> None:
     delete_entities(connection, kind, ids)
     forget_unfolded(connection, kind, ids)
-
-
-def _in_transaction(run: OpenedRun, work: Callable[[], T]) -> T:
-    """Does a part of the work, again if need be."""
-    for attempt in range(1, ATTEMPTS_A_BATCH + 1):
-        run.halt.check()
-        try:
-            with run.writing():
-                return work()
-        except DBAPIError as exc:
-            if not is_retryable(exc) or attempt == ATTEMPTS_A_BATCH:
-                raise
-    raise AssertionError("each attempt returns or raises")
 
 
 @dataclass(frozen=True, slots=True)
