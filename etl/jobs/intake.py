@@ -16,12 +16,11 @@ from uuid import NAMESPACE_OID, uuid5
 from sqlalchemy.exc import DBAPIError
 
 from etl.flatten import flatten
-from etl.jobs.batches import ATTEMPTS_A_BATCH
 from etl.jobs.confirmations import confirm, last_confirmations
 from etl.jobs.lines import Refused, Taking
 from etl.store.ahead import Ahead
 from etl.store.drift import record, sightings
-from etl.store.engine import database_now, is_data_error, is_retryable
+from etl.store.engine import database_now, is_data_error
 from etl.store.erasures import forgotten, lift
 from etl.store.ledger import Rejection, add_rejections, add_worst_items, distrust, set_counts
 from etl.store.mapped import map_of
@@ -107,26 +106,26 @@ class Intake:
 
     def load(self, batch: Taking) -> None:
         """Loads a batch; one that fails for its data is split until the culprit is alone."""
-        for attempt in range(1, ATTEMPTS_A_BATCH + 1):
-            try:
-                loading = _Loading(self, batch)
-                with self.run.writing():
-                    tally = loading.load()
-                    set_counts(self.connection, self.run.run_id, tally.columns())
-            except (DBAPIError, UnicodeEncodeError) as exc:
-                if is_retryable(exc) and attempt < ATTEMPTS_A_BATCH:
-                    continue
-                if not is_data_error(exc) or not batch.taken:
-                    raise
-                self._split(batch, exc)
-            else:
-                self.tally = tally
-                self._stored |= loading.stored
-                self._stored -= loading.unused
-                if len(self._stored) > _CONTENTS_REMEMBERED:
-                    self._stored.clear()
-                self.watch(tally)
+
+        def attempt() -> tuple[LineTally, _Loading]:
+            loading = _Loading(self, batch)
+            tally = loading.load()
+            set_counts(self.connection, self.run.run_id, tally.columns())
+            return tally, loading
+
+        try:
+            tally, loading = self.run.in_transaction(attempt)
+        except (DBAPIError, UnicodeEncodeError) as exc:
+            if not is_data_error(exc) or not batch.taken:
+                raise
+            self._split(batch, exc)
             return
+        self.tally = tally
+        self._stored |= loading.stored
+        self._stored -= loading.unused
+        if len(self._stored) > _CONTENTS_REMEMBERED:
+            self._stored.clear()
+        self.watch(tally)
 
     def unknown(self, contents: Iterable[ContentKey]) -> set[ContentKey]:
         """Those of these contents that are not stored yet."""
