@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
@@ -11,7 +12,7 @@ from etl.jobs.load import load
 from etl.jobs.reckoning import read_batch
 from etl.jobs.summary import log_outcomes, nothing_but_rejected
 from etl.store.asked_for import enter_list, strike_off
-from etl.store.engine import is_data_error, is_retryable
+from etl.store.engine import is_data_error
 from etl.store.ledger import set_counts, states
 from etl.store.vanished import record_vanished, vanished
 
@@ -21,11 +22,8 @@ if TYPE_CHECKING:
 
     from etl.jobs.arrival import Arrival
     from etl.jobs.opened_run import OpenedRun
-    from etl.jobs.reckoning import Batch
+    from etl.jobs.reckoning import Batch, Reckoned
     from etl.jobs.summary import Tally
-
-# A deadlock or a serialization failure goes away by itself, unless something is badly wrong.
-ATTEMPTS_A_BATCH = 3
 
 
 class Loader:
@@ -60,29 +58,18 @@ class Loader:
 
     def load(self, batch: Batch) -> None:
         """Loads a batch; one that fails for its data is split until the culprit is alone."""
-        for attempt in range(1, ATTEMPTS_A_BATCH + 1):
-            try:
-                with self.run.writing():
-                    batch = self._up_to_date(batch)
-                    if self.keeps_list:
-                        ids = [arrival.persona_id for arrival in batch.arrivals]
-                        strike_off(self.connection, self.run_id, ids)
-                    loaded = load(self.connection, batch, self.run_id)
-                    tally = self.tally.plus(loaded)
-                    set_counts(self.connection, self.run_id, tally.columns(self.http_requests()))
-            except (DBAPIError, UnicodeEncodeError) as exc:
-                if is_retryable(exc) and attempt < ATTEMPTS_A_BATCH:
-                    continue
-                if not is_data_error(exc) or batch.arrivals[0].refused is not None:
-                    raise
-                self._split(batch.arrivals, exc)
-            else:
-                self.tally = tally
-                log_outcomes(loaded.items)
-                self.watch(tally)
-                if (reason := nothing_but_rejected(tally)) is not None:
-                    self.run.halt.stop(reason)
+        try:
+            loaded, tally = self.run.in_transaction(partial(self._load, batch))
+        except (DBAPIError, UnicodeEncodeError) as exc:
+            if not is_data_error(exc) or batch.arrivals[0].refused is not None:
+                raise
+            self._split(batch.arrivals, exc)
             return
+        self.tally = tally
+        log_outcomes(loaded.items)
+        self.watch(tally)
+        if (reason := nothing_but_rejected(tally)) is not None:
+            self.run.halt.stop(reason)
 
     def look_for_vanished(self) -> None:
         """Enters what the API no longer sends: to be seen only once all is loaded and removed."""
@@ -95,6 +82,16 @@ class Loader:
             tally = replace(self.tally, new_drift_paths=self.tally.new_drift_paths + found.new)
             set_counts(self.connection, self.run_id, tally.columns(self.http_requests()))
         self.tally = tally
+
+    def _load(self, batch: Batch) -> tuple[Reckoned, Tally]:
+        batch = self._up_to_date(batch)
+        if self.keeps_list:
+            ids = [arrival.persona_id for arrival in batch.arrivals]
+            strike_off(self.connection, self.run_id, ids)
+        loaded = load(self.connection, batch, self.run_id)
+        tally = self.tally.plus(loaded)
+        set_counts(self.connection, self.run_id, tally.columns(self.http_requests()))
+        return loaded, tally
 
     def _up_to_date(self, batch: Batch) -> Batch:
         """Read again when others have written about these personas since it was read."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError
 
 from etl.errors import PersonaError, SafetyStopError
-from etl.jobs.batches import ATTEMPTS_A_BATCH
 from etl.jobs.observe import remove
-from etl.store.engine import is_data_error, is_retryable
+from etl.store.engine import is_data_error
 from etl.store.ledger import live_personas
 
 if TYPE_CHECKING:
@@ -58,18 +58,13 @@ def remove_missing(
 def _remove(run: OpenedRun, part: Sequence[tuple[UUID, datetime]]) -> list[UUID]:
     """Removes these in a transaction, split until the culprit is alone. Returns those refused."""
     run.halt.check()
-    for attempt in range(1, ATTEMPTS_A_BATCH + 1):
-        try:
-            with run.writing():
-                remove(run.connection, part, run.run_id)
-        except DBAPIError as exc:
-            if is_retryable(exc) and attempt < ATTEMPTS_A_BATCH:
-                continue
-            if not is_data_error(exc):
-                raise
-            break
-        else:
-            return []
+    try:
+        run.in_transaction(partial(remove, run.connection, part, run.run_id))
+    except DBAPIError as exc:
+        if not is_data_error(exc):
+            raise
+    else:
+        return []
     middle = len(part) // 2
     if not middle:
         logger.warning("persona %s is gone, but Postgres does not take its removal", part[0][0])

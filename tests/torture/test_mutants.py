@@ -32,13 +32,13 @@ AUTOCOMMIT = 'execution_options(isolation_level="AUTOCOMMIT")'
 BATCH_WITHOUT_TRANSACTION = [
     Change(
         "jobs/batches.py",
-        "with self.run.writing():\n                    batch = ",
-        "if True:\n                    batch = ",
+        "self.run.in_transaction(partial(self._load, batch))",
+        "self._load(batch)",
     ),
     Change(
         "jobs/batches.py",
-        "_requests()))\n            except",
-        "_requests()))\n                    self.connection.commit()\n            except",
+        "        return loaded, tally\n",
+        "        self.connection.commit()\n        return loaded, tally\n",
     ),
 ]
 MUTANTS = {
@@ -46,8 +46,9 @@ MUTANTS = {
     "a transaction for each statement": [
         Change(
             "jobs/batches.py",
-            "with self.run.writing():\n                    batch = ",
-            f"with self.connection.{AUTOCOMMIT}.begin():\n                    batch = ",
+            "loaded, tally = self.run.in_transaction(partial(self._load, batch))",
+            f"with self.connection.{AUTOCOMMIT}.begin():\n"
+            "                loaded, tally = self._load(batch)",
         ),
     ],
     # What they let pass: history first, then the tables, then the ledger.
@@ -67,8 +68,8 @@ MUTANTS = {
     "removals in the history before they are in the tables": [
         Change(
             "jobs/removal.py",
-            "with run.writing():\n                remove(run.connection, part, run.run_id)",
-            "remove(run.connection, part, run.run_id)\n            run.connection.commit()",
+            "run.in_transaction(partial(remove, run.connection, part, run.run_id))",
+            "remove(run.connection, part, run.run_id)\n        run.connection.commit()",
         ),
         Change(
             "jobs/observe.py",
@@ -82,8 +83,15 @@ MUTANTS = {
     "counts in a transaction of their own": [
         Change(
             "jobs/batches.py",
-            "plus(loaded)\n",
-            "plus(loaded)\n                with self.connection.begin():\n",
+            "plus(loaded)\n        set_counts(",
+            "plus(loaded)\n        (lambda *_: None)(",
+        ),
+        Change(
+            "jobs/batches.py",
+            "        self.tally = tally\n        log_outcomes",
+            "        with self.connection.begin():\n"
+            "            set_counts(self.connection, self.run_id, tally.columns(0))\n"
+            "        self.tally = tally\n        log_outcomes",
         ),
     ],
     "orphans that nobody closes": [
