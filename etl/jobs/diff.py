@@ -14,9 +14,10 @@ from etl.jobs.lifeline import Past, Stretch
 from etl.payload.decode import loads
 from etl.report.ours import reporting_schema
 from etl.report.persona_diff import Shown, Snapshot, compare, name_at, name_in
-from etl.store.engine import LOOKS_FOR_SECONDS, make_engine, translated
+from etl.store.engine import translated
 from etl.store.lineage import count_unfolded_of, documents_of
 from etl.store.migration import require_head
+from etl.store.snapshot import looking_engine
 from etl.store.standing import relations
 
 if TYPE_CHECKING:
@@ -103,13 +104,7 @@ def diff(
         DatabaseError: Postgres can't be asked, or this role may not read the tables.
     """
     schema = settings.database.schema_
-    engine = make_engine(
-        url,
-        schema,
-        lock_timeout_seconds=LOOKS_FOR_SECONDS,
-        json_deserializer=loads,
-        read_only=True,
-    ).execution_options(isolation_level="REPEATABLE READ")
+    engine = looking_engine(url, schema, json_deserializer=loads)
     with translated(engine), engine.begin() as connection:
         _require_readable(connection, schema)
         require_head(engine, schema)

@@ -17,7 +17,6 @@ from etl.files.writing import Copy, bare_line, payload_line, pruned_line
 from etl.jobs.garbage import seldom_collected
 from etl.payload.decode import loads
 from etl.payload.documents import references
-from etl.store.engine import LOOKS_FOR_SECONDS, make_engine, translated
 from etl.store.exported import (
     DocumentShelf,
     count_personas,
@@ -26,7 +25,7 @@ from etl.store.exported import (
     shown_now,
     unknown_personas,
 )
-from etl.store.mapped import at_head
+from etl.store.snapshot import snapshot
 from etl.store.unfolded import count_unfolded
 
 if TYPE_CHECKING:
@@ -118,15 +117,7 @@ def export(
     DatabaseError when Postgres is unreachable or its schema not at head.
     """
     schema = settings.database.schema_
-    reading = make_engine(
-        url,
-        schema,
-        lock_timeout_seconds=LOOKS_FOR_SECONDS,
-        json_deserializer=loads,
-        read_only=True,
-    )
-    engine = at_head(reading, schema).execution_options(isolation_level="REPEATABLE READ")
-    with translated(engine), engine.begin() as connection, seldom_collected():
+    with snapshot(url, schema, json_deserializer=loads) as connection, seldom_collected():
         if unknown := unknown_personas(connection, wanted.personas):
             raise UsageError(
                 f"--persona: {', '.join(map(str, unknown))} was never observed here;"

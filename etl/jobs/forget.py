@@ -10,7 +10,7 @@ from etl.errors import UsageError
 from etl.jobs.opened_run import close, concluded, opened_run
 from etl.jobs.settling import fold_entities, settle
 from etl.payload.decode import loads
-from etl.store.engine import LOOKS_FOR_SECONDS, make_engine, translated
+from etl.store.engine import make_engine, translated
 from etl.store.erasures import add_receipt, last_erasure
 from etl.store.forgetting import (
     Belongings,
@@ -21,6 +21,7 @@ from etl.store.forgetting import (
 )
 from etl.store.forgotten_pasts import cut_paths, retell_beginnings
 from etl.store.mapped import at_head
+from etl.store.snapshot import snapshot
 from etl.store.untold import delete_untold
 from etl.tables import KINDS
 
@@ -76,16 +77,7 @@ def look(settings: Settings, persona_id: UUID, *, url: str) -> Found:
 
     Raises UsageError for a persona of which nothing is known, and DatabaseError.
     """
-    schema = settings.database.schema_
-    reading = make_engine(
-        url,
-        schema,
-        lock_timeout_seconds=LOOKS_FOR_SECONDS,
-        json_deserializer=loads,
-        read_only=True,
-    )
-    engine = at_head(reading, schema).execution_options(isolation_level="REPEATABLE READ")
-    with translated(engine), engine.begin() as connection:
+    with snapshot(url, settings.database.schema_, json_deserializer=loads) as connection:
         found = Found(belongings(connection, persona_id), last_erasure(connection, persona_id))
     if not found.is_anything and found.erased_at is None:
         raise UsageError(f"nothing is known of persona {persona_id}; nothing was done")

@@ -19,7 +19,6 @@ from etl.jobs.opened_run import close, concluded, opened_run
 from etl.jobs.settling import settle
 from etl.store.chains import Picked
 from etl.store.engine import (
-    LOOKS_FOR_SECONDS,
     database_now,
     make_engine,
     translated,
@@ -39,6 +38,7 @@ from etl.store.pruning import (
 )
 from etl.store.retention import count_items, count_old, delete_old, delete_runs, expendable_runs
 from etl.store.rows import standings_of
+from etl.store.snapshot import snapshot
 from etl.tables import (
     KINDS,
     document_versions,
@@ -128,9 +128,7 @@ def foresee(
     """
     _require_limit(keep)
     schema = settings.database.schema_
-    reading = make_engine(url, schema, lock_timeout_seconds=LOOKS_FOR_SECONDS, read_only=True)
-    engine = at_head(reading, schema).execution_options(isolation_level="REPEATABLE READ")
-    with translated(engine), engine.begin() as connection:
+    with snapshot(url, schema) as connection:
         started_at = database_now(connection)
         pruning = _Pruning(connection, keep, started_at, None, watch)
         pruning.go()

@@ -26,7 +26,6 @@ from etl.jobs.settling import settle
 from etl.map import SHIPPED
 from etl.store.chains import next_span, unobserved_personas
 from etl.store.engine import (
-    LOOKS_FOR_SECONDS,
     database_now,
     make_engine,
     translated,
@@ -36,6 +35,7 @@ from etl.store.ledger import doubt_all_bodies
 from etl.store.links import tables_of_links
 from etl.store.mapped import at_head, map_of
 from etl.store.rows import delete_unused
+from etl.store.snapshot import snapshot
 from etl.store.unfolded import count_unfolded
 from etl.tables import KINDS, document_versions, documents, share_links
 
@@ -113,15 +113,7 @@ def check(
     a name of no such table; none: all.
     """
     schema = settings.database.schema_
-    reading = make_engine(
-        url,
-        schema,
-        lock_timeout_seconds=LOOKS_FOR_SECONDS,
-        json_deserializer=loads_faithfully,
-        read_only=True,
-    )
-    engine = at_head(reading, schema).execution_options(isolation_level="REPEATABLE READ")
-    with translated(engine), engine.begin() as connection:
+    with snapshot(url, schema, json_deserializer=loads_faithfully) as connection:
         tables = replayed_tables(tables, map_of(connection))
         started_at = database_now(connection)
         replay_of = _Replay(connection, tables, None, watch=watch)

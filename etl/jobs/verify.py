@@ -20,10 +20,11 @@ from etl.jobs.findings import differs, not_folded
 from etl.jobs.garbage import seldom_collected
 from etl.jobs.halt import Halt, stopped_by_signals
 from etl.jobs.summary import Tally, log_outcomes, refusal, status_of
-from etl.store.engine import LOOKS_FOR_SECONDS, driver_connection, make_engine, translated
+from etl.store.engine import driver_connection, translated
 from etl.store.faithful import loads_faithfully, read_faithfully
 from etl.store.mapped import at_head
 from etl.store.session import break_off
+from etl.store.snapshot import looking_engine
 from etl.store.unfolded import count_unfolded
 from etl.tables import FAILURES
 
@@ -81,14 +82,8 @@ def verify(
         settings, ids, discover=discover, choose=lambda _, known: chosen(known, size=sample)
     )
     schema = settings.database.schema_
-    reading = make_engine(
-        url,
-        schema,
-        lock_timeout_seconds=LOOKS_FOR_SECONDS,
-        json_deserializer=loads_faithfully,
-        read_only=True,
-    )
-    engine = at_head(reading, schema).execution_options(isolation_level="REPEATABLE READ")
+    engine = looking_engine(url, schema, json_deserializer=loads_faithfully)
+    engine = at_head(engine, schema)
     halt = Halt()
     with (
         stopped_by_signals(halt),
