@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from etl.jobs.status import Status
-    from etl.store.standing import PersonaRow, RunRow, Sort
+    from etl.store.entries import RunRow
+    from etl.store.standing import PersonaRow, Sort
 
 EXAMPLES = """\b
 Examples:

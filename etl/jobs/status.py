@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 
     from etl.report.views import View
     from etl.settings import Settings
+    from etl.store.entries import RunRow
     from etl.store.lock import Holder
-    from etl.store.standing import Freshness, Ledger, RunRow
+    from etl.store.standing import Freshness, Ledger
 
 REMOVED_LATELY = timedelta(days=7)
 

@@ -6,14 +6,15 @@ A report's reader may see the runs alone, in a view; so callers say what stands 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import bindparam, text
 
 from etl.tables import OUTCOMES, UUID_
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
     from uuid import UUID
 
@@ -45,24 +46,33 @@ _VALUE_ISSUES = text("""
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A run as the ledger has it."""
+class RunRow:
+    """What every release has known of a run."""
 
     run_id: UUID
     command: str
     status: str
     started_at: datetime
     finished_at: datetime | None
+    error: str | None
+    host: str
+    counts: dict[str, int]
+    """By outcome, with `requested` as their sum."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry(RunRow):
+    """A run as the ledger has it."""
+
     value_issues: int
     new_drift_paths: int
     http_requests: int
-    error: str | None
-    host: str
     pid: int
     version: str
     resumes: UUID | None
-    counts: dict[str, int]
-    """By outcome, with `requested` as their sum."""
+
+
+R = TypeVar("R", bound=RunRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +133,8 @@ def entries(
         statuses: Only those that stand so; empty: all.
         limit: At most so many.
     """
-    columns = [name for name in Entry.__slots__ if name != "counts"]
-    counts = ["requested", *OUTCOMES]
     conditions = ["true"]
-    asked: dict[str, Any] = {"limit": limit}
+    asked: dict[str, Any] = {}
     if between is not None:
         conditions.append("run_id BETWEEN :least AND :greatest")
         asked |= {"least": between[0], "greatest": between[1]}
@@ -136,13 +144,28 @@ def entries(
     if statuses:
         conditions.append("status = ANY(:statuses)")
         asked["statuses"] = list(statuses)
+    return read_runs(connection, runs, Entry, " AND ".join(conditions), asked, limit=limit)
+
+
+def read_runs(
+    connection: Connection,
+    runs: str,
+    shape: type[R],
+    condition: str,
+    asked: Mapping[str, Any] | None = None,
+    *,
+    limit: int,
+) -> list[R]:
+    """The latest runs of which an SQL condition holds, the newest first, with what `shape` has."""
+    columns = [field.name for field in fields(shape) if field.name != "counts"]
+    counts = ["requested", *OUTCOMES]
     query = text(f"""
         SELECT {", ".join(columns + counts)} FROM {runs} AS run
-         WHERE {" AND ".join(conditions)} ORDER BY started_at DESC, run_id LIMIT :limit
-    """)  # noqa: S608  a view's name or query, names of the map, and the conditions above
+         WHERE {condition} ORDER BY started_at DESC, run_id LIMIT :limit
+    """)  # noqa: S608  a view's name or query, names of the map, and conditions of ours
     return [
-        Entry(**{c: row[c] for c in columns}, counts={name: row[name] for name in counts})
-        for row in connection.execute(query, asked).mappings()
+        shape(**{c: row[c] for c in columns}, counts={name: row[name] for name in counts})
+        for row in connection.execute(query, {**(asked or {}), "limit": limit}).mappings()
     ]
 
 

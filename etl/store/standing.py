@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from etl.tables import OUTCOMES, UUID_
+from etl.store.entries import RunRow, read_runs
+from etl.tables import UUID_
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,20 +92,6 @@ _NOTABLE = " UNION ALL ".join(
 
 
 @dataclass(frozen=True, slots=True)
-class RunRow:
-    """A row of the ledger."""
-
-    run_id: UUID
-    command: str
-    status: str
-    started_at: datetime
-    finished_at: datetime | None
-    error: str | None
-    host: str
-    counts: dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
 class Ledger:
     """The runs that matter now; None where there was none yet. A `backfill api` is a sync too."""
 
@@ -172,14 +159,14 @@ def is_replica(connection: Connection) -> bool:
 
 def runs_under_way(connection: Connection, runs: str) -> list[RunRow]:
     """The runs that have not closed their rows, the latest first."""
-    return _runs(connection, runs, "status = 'running'", limit=20)
+    return read_runs(connection, runs, RunRow, "status = 'running'", limit=20)
 
 
 def read_ledger(connection: Connection, runs: str) -> Ledger:
     """The runs that matter now."""
 
     def latest(condition: str) -> RunRow | None:
-        return next(iter(_runs(connection, runs, condition, limit=1)), None)
+        return next(iter(read_runs(connection, runs, RunRow, condition, limit=1)), None)
 
     last = latest("status NOT IN ('running', 'skipped')")
     skipped = connection.execute(
@@ -267,22 +254,6 @@ def open_drift_paths(connection: Connection) -> int:
     """How many differences of API and map nobody has decided about."""
     query = text("SELECT count(*) FROM drift_paths WHERE status = 'open'")
     return int(connection.execute(query).scalar_one())
-
-
-def _runs(connection: Connection, runs: str, condition: str, *, limit: int) -> list[RunRow]:
-    columns = [name for name in RunRow.__slots__ if name != "counts"]
-    counts = ["requested", *OUTCOMES]
-    found = connection.execute(
-        text(f"""
-            SELECT {", ".join(columns + counts)} FROM {runs} AS run
-             WHERE {condition} ORDER BY started_at DESC, run_id LIMIT :limit
-        """),  # noqa: S608  a view's name or query, and names of the map
-        {"limit": limit},
-    ).mappings()
-    return [
-        RunRow(**{c: row[c] for c in columns}, counts={name: row[name] for name in counts})
-        for row in found
-    ]
 
 
 def _last_errors(
