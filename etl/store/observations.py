@@ -98,12 +98,16 @@ _MERGE = text("""
     SELECT kind, NULL, NULL, was, 0 FROM incoming WHERE was IS NOT NULL
 """)
 
+# In the manner of `_MERGE`, as the plan is kept from when the table was small.
 _AT = text("""
-    SELECT o.persona_id, o.observed_at, o.source_updated_at, o.content_hash
+    SELECT k.persona_id, k.observed_at, o.source_updated_at, o.content_hash
       FROM json_to_recordset(CAST(:rows AS json)) AS k(persona_id uuid, observed_at timestamptz)
-      JOIN observations AS o
-        ON o.kind = 'persona' AND o.entity_id = k.persona_id AND o.observed_at = k.observed_at
-       AND o.persona_id = k.persona_id
+     CROSS JOIN LATERAL (
+           SELECT source_updated_at, content_hash
+             FROM observations
+            WHERE kind = 'persona' AND entity_id = k.persona_id AND observed_at = k.observed_at
+              AND persona_id = k.persona_id
+           OFFSET 0) AS o
 """)
 
 _WITHDRAW = text("""
