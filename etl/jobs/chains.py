@@ -60,7 +60,7 @@ class _Step:
     """The content that it replaces, looking through a removal."""
     was_removed: bool
     fresh: list[bytes]
-    """What was seen for the first time in its days, whether it won or not."""
+    """What was seen for the first time in its days, whether it won or not, and is to be checked."""
     told: Change | None
     """What it is, where that can't be told by comparing: it is not kept, or the one before."""
 
@@ -68,7 +68,9 @@ class _Step:
     def contents(self) -> list[bytes]:
         """The documents to look at: what is fresh, then what is to be compared."""
         own = self.version.content_hash
-        if own is None or own == self.before or own in self.fresh:
+        # Of the only version there is nothing to compare, nor of one that brings nothing new.
+        is_only = self.before is None and self.version.valid_to is None
+        if own is None or own == self.before or own in self.fresh or is_only:
             return self.fresh
         return [*self.fresh, own]
 
@@ -77,12 +79,13 @@ def replay_chains(
     connection: Connection,
     kind: Kind,
     span: Span | Picked,
-    found: Findings,
+    found: Findings | None,
     *,
     write: bool,
 ) -> dict[UUID, Standing | None]:
     """Compares the versions of these entities; with `write`, makes them what they should be.
 
+    Without `found` nobody asks what was wrong: documents are read only to tell what changed.
     Returns where those should stand whose versions were not right; None: nowhere.
     """
     mended: dict[UUID, Standing | None] = {}
@@ -93,11 +96,13 @@ def replay_chains(
         closing(written(connection, kind, span)) as are,
     ):
         for entity_id, chain in groupby(_paired(follows, are), key=_entity_of):
-            found.checked["entities"] += 1
+            if found:
+                found.checked["entities"] += 1
             standing: Standing | None = None
             is_right = True
             for follow, is_ in chain:
-                found.checked["versions"] += is_ is not None
+                if found:
+                    found.checked["versions"] += is_ is not None
                 should_be = follow and _settled(follow, is_)
                 if should_be is not None:
                     standing = _standing(should_be, standing)
@@ -105,7 +110,8 @@ def replay_chains(
                     continue
                 is_right = False
                 row, there = _as_row(should_be), _as_row(is_)
-                found.compare(document_versions, there, row)
+                if found:
+                    found.compare(document_versions, there, row)
                 if write:
                     (gone if row is None else rows).append(row or there or {})
                 if len(rows) + len(gone) >= _WRITTEN_AT_ONCE:
@@ -118,14 +124,15 @@ def replay_chains(
 
 
 def _follow(
-    connection: Connection, kind: Kind, span: Span | Picked, found: Findings
+    connection: Connection, kind: Kind, span: Span | Picked, found: Findings | None
 ) -> Generator[Values]:
     """The versions that follow from the observations, by entity, the oldest first.
 
     `changed_paths` are None where they hang on a document that is not what it was.
     """
     pasts = pruned_within(connection, kind, span)
-    steps = _steps(kind, _counted(observed(connection, kind, span), found), pasts)
+    seen: Iterable[tuple[UUID, Observation]] = observed(connection, kind, span)
+    steps = _steps(kind, _counted(seen, found) if found else seen, pasts, check=found is not None)
     before: JsonObject | None = None
     while window := list(islice(steps, _READ_AT_ONCE)):
         contents = [content for step in window for content in step.contents]
@@ -144,7 +151,11 @@ def _follow(
 
 
 def _steps(
-    kind: Kind, found: Iterable[tuple[UUID, Observation]], pasts: Mapping[UUID, Pruned]
+    kind: Kind,
+    found: Iterable[tuple[UUID, Observation]],
+    pasts: Mapping[UUID, Pruned],
+    *,
+    check: bool,
 ) -> Iterator[_Step]:
     for entity_id, group in groupby(found, key=itemgetter(0)):
         pruned = pasts.get(entity_id)
@@ -152,7 +163,9 @@ def _steps(
         unread: list[bytes] = []
         before: bytes | None = None
         was_removed = False
-        observations = _noted((observation for _, observation in group), first_seen, unread)
+        observations = (observation for _, observation in group)
+        if check:
+            observations = _noted(observations, first_seen, unread)
         for version in fold_in_order(observations, owned=kind == "persona", pruned=pruned):
             # The fold has looked ahead, to where the next version begins.
             end = version.valid_to
@@ -167,7 +180,7 @@ def _steps(
 
 def _noted(
     observations: Iterable[Observation], first_seen: dict[bytes, datetime], unread: list[bytes]
-) -> Iterator[Observation]:
+) -> Generator[Observation]:
     """The observations; on the way each content is noted when it is seen for the first time."""
     for observation in observations:
         content = observation.content_hash

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 from etl.errors import DiscrepancyError, EtlError, UsageError
 from etl.jobs.chains import replay_chains
-from etl.jobs.findings import Findings
 from etl.jobs.opened_run import close, concluded, opened_run
 from etl.jobs.settling import settle
 from etl.store.chains import Picked
@@ -292,7 +291,7 @@ class _Pruning:
         before = {
             standing.entity_id: standing for standing in standings_of(self.connection, kind, ids)
         }
-        mended = replay_chains(self.connection, kind, Picked(ids), Findings(), write=True)
+        mended = replay_chains(self.connection, kind, Picked(ids), None, write=True)
         for entity_id, standing in mended.items():
             if standing != before[entity_id]:
                 raise DiscrepancyError(

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from etl.flatten import Flat, ValueIssue, flatten
 from etl.jobs.chains import replay_chains
-from etl.jobs.findings import Findings
 from etl.store.ahead import Ahead
 from etl.store.chains import BYTES_AT_ONCE, Picked, documents_in_order, sizes_of
 from etl.store.issues import Found, issues_of, record_issues
@@ -102,7 +101,7 @@ def fold_entities(
     What they refer to has its rows already. They are noted as unfolded no more.
     """
     before = {standing.entity_id: standing for standing in standings_of(connection, kind, ids)}
-    mended = replay_chains(connection, kind, Picked(ids), Findings(), write=True)
+    mended = replay_chains(connection, kind, Picked(ids), None, write=True)
     moved = {
         entity_id: standing
         for entity_id, standing in mended.items()
