@@ -54,7 +54,7 @@ def clean(payload: Json) -> Json:
     cleaned = _clean(payload, Place.PLAIN)
     # What is no persona, such as a list of them, is kept too.
     tokens = _share_tokens(payload if isinstance(payload, list) else [payload])
-    return _without_tokens(cleaned, tokens) if tokens else cleaned
+    return _without_tokens(cleaned, tokens) if tokens and _may_hold(cleaned, tokens) else cleaned
 
 
 def _share_tokens(payloads: list[Json]) -> frozenset[str]:
@@ -70,6 +70,15 @@ def _share_tokens(payloads: list[Json]) -> frozenset[str]:
         for token in tokens
         if isinstance(token, str) and _TOKEN.fullmatch(token) and not _HASHED.fullmatch(token)
     )
+
+
+def _may_hold(value: Json, tokens: frozenset[str]) -> bool:
+    """Whether one of the tokens can stand anywhere in it: most often none does."""
+    if len(tokens) > _FEW_TOKENS:
+        return True
+    # Nothing in a token is escaped in JSON.
+    written = dumps(value)
+    return any(token.encode() in written for token in tokens)
 
 
 def _without_tokens(value: Json, tokens: frozenset[str]) -> Json:

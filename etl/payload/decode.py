@@ -97,7 +97,7 @@ def decode(body: bytes) -> Decoded:
     value, has_oversized = _parse(text)
     mended: list[Location] = []
     oversized: list[Location] = []
-    if suspect or has_oversized:
+    if has_oversized or (suspect and not _is_storable(value)):
         value = _mend(value, [], mended, oversized)
     return Decoded(value, mended, oversized)
 
@@ -236,6 +236,14 @@ def _scientific(token: str) -> tuple[str, int]:
         power = -power
     power += len(digits) - len(significant) - len(fraction)
     return ("-" if mantissa.startswith("-") else "") + significant, power
+
+
+def _is_storable(value: Json) -> bool:
+    """Whether there is nothing to mend, most often: a pair of escapes is one good character."""
+    try:
+        return rb"\u0000" not in _encoder.encode(value)
+    except UnicodeEncodeError:
+        return False
 
 
 def _mend(
