@@ -11,6 +11,7 @@ import pytest
 from etl.errors import DatabaseError, UsageError
 from etl.jobs.diff import diff
 from etl.jobs.grants import reader_grants
+from etl.jobs.prune import Keep
 from etl.payload.differences import ABSENT
 from etl.settings import load_settings
 from tests.db.test_changes_view import (
@@ -25,6 +26,7 @@ from tests.db.test_changes_view import (
     link,
     sharing,
 )
+from tests.db.test_prune import pruned
 
 if TYPE_CHECKING:
     from etl.jobs.diff import Diff
@@ -197,13 +199,9 @@ def test_what_was_pruned_is_not_kept(made):
     for name in ("Bea", "Cleo", "Dora"):
         edited(made, {"name": name, "voiceSpeed": 1.5})
     first, _, third, _ = made.versions(PERSONA)
-    made.query("DELETE FROM document_versions WHERE kind = 'persona' AND version = 1")
-    made.query(
-        "UPDATE document_versions SET change = 'pruned', content_hash = NULL, valid_from = %s"
-        " WHERE kind = 'persona' AND version = 2 AND entity_id = %s",
-        [first["valid_from"], UUID(PERSONA)],
-    )
-    made.is_corrupted = True
+    before = asked(made)
+    pruned(made, Keep(history_versions=2))
+    assert asked(made).comparisons == before.comparisons
     assert fields(asked(made)) == [("name", "Cleo", "Dora")]
     for since in (1, 2, first["valid_from"]):
         found = asked(made, since=since, until=3)
@@ -215,11 +213,7 @@ def test_what_was_pruned_is_not_kept(made):
 
 def test_a_shared_thing_whose_history_was_pruned_is_named(made):
     edited(made, {"displayName": "Luce"}, VOICE, "voices")
-    made.query(
-        "UPDATE document_versions SET change = 'pruned', content_hash = NULL"
-        " WHERE kind = 'voice' AND version = 1"
-    )
-    made.is_corrupted = True
+    pruned(made)
     (comparison,) = asked(made, since=1).comparisons
     assert (comparison.kind, comparison.is_kept, comparison.changes) == ("voice", False, [])
     assert comparison.name == "Luce"
