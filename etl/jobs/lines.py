@@ -16,9 +16,9 @@ from etl.files.envelope import parse_envelope, parse_pruned
 from etl.flatten import flatten
 from etl.jobs.reading import mended_issues
 from etl.payload.canonical import content_hash
-from etl.payload.clean import RULES, clean, mask_urls
+from etl.payload.clean import RULES, clean, clean_document, mask_urls
 from etl.payload.decode import decode
-from etl.payload.documents import take_apart
+from etl.payload.documents import take_apart, without_observed
 from etl.payload.paths import usable_uuid
 from etl.store.observations import encoded
 from etl.store.unfolded import encoded_copy
@@ -216,6 +216,10 @@ class LineReader:
         if named is not None or envelope.documents:
             observed = [b for b in brought if named is None or b.key in named]
             known = [b for b in brought if named is not None and b.key not in named]
+            # Before any is stored: one content is one entity's.
+            if told := _contradiction(persona_id, observed, envelope.documents):
+                batch.refused.append(Refused(line, told, persona_id, envelope.observed_at))
+                return
             observed += [self._loose(document, batch) for document in envelope.documents]
             rows = _rows_of(observed)
         batch.taken.append(
@@ -303,11 +307,29 @@ class LineReader:
         return encoded_copy(persona_id, rows, issues)
 
     def _loose(self, document: LooseDocument, batch: Taking) -> Brought:
-        """A document that the payload does not hold."""
-        digest = content_hash(document.kind, document.document)
-        batch.loose[document.kind, digest] = (document.entity_id, document.document)
+        """A document that the payload does not hold. Whoever wrote it need not have cleaned it."""
+        stored = without_observed(document.kind, clean_document(document.kind, document.document))
+        digest = content_hash(document.kind, stored)
+        batch.loose[document.kind, digest] = (document.entity_id, stored)
         key = (document.kind, document.entity_id)
         return Brought(key, digest, document.source_updated_at, None, is_beside=True)
+
+
+def _contradiction(
+    persona_id: UUID, observed: list[Brought], documents: list[LooseDocument]
+) -> str | None:
+    """Why these documents can't stand beside a payload of which those are observed."""
+    told = {brought.key for brought in observed}
+    for loose in documents:
+        key = (loose.kind, loose.entity_id)
+        if usable_uuid(loose.document.get("id")) != loose.entity_id:
+            return "documents: one does not have its entity_id as its id"
+        if loose.kind == "persona" and loose.entity_id != persona_id:
+            return "documents: one is another persona, of which nobody else brings any"
+        if key in told:
+            return "documents: one stands there twice, or is told by the payload too"
+        told.add(key)
+    return None
 
 
 def _rows_of(brought: Iterable[Brought]) -> Raw:

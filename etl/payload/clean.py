@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from etl.payload.decode import Json, dumps
 from etl.payload.secret_names import sounds_secret
@@ -28,12 +28,16 @@ from etl.payload.secret_places import (
 )
 from etl.payload.secret_texts import clean_members
 from etl.payload.secret_urls import BLANK, clean_text, mask_urls
+from etl.tables import SHARED
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
+    from etl.payload.decode import JsonObject
+    from etl.tables import Kind
 
-__all__ = ["BLANK", "RULES", "clean", "mask_urls"]
+
+__all__ = ["BLANK", "RULES", "clean", "clean_document", "mask_urls"]
 
 # Another with each change of what is cleaned: a body that has not changed since is then read, and
 # cleaned, once more.
@@ -55,6 +59,14 @@ def clean(payload: Json) -> Json:
     # What is no persona, such as a list of them, is kept too.
     tokens = _share_tokens(payload if isinstance(payload, list) else [payload])
     return _without_tokens(cleaned, tokens) if tokens and _may_hold(cleaned, tokens) else cleaned
+
+
+def clean_document(kind: Kind, document: JsonObject) -> JsonObject:
+    """A copy of a document that came without its payload: cleaned as in there."""
+    name = next((name for name, shared in SHARED.items() if shared == kind), None)
+    if name is None:
+        return cast("JsonObject", clean(document))
+    return cast("JsonObject", cast("JsonObject", clean({name: document}))[name])
 
 
 def _share_tokens(payloads: list[Json]) -> frozenset[str]:

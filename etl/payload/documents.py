@@ -141,6 +141,11 @@ def referenced(value: Json) -> UUID | None:
     return None
 
 
+def without_observed(kind: Kind, document: JsonObject) -> JsonObject:
+    """A copy without the observed fields, as documents are stored."""
+    return _lift(kind, document)[0]
+
+
 def overlay(document: JsonObject, observed: dict[Location, Json]) -> JsonObject:
     """The document with its observed fields put back; the given one is left alone."""
     whole = dict(document)

@@ -363,3 +363,50 @@ def test_a_copy_that_is_not_observed_is_not_stored(empty, persona):
     empty.load(seen(1, other), seen(1, one))
     empty.load(seen(1, one))
     assert len(empty.rows("documents", kind="voice")) == 1
+
+
+def beside(kind: str, document: dict[str, Any], **members: Any) -> dict[str, Any]:
+    """What stands beside a payload that does not hold it."""
+    return {"kind": kind, "entity_id": document["id"], "document": document, **members}
+
+
+def test_a_document_beside_a_payload_is_cleaned_as_if_it_stood_in_there(empty, persona):
+    token = "S3cr3tT0k3n"
+    tool = edited(persona["tools"][0], apiKey="hidden", config={"headers": {"X-Mine": "hidden"}})
+    own = edited(persona, shareLinks=[{"id": persona["voice"]["id"], "token": token}])
+    clip = "https://cdn.example/clip.mp3?X-Amz-Signature=hidden"
+    loose = [
+        beside("tool", tool),
+        beside("voice", edited(persona["voice"], sampleUrl=clip, updatedAt="2026-01-01T00:00:00Z")),
+        beside("persona", own),
+    ]
+    named = [f"avatar {persona['avatar']['id']}"]
+    summary = empty.load(seen(1, persona, documents=loose, observations=named))
+    assert summary.error is None
+    stored = {row["kind"]: row["document"] for row in empty.rows("documents")}
+    assert stored.keys() == {"avatar", "tool", "voice", "persona"}
+    assert "hidden" not in json.dumps(list(stored.values()))
+    assert token not in json.dumps(list(stored.values()))
+    assert "updatedAt" not in stored["voice"]
+
+
+def test_documents_beside_a_payload_that_contradict_it_reject_their_line(empty, persona):
+    voice, other_id = persona["voice"], str(UUID(int=7))
+    own = beside("persona", persona)
+    summary = empty.load(
+        seen(1, None, persona_id=persona["id"], documents=[own]),
+        seen(2, persona, documents=[own]),
+        seen(3, persona, documents=[beside("voice", edited(voice, displayName="Other"))]),
+        seen(4, persona, observations=[], documents=[beside("voice", voice)] * 2),
+        seen(5, persona, documents=[beside("voice", voice, entity_id=other_id)]),
+        seen(6, persona, documents=[beside("persona", edited(persona, id=other_id))]),
+        seen(7, persona),
+    )
+    twice = "documents: one stands there twice, or is told by the payload too"
+    assert summary.rejected == [
+        *(f"test:{number}: {twice}" for number in (1, 2, 3, 4)),
+        "test:5: documents: one does not have its entity_id as its id",
+        "test:6: documents: one is another persona, of which nobody else brings any",
+    ]
+    counts = {name: count for name, count in summary.counts.items() if count}
+    assert counts == {"requested": 7, "created": 1, "rejected": 6}
