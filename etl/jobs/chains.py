@@ -13,6 +13,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from etl.fold import CREATED, REMOVED, Change, change_of, fold_in_order
+from etl.jobs.findings import Findings
 from etl.payload.canonical import content_hash
 from etl.report.discrepancy import Discrepancy
 from etl.store.chains import COLUMNS, documents_in_order, mend, observed, written
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from etl.flatten import Row
     from etl.fold import Observation, Pruned, Version
-    from etl.jobs.findings import Findings
     from etl.payload.decode import JsonObject
     from etl.store.chains import Picked, Span, Stored
     from etl.tables import Kind
@@ -91,18 +91,17 @@ def replay_chains(
     mended: dict[UUID, Standing | None] = {}
     rows: list[Row] = []
     gone: list[Row] = []
+    told = found or Findings()
     with (
         closing(_follow(connection, kind, span, found)) as follows,
         closing(written(connection, kind, span)) as are,
     ):
         for entity_id, chain in groupby(_paired(follows, are), key=_entity_of):
-            if found:
-                found.checked["entities"] += 1
+            told.checked["entities"] += 1
             standing: Standing | None = None
             is_right = True
             for follow, is_ in chain:
-                if found:
-                    found.checked["versions"] += is_ is not None
+                told.checked["versions"] += is_ is not None
                 should_be = follow and _settled(follow, is_)
                 if should_be is not None:
                     standing = _standing(should_be, standing)
@@ -110,8 +109,7 @@ def replay_chains(
                     continue
                 is_right = False
                 row, there = _as_row(should_be), _as_row(is_)
-                if found:
-                    found.compare(document_versions, there, row)
+                told.compare(document_versions, there, row)
                 if write:
                     (gone if row is None else rows).append(row or there or {})
                 if len(rows) + len(gone) >= _WRITTEN_AT_ONCE:

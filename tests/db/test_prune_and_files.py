@@ -195,7 +195,7 @@ def test_what_is_older_than_all_that_is_kept_is_not_stored(young):
 def test_of_a_line_what_is_not_older_is_stored(young):
     """The voice is kept since the third day, the tool as long as anybody likes."""
     target, one, _ = young
-    tool = {"id": str(uuid4()), "name": "Search", "usageCount": 3}
+    tool: dict[str, Any] = {"id": str(uuid4()), "name": "Search", "usageCount": 3}
     summary = target.load(seen(1.5, edited(one, tools=[tool])))
     assert (summary.not_kept, summary.observations) == (0, 1)
     assert history(target, tool["id"]) == [("created", 1.5, None, [])]

@@ -251,7 +251,7 @@ PRUNED = {
 
 def test_a_beginning_that_is_not_kept_comes_back_as_it_was_written():
     first, last = (datetime(2026, month, 1, tzinfo=UTC) for month in (1, 2))
-    row = {
+    row: dict[str, Any] = {
         **PRUNED,
         "entity_id": VOICE,
         "valid_from": first,
