@@ -196,43 +196,38 @@ class LineReader:
         except PayloadRejectedError as exc:
             batch.refused.append(Refused(line, str(exc)))
             return
-        if envelope.observed_at > self._now:
-            reason = f"observed_at {envelope.observed_at.isoformat()} lies in the future"
-            at = envelope.observed_at
-            batch.refused.append(Refused(line, reason, envelope.persona_id, observed_at=at))
-            return
-        found = self._brought(line, envelope, batch)
-        if isinstance(found, Refused):
+        found = self._take(line, envelope, batch)
+        if isinstance(found, Taken):
+            batch.taken.append(found)
+        else:
             batch.refused.append(found)
-            return
-        persona_id, brought = found.persona_id, found.brought
-        named = envelope.observations
-        if named is not None and (lost := named - {b.key for b in brought}):
-            kind, entity_id = min(lost)
-            reason = f"observations names {kind} {entity_id}, which the payload does not hold"
-            batch.refused.append(Refused(line, reason, persona_id, envelope.observed_at))
-            return
-        observed, rows, known = brought, found.rows, []
+
+    def _take(self, line: Line, envelope: Envelope, batch: Taking) -> Taken | Refused:
+        at, named = envelope.observed_at, envelope.observations
+        if at > self._now:
+            reason = f"observed_at {at.isoformat()} lies in the future"
+            return Refused(line, reason, envelope.persona_id, at)
+        body = self._brought(line, envelope, batch)
+        if isinstance(body, Refused):
+            return body
+        observed, rows, known = body.brought, body.rows, []
         if named is not None or envelope.documents:
-            observed = [b for b in brought if named is None or b.key in named]
-            known = [b for b in brought if named is not None and b.key not in named]
+            observed = [b for b in body.brought if named is None or b.key in named]
+            known = [b for b in body.brought if named is not None and b.key not in named]
             # Before any is stored: one content is one entity's.
-            if told := _contradiction(persona_id, observed, envelope.documents):
-                batch.refused.append(Refused(line, told, persona_id, envelope.observed_at))
-                return
+            if told := _contradiction(body, envelope):
+                return Refused(line, told, body.persona_id, at)
             observed += [self._loose(document, batch) for document in envelope.documents]
             rows = _rows_of(observed)
-        batch.taken.append(
-            Taken(
-                line,
-                persona_id,
-                envelope.observed_at,
-                observed,
-                rows,
-                known,
-                is_missing=envelope.payload is None and named is None,
-                is_confirmation=not observed and envelope.payload is not None,
-            )
+        return Taken(
+            line,
+            body.persona_id,
+            at,
+            observed,
+            rows,
+            known,
+            is_missing=envelope.payload is None and named is None,
+            is_confirmation=not observed and envelope.payload is not None,
         )
 
     def _read_pruned(
@@ -315,16 +310,19 @@ class LineReader:
         return Brought(key, digest, document.source_updated_at, None, is_beside=True)
 
 
-def _contradiction(
-    persona_id: UUID, observed: list[Brought], documents: list[LooseDocument]
-) -> str | None:
-    """Why these documents can't stand beside a payload of which those are observed."""
-    told = {brought.key for brought in observed}
-    for loose in documents:
+def _contradiction(body: Body, envelope: Envelope) -> str | None:
+    """Why what the envelope names and holds besides does not go with its payload."""
+    held = {brought.key for brought in body.brought}
+    named = held if envelope.observations is None else envelope.observations
+    if lost := named - held:
+        kind, entity_id = min(lost)
+        return f"observations names {kind} {entity_id}, which the payload does not hold"
+    told = set(named)
+    for loose in envelope.documents:
         key = (loose.kind, loose.entity_id)
         if usable_uuid(loose.document.get("id")) != loose.entity_id:
             return "documents: one does not have its entity_id as its id"
-        if loose.kind == "persona" and loose.entity_id != persona_id:
+        if loose.kind == "persona" and loose.entity_id != body.persona_id:
             return "documents: one is another persona, of which nobody else brings any"
         if key in told:
             return "documents: one stands there twice, or is told by the payload too"
