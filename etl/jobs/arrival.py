@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from etl.source.room import BodyRoom
 from etl.store.engine import database_now
-from etl.store.ledger import latest_attempt
+from etl.store.states import latest_attempt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from etl.source.answer import Answer, SourceError
-    from etl.store.ledger import State
+    from etl.store.states import State
 
 
 @dataclass(frozen=True, slots=True)

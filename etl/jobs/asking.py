@@ -16,8 +16,8 @@ from etl.source.client import PersonaClient
 from etl.source.listing import list_persona_ids
 from etl.store.engine import driver_connection
 from etl.store.erasures import forgotten_since
-from etl.store.ledger import all_live_personas, last_attempts
 from etl.store.session import break_off
+from etl.store.states import all_live_personas, last_attempts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence

@@ -13,7 +13,8 @@ from etl.jobs.reckoning import read_batch
 from etl.jobs.summary import log_outcomes, nothing_but_rejected
 from etl.store.asked_for import enter_list, strike_off
 from etl.store.engine import is_data_error
-from etl.store.ledger import set_counts, states
+from etl.store.ledger import set_counts
+from etl.store.states import states
 from etl.store.vanished import record_vanished, vanished
 
 if TYPE_CHECKING:

@@ -23,9 +23,9 @@ from etl.report.foreseen import Foreseen
 from etl.store.ahead import Ahead
 from etl.store.chains import Picked
 from etl.store.folding import fold_in
-from etl.store.ledger import live_personas, persona_names, states
 from etl.store.mapped import map_of
 from etl.store.observations import Bringing, last_brought
+from etl.store.states import live_personas, persona_names, states
 from etl.tables import KINDS
 
 if TYPE_CHECKING:
@@ -36,8 +36,9 @@ if TYPE_CHECKING:
 
     from etl.jobs.reading import Reading
     from etl.jobs.reckoning import Batch
-    from etl.store.ledger import Item, State
+    from etl.store.ledger import Item
     from etl.store.observations import ContentKey, EntityKey, Observations
+    from etl.store.states import State
     from etl.tables import Kind
 
 logger = logging.getLogger(__name__)

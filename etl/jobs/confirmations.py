@@ -12,7 +12,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from etl.jobs.observe import date_confirmed, end_stretch, held_by
-from etl.store.ledger import confirm_states, states
 from etl.store.observations import (
     Bringing,
     Merged,
@@ -21,6 +20,7 @@ from etl.store.observations import (
     last_brought,
     merge_observations,
 )
+from etl.store.states import confirm_states, states
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from etl.fold import Observation
     from etl.jobs.lines import Taken
-    from etl.store.ledger import State
     from etl.store.observations import Observations
+    from etl.store.states import State
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,9 @@ from etl.payload.differences import differences
 from etl.report.foreseen import Foreseen
 from etl.store.ahead import Ahead
 from etl.store.engine import LOOKS_FOR_SECONDS, driver_connection, make_engine, translated
-from etl.store.ledger import persona_names
 from etl.store.mapped import at_head
 from etl.store.session import break_off
+from etl.store.states import persona_names
 from etl.tables import FAILURES
 
 if TYPE_CHECKING:

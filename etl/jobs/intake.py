@@ -22,7 +22,7 @@ from etl.store.ahead import Ahead
 from etl.store.drift import record, sightings
 from etl.store.engine import database_now, is_data_error
 from etl.store.erasures import forgotten, lift
-from etl.store.ledger import Rejection, add_rejections, add_worst_items, distrust, set_counts
+from etl.store.ledger import Rejection, add_rejections, add_worst_items, set_counts
 from etl.store.mapped import map_of
 from etl.store.observations import (
     Moment,
@@ -36,6 +36,7 @@ from etl.store.observations import (
 )
 from etl.store.pruning import add_pasts, is_anything_pruned, pruned_before
 from etl.store.recordset import insert_new
+from etl.store.states import distrust
 from etl.store.unfolded import Copy, encoded_copy, note_contexts, note_unfolded
 from etl.tables import documents
 

@@ -8,9 +8,10 @@ from etl.jobs.reckoning import reckon
 from etl.store.ahead import Ahead
 from etl.store.drift import record
 from etl.store.issues import record_issues
-from etl.store.ledger import add_items, add_rejections, save_states
+from etl.store.ledger import add_items, add_rejections
 from etl.store.observations import add_documents
 from etl.store.projections import project, update_observed
+from etl.store.states import save_states
 from etl.store.versions import write
 
 if TYPE_CHECKING:

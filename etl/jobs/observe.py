@@ -13,9 +13,9 @@ from etl.fold import Observation
 from etl.payload.documents import references
 from etl.store.ahead import Ahead
 from etl.store.folding import fold_in
-from etl.store.ledger import distrust, latest_updates, states
 from etl.store.observations import Bringing, last_brought, stored_documents
 from etl.store.projections import Removed, mark_removed
+from etl.store.states import distrust, latest_updates, states
 from etl.store.versions import write
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from etl.payload.decode import JsonObject
     from etl.payload.documents import Part
     from etl.store.folding import Folded
-    from etl.store.ledger import State
     from etl.store.observations import ContentKey, Observations
+    from etl.store.states import State
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from etl.errors import PayloadRejectedError
-from etl.store.ledger import Item, State
+from etl.store.ledger import Item
+from etl.store.states import State
 from etl.tables import FAILURES, SUCCESSES
 
 if TYPE_CHECKING:

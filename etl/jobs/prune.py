@@ -17,11 +17,7 @@ from etl.jobs.chains import replay_chains
 from etl.jobs.opened_run import close, concluded, opened_run
 from etl.jobs.settling import settle
 from etl.store.chains import Picked
-from etl.store.engine import (
-    database_now,
-    make_engine,
-    translated,
-)
+from etl.store.engine import database_now, make_engine, translated
 from etl.store.faithful import loads_faithfully, read_faithfully
 from etl.store.mapped import at_head
 from etl.store.pruning import (

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from etl.payload.decode import Decoded, Json, Location
     from etl.payload.documents import Apart, Part
     from etl.source.answer import Answer
-    from etl.store.ledger import State
+    from etl.store.states import State
 
 
 @dataclass(frozen=True, slots=True)

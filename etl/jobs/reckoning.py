@@ -11,11 +11,11 @@ from etl.jobs.outcome import item_of, state_after
 from etl.jobs.reading import read, unread
 from etl.store.drift import Sightings, sightings
 from etl.store.issues import Found, issues_of
-from etl.store.ledger import states
 from etl.store.mapped import map_of
 from etl.store.observations import stored_documents
 from etl.store.past import contents_in_force
 from etl.store.projections import Projected
+from etl.store.states import states
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
     from etl.store.ahead import Ahead
     from etl.store.folding import Moved
     from etl.store.issues import Issues
-    from etl.store.ledger import Item, Rejection, State
+    from etl.store.ledger import Item, Rejection
     from etl.store.observations import ContentKey, EntityKey
+    from etl.store.states import State
     from etl.tables import Kind
 
     # A copy of a document, and when it came.

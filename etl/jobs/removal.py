@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 from etl.errors import PersonaError, SafetyStopError
 from etl.jobs.observe import remove
 from etl.store.engine import is_data_error
-from etl.store.ledger import live_personas
+from etl.store.states import live_personas
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

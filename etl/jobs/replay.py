@@ -25,17 +25,13 @@ from etl.jobs.rows import next_batch, replay_rows
 from etl.jobs.settling import settle
 from etl.map import SHIPPED
 from etl.store.chains import next_span, unobserved_personas
-from etl.store.engine import (
-    database_now,
-    make_engine,
-    translated,
-)
+from etl.store.engine import database_now, make_engine, translated
 from etl.store.faithful import loads_faithfully, read_faithfully
-from etl.store.ledger import doubt_all_bodies
 from etl.store.links import tables_of_links
 from etl.store.mapped import at_head, map_of
 from etl.store.rows import delete_unused
 from etl.store.snapshot import snapshot
+from etl.store.states import doubt_all_bodies
 from etl.store.unfolded import count_unfolded
 from etl.tables import KINDS, document_versions, documents, share_links
 
