@@ -1,22 +1,12 @@
-"""`backfill`: history once more. `replay`: versions and tables from what was observed."""
+"""`backfill`: history once more, from files, the API or the observations."""
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
-
 import click
-from click.shell_completion import CompletionItem
 
-from etl.cli import ended, options
 from etl.cli.backfill_api import command as api_command
 from etl.cli.backfill_files import command as files_command
-from etl.cli.boundary import tell_error
-from etl.cli.invocation import Invocation, pass_invocation
-from etl.cli.progress import progress
-
-if TYPE_CHECKING:
-    from etl.jobs.replay import Replayed
+from etl.cli.backfill_replay import command as replay_command
 
 EXAMPLES = """\b
 Examples:
@@ -24,15 +14,6 @@ Examples:
   persona-etl backfill api --all
   persona-etl backfill replay --check
   persona-etl backfill replay
-"""
-
-REPLAY_EXAMPLES = """\b
-Examples:
-  persona-etl backfill replay --check
-  persona-etl backfill replay
-  persona-etl backfill replay --wait 600
-  persona-etl backfill replay --table voices --table brains
-  persona-etl backfill replay --check --json
 """
 
 
@@ -43,146 +24,4 @@ def command() -> None:
 
 command.add_command(api_command)
 command.add_command(files_command)
-
-
-def _complete_table(
-    _context: click.Context, _parameter: click.Parameter, incomplete: str
-) -> list[CompletionItem]:
-    from etl.jobs.replay import replayed_tables  # noqa: PLC0415  spares --help
-    from etl.map import SHIPPED  # noqa: PLC0415  spares --help
-
-    found = [name for name in replayed_tables() if name.startswith(incomplete)]
-    return [CompletionItem(name, help=SHIPPED.tables[name].comment) for name in found]
-
-
-@command.command(
-    "replay",
-    epilog=REPLAY_EXAMPLES,
-    short_help="Versions from observations, tables from versions.",
-)
-@click.option("--check", is_flag=True, help="Only compare; exit 8 when anything differs.")
-@click.option(
-    "--table",
-    "names",
-    multiple=True,
-    metavar="NAME",
-    shell_complete=_complete_table,
-    help="Only this one, document_versions or a normalized table, and those that it refers to."
-    " Repeatable.",
-)
-@options.wait
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object.")
-@pass_invocation
-def replay_command(
-    invocation: Invocation, *, check: bool, names: tuple[str, ...], wait: int, as_json: bool
-) -> int:
-    """Make versions and tables what the observations say, where they differ.
-
-    Asks nothing of the API. Readers are not disturbed: only what differs is written, in small
-    transactions. With --check nothing is: all is compared in one snapshot, and a role that may
-    read is enough.
-    """
-    from etl.jobs.replay import check as compare  # noqa: PLC0415  spares --help
-    from etl.jobs.replay import replay  # noqa: PLC0415  spares --help
-    from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
-
-    settings = invocation.settings()
-    url = settings.require_database().get_secret_value()
-    summaries: list[Replayed] = []
-    # Neither would a database that is made only now hold anything.
-    require_cluster(url, os.environ)
-    try:
-        with served(url, os.environ) as served_url, progress(invocation, "checked") as line:
-
-            def watch(done: int, total: int) -> None:
-                line.total(total)
-                line.update(done)
-
-            if check:
-                summaries.append(compare(settings, url=served_url, tables=names, watch=watch))
-            else:
-                replay(
-                    settings,
-                    url=served_url,
-                    tables=names,
-                    wait_seconds=wait,
-                    report=summaries.append,
-                    watch=watch,
-                )
-    finally:
-        for replayed in summaries:
-            tell(invocation, replayed, as_json=as_json)
-    return summaries[0].exit_code
-
-
-def tell(invocation: Invocation, replayed: Replayed, *, as_json: bool) -> None:
-    """Print what was found and mended to stdout, an error to stderr."""
-    import msgspec  # noqa: PLC0415  spares --help
-
-    try:
-        if as_json:
-            # SQLAlchemy's names are texts of a type of their own.
-            encoder = msgspec.json.Encoder(decimal_format="number", enc_hook=str)
-            click.echo(encoder.encode(as_object(replayed)))
-        elif replayed.error is not None or not invocation.quiet:
-            for line in as_lines(replayed):
-                click.echo(line)
-    finally:
-        # Also where the result can't be printed.
-        if replayed.error is not None:
-            tell_error(invocation, replayed.error)
-
-
-def as_object(replayed: Replayed) -> dict[str, object]:
-    """What `--json` prints."""
-    found = replayed.findings
-    return {
-        **ended.as_object(replayed, "backfill replay"),
-        "checked": {
-            name: found.checked[name] for name in ("documents", "observations", "versions", "rows")
-        },
-        "differences": dict(found.differences),
-        "first": [difference.as_object() for difference in found.first],
-        "mended": dict(found.mended) if replayed.run_id else {},
-    }
-
-
-def as_lines(replayed: Replayed) -> list[str]:
-    """How it ended, the first differences, and how many there are by table."""
-    found = replayed.findings
-    lines = []
-    if replayed.run_id is not None:
-        lines.append(ended.as_line(replayed, "backfill replay"))
-    first, total = found.first, found.differences.total()
-    if replayed.run_id is not None and total > len(first):
-        # After a column was added all rows are such, and a person looks for what was otherwise.
-        first = [difference for difference in first if not difference.is_filling]
-    lines += [difference.as_line() for difference in first]
-    if first and (more := total - len(first)) > 0:
-        lines.append(f"… and {more} more")
-    width = max(map(len, found.differences), default=0)
-    for name, number in found.differences.items():
-        mended = found.mended[name]
-        told = f", {mended} mended" if mended < number else " mended"
-        lines.append(f"  {name:<{width}}{number:>9}{told if replayed.run_id else ''}")
-    if not found.differences and replayed.error is None:
-        lines.append(_nothing_differs(replayed))
-    return lines
-
-
-def _nothing_differs(replayed: Replayed) -> str:
-    checked = replayed.findings.checked
-    tables = len(replayed.tables)
-    parts = []
-    if "document_versions" in replayed.tables:
-        tables -= 1
-        versions = _counted(checked["versions"], "version", "versions")
-        parts.append(f"{versions} of {_counted(checked['entities'], 'entity', 'entities')}")
-    if tables:
-        rows = _counted(checked["rows"], "row", "rows")
-        parts.append(f"{rows} in {_counted(tables, 'table', 'tables')}")
-    return f"nothing differs: {', '.join(parts)}"
-
-
-def _counted(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
+command.add_command(replay_command)
