@@ -191,9 +191,9 @@ def _rejections(tally: LineTally) -> PersonaError | None:
     if not tally.rejected:
         return None
     lines = f"{tally.lines} line{'' if tally.lines == 1 else 's'}"
+    rest = "the rest is loaded" if tally.rejected < tally.lines else "nothing is loaded"
     return PersonaError(
-        f"{tally.rejected} of {lines} rejected, the rest is loaded;"
-        f" first: {tally.first_rejected[0]}"
+        f"{tally.rejected} of {lines} rejected, {rest}; first: {tally.first_rejected[0]}"
     )
 
 
