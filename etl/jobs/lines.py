@@ -272,7 +272,7 @@ class LineReader:
             if persona_id is None and isinstance(payload, dict):
                 persona_id = usable_uuid(payload.get("id"))
             if persona_id is None:
-                return Refused(line, "it has no id that is a uuid", None, at, payload)
+                return Refused(line, _without_id(payload), None, at, payload)
             apart = take_apart(payload, persona_id)
         except PayloadRejectedError as exc:
             return Refused(line, str(exc), persona_id, at, payload)
@@ -308,6 +308,16 @@ class LineReader:
         batch.loose[document.kind, digest] = (document.entity_id, stored)
         key = (document.kind, document.entity_id)
         return Brought(key, digest, document.source_updated_at, None, is_beside=True)
+
+
+def _without_id(payload: Json) -> str:
+    if isinstance(payload, dict) and isinstance(payload.get("data"), list):
+        # What the list endpoint answers: loading its items would empty what they leave out.
+        return (
+            "it is a page of the API's list, where personas lack their prompts and more;"
+            " save what GET /v1/personas/{id} answers"
+        )
+    return "it has no id that is a uuid"
 
 
 def _contradiction(body: Body, envelope: Envelope) -> str | None:

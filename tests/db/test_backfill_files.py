@@ -410,3 +410,13 @@ def test_documents_beside_a_payload_that_contradict_it_reject_their_line(empty, 
     ]
     counts = {name: count for name, count in summary.counts.items() if count}
     assert counts == {"requested": 7, "created": 1, "rejected": 6}
+
+
+def test_a_page_of_the_list_is_told_from_a_persona(empty, persona):
+    page = {"data": [persona], "meta": {"currentPage": 1}}
+    summary = empty.load(page, dated=day(1))
+    assert summary.error is not None
+    assert str(summary.error) == (
+        "1 of 1 line rejected, nothing is loaded; first: test:1: it is a page of the API's list,"
+        " where personas lack their prompts and more; save what GET /v1/personas/{id} answers"
+    )
