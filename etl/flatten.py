@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from etl.map import SHIPPED
@@ -100,6 +101,11 @@ def _id_of(value: Json) -> UUID | None:
     return usable_uuid(value.get("id")) if isinstance(value, dict) else None
 
 
+def _below(path: str, keys: tuple[str, ...]) -> str:
+    """Put together only where something is wrong, as a document has a hundred paths."""
+    return reduce(member, keys, path)
+
+
 class _Flattening:
     """One document on its way to rows."""
 
@@ -153,7 +159,9 @@ class _Flattening:
         """A row an element with a usable id; of two with one id the first counts."""
         accepted = self.elements[plan.origin.path] = []
         seen = set()
-        for _, path, value in self._array(self.document, plan.origin.path.removesuffix("[]")):
+        name = plan.origin.path.removesuffix("[]")
+        for index, value in self._array(self.document, name):
+            path = element(name, value, index)
             if not isinstance(value, dict):
                 self._issue(path, "not an object", "object", value)
                 self._hold(path, value)
@@ -170,32 +178,35 @@ class _Flattening:
     def _references(self, plan: Plan) -> Iterator[Row]:
         """A row a reference. What stayed inline has no usable id, or repeats one."""
         name = plan.origin.path.removesuffix("[]")
-        items = [(i, left, unescaped(left)) for i, _, left in self._array(self.document, name)]
+        items = [(i, left, unescaped(left)) for i, left in self._array(self.document, name)]
         references = {referenced(left) for _, left, _ in items}
         inline = {_id_of(value) for _, left, value in items if referenced(left) is None}
         seen = set()
         for index, _, value in items:
-            path, found = element(name, value, index), _id_of(value)
+            found = _id_of(value)
+            if found is not None and found in references and found not in seen:
+                seen.add(found)
+                fill = {OWNER: self.entity_id, POSITION: index}
+                yield {cell.name: fill.get(cell.path, found) for cell in plan.cells}
+                continue
+            path = element(name, value, index)
             if not isinstance(value, dict):
                 self._issue(path, "not an object", "object", value)
                 self._hold(path, value)
             elif found is None:
                 self._issue(member(path, "id"), "not a uuid", "uuid", value.get("id"))
                 self._hold(member(path, "id"), value.get("id"))
-            elif found in seen or found not in references:
+            else:
                 problem = "repeated with other content" if found in inline else "repeated"
                 self._issue(path, problem, "each once", value)
-            else:
-                seen.add(found)
-                fill = {OWNER: self.entity_id, POSITION: index}
-                yield {cell.name: fill.get(cell.path, found) for cell in plan.cells}
 
     def _values(self, plan: Plan) -> Iterator[Row]:
         """A row a distinct scalar of each array; a repeated one keeps its first place."""
         cell = next(cell for cell in plan.cells if cell.path == SELF)
-        for parent_id, array in self._arrays(plan):
+        for parent_id, at, array in self._arrays(plan):
             seen = set()
-            for index, path, item in array:
+            for index, item in array:
+                path = element(at, item, index)
                 converted = self._convert(cell, item, path)
                 if converted is None:
                     continue
@@ -209,14 +220,15 @@ class _Flattening:
     def _list(self, plan: Plan) -> Iterator[Row]:
         """A row a place of each array, repeated values too; NULL for what does not fit."""
         cell = next(cell for cell in plan.cells if cell.path == SELF)
-        for parent_id, array in self._arrays(plan):
-            for index, path, item in array:
+        for parent_id, at, array in self._arrays(plan):
+            for index, item in array:
+                path = element(at, item, index)
                 value = None if item is None else self._convert(cell, item, path)
                 fill = {OWNER: self.entity_id, PARENT: parent_id, POSITION: index, SELF: value}
                 yield {column.name: fill[column.path] for column in plan.cells}
 
-    def _arrays(self, plan: Plan) -> Iterator[tuple[UUID, Iterator[tuple[int, str, Json]]]]:
-        """The arrays at a table's path, each with the id of the object that it belongs to."""
+    def _arrays(self, plan: Plan) -> Iterator[tuple[UUID, str, Iterator[tuple[int, Json]]]]:
+        """The arrays of a table, each with the id of the object that has it, and its own path."""
         objects = [(self.entity_id, "", self.document)]
         if plan.parent:
             objects = self.elements.get(plan.parent, [])
@@ -229,18 +241,15 @@ class _Flattening:
                 if inner is not None and not isinstance(inner, dict):
                     self._issue(path, "not an object", "object", inner)
             if isinstance(inner, dict):
-                yield parent_id, self._array(inner, name, path)
+                yield parent_id, member(path, name), self._array(inner, name, path)
 
-    def _array(
-        self, value: JsonObject, name: str, prefix: str = ""
-    ) -> Iterator[tuple[int, str, Json]]:
-        """The elements of a member that should be an array, each with its place and path."""
-        path = member(prefix, name)
+    def _array(self, value: JsonObject, name: str, prefix: str = "") -> Iterator[tuple[int, Json]]:
+        """The elements of a member that should be an array, each with its place."""
         array = value.get(name)
         if isinstance(array, list):
-            for index, item in enumerate(array):
-                yield index, element(path, item, index), item
+            yield from enumerate(array)
         elif array is not None:
+            path = member(prefix, name)
             self._issue(path, "not an array", "array", array)
             self._hold(path, array)
 
@@ -257,34 +266,31 @@ class _Flattening:
 
     def _cell(self, cell: Cell, value: JsonObject, path: str) -> Any:  # noqa: ANN401
         found: Json = value
-        for key in cell.keys[:-1]:
-            found = found.get(key) if isinstance(found, dict) else None
-            path = member(path, key)
-            if found is None:
-                return None
+        for depth, key in enumerate(cell.keys):
             if not isinstance(found, dict):
-                self._issue(path, "not an object", "object", found)
-                self._hold(path, found)
+                if found is not None and depth:
+                    at = _below(path, cell.keys[:depth])
+                    self._issue(at, "not an object", "object", found)
+                    self._hold(at, found)
                 return None
-        if not isinstance(found, dict):
-            return None
-        found, path = found.get(cell.keys[-1]), member(path, cell.keys[-1])
+            found = found.get(key)
         if found is None and not cell.required:
             return None
-        return self._convert(cell, found, path)
+        return self._convert(cell, found, path, cell.keys)
 
-    def _convert(self, cell: Cell, value: Json, path: str) -> Any:  # noqa: ANN401
-        """The column's value, or NULL and an issue."""
+    def _convert(self, cell: Cell, value: Json, path: str, keys: tuple[str, ...] = ()) -> Any:  # noqa: ANN401
+        """The column's value, or NULL and an issue. It stands at `keys` below `path`."""
         kind_of = type(value)
         if kind_of not in cell.types or (
             cell.members and kind_of is str and value not in cell.members
         ):
-            self._hold(path, value)
+            self._hold(_below(path, keys), value)
         try:
             converted = cell.convert(value)
         except MisfitError as misfit:
-            self._issue(path, misfit.problem, misfit.expected, value)
-            self._hold(path, value)
+            at = _below(path, keys)
+            self._issue(at, misfit.problem, misfit.expected, value)
+            self._hold(at, value)
             return None
         if cell.token and isinstance(converted, str):
             return converted.removeprefix("sha256:")
