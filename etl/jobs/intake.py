@@ -335,11 +335,16 @@ class _Loading:
 
     def _note(self, lines: Sequence[Taken]) -> None:
         """Notes whom to fold, each with the copy that speaks for its observed fields."""
-        copies: dict[tuple[EntityKey, bytes], Copy] = {}
+        # Lines of one body share what it brought, and their persona: the latest speaks for them.
+        latest: dict[int, tuple[Brought, Taken]] = {}
         for taken in lines:
             for brought in (*taken.observed, *taken.known):
-                if brought.observed is None or brought.content_hash is None:
-                    continue
+                known = latest.get(id(brought))
+                if known is None or known[1].observed_at < taken.observed_at:
+                    latest[id(brought)] = brought, taken
+        copies: dict[tuple[EntityKey, bytes], Copy] = {}
+        for brought, taken in latest.values():
+            if brought.observed is not None and brought.content_hash is not None:
                 copy = Copy(
                     brought.content_hash,
                     taken.observed_at,
@@ -348,8 +353,8 @@ class _Loading:
                     brought.observed,
                 )
                 place = (brought.key, brought.content_hash)
-                known = copies.get(place)
-                if known is None or _precedence(brought, copy) > _precedence(brought, known):
+                other = copies.get(place)
+                if other is None or _precedence(brought, copy) > _precedence(brought, other):
                     copies[place] = copy
         alone = self.entities - {key for key, _ in copies}
         found = [(key, copy) for (key, _), copy in copies.items()]
@@ -380,7 +385,9 @@ def _moment(taken: Taken) -> Moment:
 
 def _own(taken: Taken) -> Brought | None:
     """The persona's own document, if the line is an observation of it."""
-    return next((b for b in taken.observed if b.key == ("persona", taken.persona_id)), None)
+    # It stands last in its payload, if not in the line.
+    own = ("persona", taken.persona_id)
+    return next((b for b in reversed(taken.observed) if b.key == own), None)
 
 
 def _rank(brought: Brought) -> tuple[datetime, bytes]:
