@@ -59,12 +59,14 @@ _ALL_OF_ENTITIES = text("""
 
 
 # Each observation is looked up through the key: the planner, which can't know how few come, would
-# rather read all that are there. Of one that comes twice one row goes in.
+# rather read all that are there. Of one that comes twice one row goes in. Nobody else writes:
+# ON CONFLICT, which looks each up once more and logs more, is for what is there already.
 _MERGE = text("""
     WITH incoming AS MATERIALIZED (
         SELECT DISTINCT ON (d.kind, d.entity_id, m.observed_at, m.persona_id)
                m.nth, d.kind, d.entity_id, m.observed_at, m.persona_id, d.content_hash,
-               d.source_updated_at, m.run_id, known.content_hash AS was
+               d.source_updated_at, m.run_id, known.content_hash AS was,
+               known.kind IS NULL AS is_new
           FROM json_to_recordset(CAST(:rows AS json))
                AS m(nth integer, observed_at timestamptz, persona_id uuid, run_id uuid,
                     documents json)
@@ -83,10 +85,17 @@ _MERGE = text("""
          ORDER BY d.kind, d.entity_id, m.observed_at, m.persona_id,
                   d.source_updated_at DESC NULLS LAST, d.content_hash DESC NULLS LAST),
     added AS (
+        INSERT INTO observations (kind, entity_id, observed_at, persona_id, content_hash,
+                                  source_updated_at, run_id)
+        SELECT kind, entity_id, observed_at, persona_id, content_hash, source_updated_at, run_id
+          FROM incoming
+         WHERE is_new),
+    replaced AS (
         INSERT INTO observations AS o (kind, entity_id, observed_at, persona_id, content_hash,
                                        source_updated_at, run_id)
         SELECT kind, entity_id, observed_at, persona_id, content_hash, source_updated_at, run_id
           FROM incoming
+         WHERE NOT is_new
             ON CONFLICT (kind, entity_id, observed_at, persona_id) DO UPDATE
            SET content_hash = excluded.content_hash,
                source_updated_at = excluded.source_updated_at, run_id = excluded.run_id)
