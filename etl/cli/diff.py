@@ -66,6 +66,7 @@ def command(
     from etl.cli.diff_screen import as_lines  # noqa: PLC0415  spares --help
     from etl.jobs.diff import diff  # noqa: PLC0415  spares --help
     from etl.payload.decode import dumps  # noqa: PLC0415  spares --help
+    from etl.report.text import json_text  # noqa: PLC0415  spares --help
     from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
 
     settings = invocation.settings()
@@ -76,7 +77,7 @@ def command(
         found = diff(settings, persona_id, url=served_url, since=since, until=until)
     if as_json:
         # With numbers as exact as they are stored.
-        click.echo(dumps(as_object(found)).decode())
+        click.echo(json_text(dumps(as_object(found))))
     elif not invocation.quiet:
         coloured = steerable(sys.stdout) and not os.environ.get("NO_COLOR")
         for line in as_lines(found, coloured=coloured):

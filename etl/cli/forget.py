@@ -166,4 +166,6 @@ def _shared_lines(shared: Iterable[Shared]) -> list[str]:
 def _echo_json(told: dict[str, object]) -> None:
     import msgspec  # noqa: PLC0415  spares --help
 
-    click.echo(msgspec.json.encode(told))
+    from etl.report.text import json_text  # noqa: PLC0415  spares --help
+
+    click.echo(json_text(msgspec.json.encode(told)))

@@ -122,10 +122,12 @@ def tell(
     """
     import msgspec  # noqa: PLC0415  spares --help
 
+    from etl.report.text import json_text  # noqa: PLC0415  spares --help
+
     try:
         if as_json:
             changes = {} if foreseen is None else {"changes": foreseen}
-            click.echo(msgspec.json.encode(as_object(summary) | changes))
+            click.echo(json_text(msgspec.json.encode(as_object(summary) | changes)))
         elif not invocation.quiet:
             for line in foreseen or ():
                 click.echo(line)

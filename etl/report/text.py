@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import takewhile
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 ELLIPSIS = "…"
 
+_STEERS = re.compile("[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 
@@ -65,6 +67,15 @@ def length_of_time(time: timedelta) -> str:
 def escaped(text: str) -> str:
     """The text with escapes in the place of what `as_line` would leave out."""
     return "".join(c if _is_harmless(c) else f"\\u{ord(c):04x}" for c in text)
+
+
+def json_text(encoded: bytes) -> str:
+    """The same JSON, which a terminal can be shown.
+
+    JSON itself escapes what is below a blank, but not the other control characters, nor those that
+    turn the direction of text.
+    """
+    return _STEERS.sub(lambda found: f"\\u{ord(found[0]):04x}", encoded.decode())
 
 
 def alike(one: str, other: str) -> int:

@@ -95,6 +95,16 @@ def test_json_is_one_object_with_the_documented_keys(persona):
     assert json.loads(run("diff", persona, *again, "--json").stdout) == told
 
 
+def test_neither_text_nor_json_can_steer_a_terminal(persona, tmp_path):
+    name = "\x9b2J\x1b[31m\u202eAda"
+    (tmp_path / "p.json").write_text(json.dumps({"id": persona, "name": name}))
+    assert run("backfill", "files", "p.json").exit_code == 0
+    for options in ((), ("--json",)):
+        shown = run("diff", persona, *options).stdout
+        assert not set(shown) & set("\x9b\x1b\u202e")
+    assert json.loads(shown)["name"] == name
+
+
 def test_a_day_is_its_midnight_and_a_moment_needs_no_zone(persona):
     for before in ("2001-02-03", "2001-02-03T04:05:06", "2001-02-03 04:05:06.5+01:00"):
         told = json.loads(run("diff", persona, "--from", before, "--json").stdout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wcwidth import width
 
-from etl.report.text import as_line, as_table, escaped, length_of_time
+from etl.report.text import as_line, as_table, escaped, json_text, length_of_time
 
 
 def test_columns_line_up_and_numbers_stand_to_the_right() -> None:
@@ -84,3 +85,16 @@ def test_what_is_escaped_is_all_there_and_an_emoji_stays_whole() -> None:
 )
 def test_a_length_of_time_is_told_in_two_units(seconds: float, told: str) -> None:
     assert length_of_time(timedelta(seconds=seconds)) == told
+
+
+@given(st.text())
+def test_json_for_a_terminal_says_the_same_and_steers_nothing(text: str) -> None:
+    shown = json_text(json.dumps(text, ensure_ascii=False).encode(errors="replace"))
+    assert json.loads(shown) == text.encode(errors="replace").decode()
+    assert not set(shown) & {*map(chr, range(32)), *map(chr, range(0x7F, 0xA0)), "\u202e", "\u2028"}
+
+
+def test_json_for_a_terminal_leaves_every_script_as_it_is() -> None:
+    assert (
+        json_text('"美咲 \x9b2J\u202e\U0001f600"'.encode()) == '"美咲 \\u009b2J\\u202e\U0001f600"'
+    )
