@@ -37,7 +37,16 @@ EVERYBODY = list(range(PERSONAS))
 
 some = st.lists(persona_numbers, min_size=1, max_size=PERSONAS, unique=True) | st.just(EVERYBODY)
 # A clock that was set forward observes what lies in the future, of which nothing can be loaded.
-edits = st.lists(changes.filter(lambda change: change[0] != "set_clock_back"), max_size=3)
+# That one persona shows the same without a date, after others did with one, no file can tell.
+edits = st.lists(
+    changes.filter(
+        lambda change: (
+            change[0] != "set_clock_back"
+            and not (change[0] == "show_another" and change[-1] is None)
+        )
+    ),
+    max_size=3,
+)
 limits = st.builds(
     Keep,
     history_versions=st.none() | st.integers(1, 3),
