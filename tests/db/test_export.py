@@ -198,12 +198,11 @@ def test_payloads_of_every_kind_come_back_as_they_were(empty, new_database, temp
     # One of two that differ in what is not kept stays inline.
     tool = {"id": str(uuid4()), "name": "Search"}
     payloads.append({"tools": [{**tool, "usageCount": 1}, {**tool, "usageCount": 2}]})
-    for number, payload in enumerate(payloads):
-        id_ = str(UUID(int=number + 1))
-        empty.world.set_payload(id_, {**payload, "id": id_})
-        empty.sync([id_])
-        empty.world.set_payload(id_, {**payload, "id": id_, "name": "Edited"})
-        empty.sync([id_])
+    ids = [str(UUID(int=number)) for number, _ in enumerate(payloads, start=1)]
+    for edit in ({}, {"name": "Edited"}):
+        for id_, payload in zip(ids, payloads, strict=True):
+            empty.world.set_payload(id_, {**payload, "id": id_, **edit})
+        empty.sync(ids, API__CONCURRENCY="1")
     assert empty.query("SELECT 1 FROM tools WHERE usage_count IS NOT NULL")
     with new_database(template) as url:
         assert_a_load_comes_to_the_same(empty, url)
