@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -161,19 +162,30 @@ def test_a_reader_that_has_seen_enough_wants_no_remark(url):
     assert (done.returncode, done.stdout, done.stderr) == (141, '{"observed_at":"2026'[:20], "")
 
 
+@contextmanager
+def no_file_beyond(size: int):
+    """As `ulimit -f`, for this process and for so long."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 @pytest.mark.skipif(not FULL.exists(), reason="a device of Linux")
 def test_a_full_disk_is_told_and_leaves_what_was_there(url, tmp_path):
     (tmp_path / "old").write_text("as it was")
-    for file in ("old", "new.gz"):
-        done = shell(f"ulimit -f 1; etl export -o {file}")
-        assert done.returncode == 74
-        assert done.stderr == (
-            f"persona-etl: error: {file}: File too large; it is left as it was\n"
-        )
+    told = "persona-etl: error: {}: File too large; it is left as it was\n"
+    done = shell("ulimit -f 1; etl export -o old")
+    assert (done.returncode, done.stderr) == (74, told.format("old"))
+    with no_file_beyond(512):
+        done = run("export", "-o", "new.gz")
+    assert (done.exit_code, done.stderr) == (74, told.format("new.gz"))
     assert files(tmp_path) == ["old"]
     assert (tmp_path / "old").read_text() == "as it was"
-    done = shell("etl export -o /dev/full")
-    assert (done.returncode, FULL.is_char_device()) == (74, True)
+    done = run("export", "-o", "/dev/full")
+    assert (done.exit_code, FULL.is_char_device()) == (74, True)
     assert "/dev/full: No space left on device; what it got is incomplete" in done.stderr
 
 
