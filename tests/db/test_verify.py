@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import threading
 from collections import Counter
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -17,12 +17,14 @@ from etl.jobs.verify import chosen, verify
 from etl.sandbox import Fault, running_sandbox
 from etl.settings import load_settings
 from etl.store.lock import WriterLock
-from etl.tables import document_versions, is_observed, metadata, origin, projections
+from etl.tables import document_versions, metadata, origin, projections
 from tests.db.conftest import Target, session
 from tests.db.test_dry_run import edit_something
-from tests.db.test_replay import LINK, corrupt, leave_unfolded
+from tests.db.test_replay import LINK, corrupt, leave_unfolded, rounds
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from etl.jobs.verify import Verified
 
 NOBODY = "00000000-0000-4000-8000-0000000000ff"
@@ -231,37 +233,38 @@ def spoiled(copied):
     copied.replay()
 
 
-def rounds(*, keys: bool):
-    """Of each table a column, until all of each have had their turn."""
-    columns = [
-        [c for c in table.columns if c.primary_key == keys and not is_observed(c)]
-        for table in TABLES
-    ]
-    for found in itertools.zip_longest(*columns):
-        yield [column for column in found if column is not None]
+@contextmanager
+def corrupted(target: Target, columns: Sequence[sa.Column[object]]) -> Iterator[None]:
+    """Columns of different tables have another value in a row, for the length of the block."""
+    names = [column.table.name for column in columns]
+    for name, column in zip(names, columns, strict=True):
+        target.query(f"CREATE TEMP TABLE was_{name} AS TABLE {name}")
+        corrupt(target, column)
+    yield
+    for name in names:
+        target.query(f"DELETE FROM {name}")
+        target.query(f"INSERT INTO {name} TABLE was_{name}")
+        target.query(f"DROP TABLE was_{name}")
 
 
 def test_a_corrupted_value_in_any_column_is_found_and_named(spoiled):
-    for columns in rounds(keys=False):
-        for column in columns:
-            corrupt(spoiled, column)
-        verified = spoiled.verify()
+    for columns in rounds(TABLES, keys=False):
+        with corrupted(spoiled, columns):
+            verified = spoiled.verify()
         assert verified.exit_code == 8
         assert "`persona-etl backfill replay` mends" in str(verified.error)
         found = verified.comparison.found.first
         assert {(d.table, d.column) for d in found} == {(c.table.name, c.name) for c in columns}
         assert verified.counts["differing"] > 0
-        spoiled.replay()
+    assert spoiled.verify().exit_code == 0
 
 
 def test_a_corrupted_key_is_found(spoiled):
-    for columns in rounds(keys=True):
-        for column in columns:
-            corrupt(spoiled, column)
-        found = spoiled.verify().comparison.found
+    for columns in rounds(TABLES, keys=True):
+        with corrupted(spoiled, columns):
+            found = spoiled.verify().comparison.found
         assert found.differences.keys() == {column.table.name for column in columns}
         assert "missing" in {difference.problem for difference in found.first}
-        spoiled.replay()
 
 
 def test_rows_too_few_are_found(spoiled):
