@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, cast
 
 from etl.errors import PayloadRejectedError
 from etl.files.envelope import parse_envelope, parse_pruned
+from etl.files.observed import as_time
 from etl.flatten import flatten
 from etl.jobs.reading import mended_issues
 from etl.payload.canonical import content_hash
 from etl.payload.clean import RULES, clean, clean_document, mask_urls
 from etl.payload.decode import decode
-from etl.payload.documents import take_apart, without_observed
+from etl.payload.documents import Part, take_apart, without_observed
 from etl.payload.paths import usable_uuid
 from etl.store.observations import encoded
 from etl.store.unfolded import encoded_copy
@@ -35,10 +36,8 @@ if TYPE_CHECKING:
     from etl.flatten import ValueIssue
     from etl.fold import Pruned
     from etl.map import Map
-    from etl.payload.decode import Json, JsonObject
-    from etl.payload.documents import Part
+    from etl.payload.decode import Json, JsonObject, Location
     from etl.store.observations import ContentKey, EntityKey
-    from etl.tables import Kind
 
 # In memory some 2 KB each.
 _BODIES_REMEMBERED = 20_000
@@ -167,7 +166,8 @@ class LineReader:
         """What the lines bring, some hundreds at a time."""
         batch, size = Taking(), 0
         for line in lines:
-            self._read(line, batch)
+            if not self._read_pruned(line, batch):
+                self._read(line, batch)
             size += len(line.raw)
             if batch.lines >= LINES_A_BATCH or size >= BYTES_A_BATCH:
                 yield batch
@@ -188,10 +188,6 @@ class LineReader:
             batch.refused.append(Refused(line, line.problem))
             return
         try:
-            pruned = parse_pruned(line.raw)
-            if pruned is not None:
-                self._read_pruned(line, *pruned, batch)
-                return
             envelope = parse_envelope(line.raw, line.dated)
         except PayloadRejectedError as exc:
             batch.refused.append(Refused(line, str(exc)))
@@ -217,7 +213,9 @@ class LineReader:
             # Before any is stored: one content is one entity's.
             if told := _contradiction(body, envelope):
                 return Refused(line, told, body.persona_id, at)
-            observed += [self._loose(document, batch) for document in envelope.documents]
+            observed += [
+                self._loose(document, body.persona_id, batch) for document in envelope.documents
+            ]
             rows = _rows_of(observed)
         return Taken(
             line,
@@ -230,14 +228,22 @@ class LineReader:
             is_confirmation=not observed and envelope.payload is not None,
         )
 
-    def _read_pruned(
-        self, line: Line, kind: Kind, entity_id: UUID, pruned: Pruned, batch: Taking
-    ) -> None:
+    def _read_pruned(self, line: Line, batch: Taking) -> bool:
+        """Reads a line that says whose beginning is not kept. Whether it is one."""
+        try:
+            found = parse_pruned(line.raw) if line.problem is None else None
+        except PayloadRejectedError as exc:
+            batch.refused.append(Refused(line, str(exc)))
+            return True
+        if found is None:
+            return False
+        kind, entity_id, pruned = found
         if pruned.valid_to > self._now:
             reason = f"valid_to {pruned.valid_to.isoformat()} lies in the future"
             batch.refused.append(Refused(line, reason))
-            return
-        batch.pruned.append(((kind, entity_id), pruned))
+        else:
+            batch.pruned.append(((kind, entity_id), pruned))
+        return True
 
     def _brought(self, line: Line, envelope: Envelope, batch: Taking) -> Body | Refused:
         """Whose payload it is, and the documents in it; a 404 is one of the persona itself."""
@@ -301,13 +307,21 @@ class LineReader:
         rows = {name: rows for name, rows in flat.rows.items() if rows}
         return encoded_copy(persona_id, rows, issues)
 
-    def _loose(self, document: LooseDocument, batch: Taking) -> Brought:
+    def _loose(self, document: LooseDocument, persona_id: UUID, batch: Taking) -> Brought:
         """A document that the payload does not hold. Whoever wrote it need not have cleaned it."""
         stored = without_observed(document.kind, clean_document(document.kind, document.document))
         digest = content_hash(document.kind, stored)
         batch.loose[document.kind, digest] = (document.entity_id, stored)
+        updated_at = document.source_updated_at
+        observed: dict[Location, Json] = {}
+        if updated_at is not None:
+            observed["updatedAt",] = as_time(updated_at)
+        part = Part(
+            document.kind, document.entity_id, stored, observed, digest, updated_at, location=()
+        )
+        copy = self._observed(part, persona_id, [])
         key = (document.kind, document.entity_id)
-        return Brought(key, digest, document.source_updated_at, None, is_beside=True)
+        return Brought(key, digest, updated_at, copy, is_beside=True)
 
 
 def _without_id(payload: Json) -> str:

@@ -69,3 +69,14 @@ def test_a_part_of_an_export_can_be_loaded_alone(empty, new_database, template):
     with new_database(template) as url, elsewhere(empty, url) as other:
         assert other.load(*lines).counts["created"] == 1
         assert history(other, VOICE) == [("created", 2, None, [])]
+
+
+def test_what_stands_beside_payloads_alone_has_its_date(empty):
+    tool, voice = ({"id": entity, "name": "Of nobody"} for entity in (TOOL, VOICE))
+    beside = [
+        {"kind": "tool", "entity_id": TOOL, "document": tool, "updated_at": day(0).isoformat()},
+        {"kind": "voice", "entity_id": VOICE, "document": voice, "updated_at": None},
+    ]
+    empty.load(seen(1, {"id": PERSONA["id"], "name": "One"}, documents=beside))
+    assert empty.row("tools")["updated_at"] == day(0)
+    assert empty.row("voices")["updated_at"] is None
