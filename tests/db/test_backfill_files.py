@@ -213,6 +213,17 @@ def test_of_two_payloads_at_one_moment_one_is_kept(empty, persona):
     assert voices == []
 
 
+def test_of_two_copies_of_a_voice_at_one_moment_the_newer_is_kept(empty, persona):
+    voice = persona["voice"]["id"]
+    older = edited(persona, voice__displayName="Older", voice__updatedAt=day(-2).isoformat())
+    newer = edited(persona, voice__displayName="Newer", voice__updatedAt=day(-1).isoformat())
+    for copy in (older, newer, older):
+        empty.load(seen(1, copy))
+    assert len(empty.rows("observations", kind="voice")) == 1
+    assert [row["display_name"] for row in empty.rows("voices")] == ["Newer"]
+    assert history(empty, voice) == [("created", 1, None, [])]
+
+
 def test_old_lines_slot_into_what_was_synced(target):
     (id_, *_) = target.world.persona_ids
     now = target.world.payload(id_)
