@@ -24,6 +24,7 @@ from etl.payload.decode import loads
 from etl.store.engine import database_now, make_engine, translated
 from etl.store.ledger import add_items_of_opened, opened_by, set_counts
 from etl.store.mapped import at_head, map_of
+from etl.store.observations import drop_unused_documents
 from etl.store.pruning import drop_stray_pasts
 from etl.tables import OUTCOMES, SUCCESSES
 
@@ -147,15 +148,18 @@ class _Load:
                 if self.intake.tally.forgotten:
                     with run.writing():
                         drop_stray_pasts(run.connection)
-                self._count(self.intake.tally, issues)
+                self._conclude(self.intake, issues)
             finally:
                 log_new_drift(self.intake.tally.new_drift_paths, self.settings.safety)
         return _rejections(self.intake.tally)
 
-    def _count(self, tally: LineTally, issues: int) -> None:
-        """What the lines came to, now that versions tell it."""
+    def _conclude(self, intake: Intake, issues: int) -> None:
+        """Enters what the lines came to, now that versions tell it."""
+        tally = intake.tally
         with self.run.writing():
             connection, run_id = self.run.connection, self.run.run_id
+            # What a greater copy took the place of was still in force when that came.
+            drop_unused_documents(connection, intake.unused)
             opened = {c: n for c, n in opened_by(connection, run_id).items() if c in SUCCESSES}
             add_items_of_opened(connection, run_id)
             settled = sum(opened.values()) + tally.missing + tally.rejected

@@ -103,6 +103,8 @@ class Intake:
         self.unforget = unforget
         self.tally = LineTally()
         self.watch = watch
+        self.unused: set[ContentKey] = set()
+        """To which nothing may refer any more once all is folded."""
         self._stored: set[ContentKey] = set()
 
     def load(self, batch: Taking) -> None:
@@ -124,6 +126,8 @@ class Intake:
         self.tally = tally
         self._stored |= loading.stored
         self._stored -= loading.unused
+        if len(self.unused) < _CONTENTS_REMEMBERED:
+            self.unused |= loading.unused
         if len(self._stored) > _CONTENTS_REMEMBERED:
             self._stored.clear()
         self.watch(tally)

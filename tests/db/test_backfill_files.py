@@ -367,6 +367,16 @@ def test_what_was_taken_back_is_stored_again_when_it_comes_at_another_moment(emp
     assert empty.changes(persona["id"]) == ["created", "updated", "updated"]
 
 
+def test_a_document_in_whose_place_a_later_load_puts_a_greater_one_goes(empty, persona):
+    stamps = ("2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z", "2026-01-01T00:00:00Z")
+    names = ("Older", "Newer", "Older")
+    for name, stamp in zip(names, stamps, strict=True):
+        shown = persona | {"voice": persona["voice"] | {"displayName": name, "updatedAt": stamp}}
+        empty.load(seen(1, shown))
+    (voice,) = empty.rows("documents", kind="voice")
+    assert voice["document"]["displayName"] == "Newer"
+
+
 def test_a_copy_that_is_not_observed_is_not_stored(empty, persona):
     one, other = (edited(persona, voice__displayName=name) for name in ("A", "B"))
     empty.load(seen(1, one), seen(1, other))
