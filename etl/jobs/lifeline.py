@@ -7,8 +7,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from etl.errors import UsageError
+from etl.jobs.findings import not_folded
 from etl.store.engine import database_now
 from etl.store.lineage import references_of, versions_of
+from etl.store.unfolded import count_unfolded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -55,8 +57,11 @@ class Past:
         self.key: EntityKey = ("persona", persona_id)
         self.own = versions_of(connection, [self.key]).get(self.key, [])
         if not self.own:
+            waiting = count_unfolded(connection)
             raise UsageError(
-                f"nothing is known of persona {persona_id};"
+                f"nothing is known of persona {persona_id} as yet; {not_folded(waiting)}"
+                if waiting
+                else f"nothing is known of persona {persona_id};"
                 " `persona-etl sync` copies it if the API has it"
             )
 

@@ -232,6 +232,9 @@ def test_what_is_not_known_is_an_error_that_says_what_is(made):
     settings = load_settings(made.environment(), cwd=made.folder)
     with pytest.raises(UsageError, match=f"nothing is known of persona {VOICE}"):
         diff(settings, UUID(VOICE), url=made.url)
+    made.query("INSERT INTO unfolded (kind, entity_id) VALUES ('persona', %s)", [UUID(VOICE)])
+    with pytest.raises(UsageError, match=r"as yet; a load from files has not folded 1 document"):
+        diff(settings, UUID(VOICE), url=made.url)
     for version in (0, 3):
         with pytest.raises(UsageError, match=f"has no version {version}: its last is 2"):
             asked(made, until=version)
