@@ -61,7 +61,8 @@ def settle(
             after = ids[-1]
             done += len(ids)
             opened += folded.value_issues
-            gone.setdefault(kind, []).extend(folded.gone)
+            if folded.gone:
+                gone.setdefault(kind, []).extend(folded.gone)
             watch(done, total)
     for kind, ids in gone.items():
         # Personas referred to them until they were folded themselves.
