@@ -33,7 +33,7 @@ Examples:
   persona-etl backfill files exports/
   persona-etl backfill files 2026-*.ndjson.gz persona.json
   persona-etl backfill files --observed-at 2026-03-01 old.json
-  persona-etl export - | persona-etl backfill files -
+  persona-etl export | persona-etl --config new.toml backfill files -
   jq -c '.personas[]' dump.json |
     persona-etl backfill files --observed-at 2026-03-01T14:00:00Z -
 """
