@@ -16,6 +16,7 @@ from etl.cli.boundary import tell_error
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.moments import PastMoment
 from etl.cli.progress import progress
+from etl.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,7 +111,6 @@ def command(
 
 def _begun(lines: Lines) -> Iterator[Line]:
     """The lines. Raises UsageError when the first one has to be dated and is not."""
-    from etl.errors import UsageError  # noqa: PLC0415  spares --help
     from etl.files.envelope import needs_a_date  # noqa: PLC0415  spares --help
 
     rest = iter(lines)

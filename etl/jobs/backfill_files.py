@@ -25,7 +25,7 @@ from etl.store.engine import database_now, make_engine, translated
 from etl.store.ledger import add_items_of_opened, opened_by, set_counts
 from etl.store.mapped import at_head, map_of
 from etl.store.observations import drop_unused_documents
-from etl.store.pruning import drop_stray_pasts
+from etl.store.pasts import drop_stray_pasts
 from etl.tables import OUTCOMES, SUCCESSES
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from etl.jobs.findings import Findings
 from etl.payload.canonical import content_hash
 from etl.report.discrepancy import Discrepancy
 from etl.store.chains import COLUMNS, documents_in_order, mend, observed, written
-from etl.store.pruning import pruned_within
+from etl.store.pasts import pruned_within
 from etl.store.rows import Standing
 from etl.tables import document_versions, documents
 

@@ -34,7 +34,7 @@ from etl.store.observations import (
     unobserved,
     withdraw,
 )
-from etl.store.pruning import add_pasts, is_anything_pruned, pruned_before
+from etl.store.pasts import add_pasts, is_anything_pruned, pruned_before
 from etl.store.recordset import insert_new
 from etl.store.states import distrust
 from etl.store.unfolded import Copy, encoded_copy, note_contexts, note_unfolded

@@ -20,6 +20,7 @@ from etl.store.chains import Picked
 from etl.store.engine import database_now, make_engine, translated
 from etl.store.faithful import loads_faithfully, read_faithfully
 from etl.store.mapped import at_head
+from etl.store.pasts import keep_pasts, pruned_before
 from etl.store.pruning import (
     Rule,
     candidates,
@@ -27,9 +28,7 @@ from etl.store.pruning import (
     delete_observations,
     delete_unused,
     foreseen,
-    keep_pasts,
     next_entities,
-    pruned_before,
 )
 from etl.store.retention import count_items, count_old, delete_old, delete_runs, expendable_runs
 from etl.store.rows import standings_of

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from etl.fold import CREATED, REMOVED, Memory, change_of, fold
 from etl.store.observations import observations_of, stored_documents
 from etl.store.past import Head, brought_by_entity, heads, newest_updates
-from etl.store.pruning import pruned_pasts
+from etl.store.pasts import pruned_pasts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The beginnings of histories that are not kept: which may go, and what the fold goes on from.
+"""The beginnings of histories that may go, and all that goes with them.
 
 Of an entity's versions the oldest go, up to one that stays as a stub without a document. Their
 observations go with them, but for those of shared documents that tell what each persona brought
@@ -10,40 +10,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, select, text
+from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, BYTEA
 
 from etl.fold import Pruned
-from etl.store.recordset import encode_rows, upsert
-from etl.tables import UUID_, pruned_history
+from etl.store.recordset import encode_rows
+from etl.tables import UUID_
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
     from sqlalchemy import Connection
 
-    from etl.store.chains import Picked, Span
-    from etl.store.observations import EntityKey
     from etl.tables import Kind
-
-_COLUMNS = (
-    "version",
-    "valid_from",
-    "valid_to",
-    "last_observed_at",
-    "next_content_hash",
-    "next_change",
-    "next_changed_paths",
-    "run_id",
-)
-
-_PASTS = text(f"""
-    SELECT kind, entity_id, {", ".join(_COLUMNS)}
-      FROM json_to_recordset(CAST(:rows AS json)) AS k(kind text, entity_id uuid)
-      JOIN pruned_history USING (kind, entity_id)
-""")  # noqa: S608  names of columns
 
 _ENTITIES = """
     SELECT entity_id
@@ -52,8 +33,10 @@ _ENTITIES = """
      ORDER BY entity_id
      LIMIT :limit
 """
+
 # Two statements: of one for both, a plan that is kept would begin at the first entity each time.
 _FIRST_ENTITIES = text(_ENTITIES.format(after=""))
+
 _NEXT_ENTITIES = text(_ENTITIES.format(after="AND entity_id > :after"))
 
 _COUNT_ENTITIES = text("SELECT count(*) FROM document_versions WHERE valid_to IS NULL")
@@ -177,7 +160,9 @@ _COUNT = """
            OFFSET 0) AS unused ON true"""
 
 _GOING = {"persona": _PAST + _OWN, "shared": _PAST + _SHARED}
+
 _DELETE_OF = {of: text(going + _DELETE) for of, going in _GOING.items()}
+
 _COUNT_OF = {of: text(going + _COUNT) for of, going in _GOING.items()}
 
 _DELETE_UNUSED = text("""
@@ -193,30 +178,6 @@ _DELETE_UNUSED = text("""
            RETURNING pg_column_size(d.document) AS size)
     SELECT count(*), coalesce(sum(size), 0) FROM gone
 """).bindparams(bindparam("contents", type_=ARRAY(BYTEA)))
-
-
-# Who has seen it before then knows more.
-_ADD_PASTS = text(f"""
-    INSERT INTO pruned_history (kind, entity_id, {", ".join(_COLUMNS)})
-    SELECT kind, entity_id, {", ".join(_COLUMNS)}
-      FROM json_to_recordset(CAST(:rows AS json))
-           AS k(kind text, entity_id uuid, version integer, valid_from timestamptz,
-                valid_to timestamptz, last_observed_at timestamptz, next_content_hash bytea,
-                next_change text, next_changed_paths text[], run_id uuid)
-     WHERE NOT EXISTS (
-           SELECT FROM observations AS o
-            WHERE o.kind = k.kind AND o.entity_id = k.entity_id AND o.observed_at < k.valid_to)
-     ORDER BY kind, entity_id
-        ON CONFLICT DO NOTHING
-    RETURNING kind, entity_id
-""")  # noqa: S608  names of columns
-
-# It came with what was observed of somebody who is kept out.
-_DROP_STRAY = text("""
-    DELETE FROM pruned_history AS p
-     WHERE NOT EXISTS (
-           SELECT FROM observations AS o WHERE o.kind = p.kind AND o.entity_id = p.entity_id)
-""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,38 +198,6 @@ class Candidate:
     pruned: Pruned
     versions: int
     """How many go that have not gone before."""
-
-
-def pruned_pasts(connection: Connection, keys: Iterable[EntityKey]) -> dict[EntityKey, Pruned]:
-    """What is known of the beginnings of these entities' histories; those kept whole are absent."""
-    rows = encode_rows({"kind": kind, "entity_id": entity_id} for kind, entity_id in keys)
-    return {
-        (kind, entity_id): Pruned(*rest)
-        for kind, entity_id, *rest in connection.execute(_PASTS, {"rows": rows})
-    }
-
-
-def pruned_before(connection: Connection, keys: Iterable[EntityKey]) -> dict[EntityKey, datetime]:
-    """When the kept history of these entities begins; those kept whole are absent.
-
-    What was observed before then can't be told of any more: whoever loads the past leaves it out.
-    """
-    return {key: past.valid_to for key, past in pruned_pasts(connection, keys).items()}
-
-
-def is_anything_pruned(connection: Connection) -> bool:
-    """Whether the history of anything is not kept whole."""
-    statement = text("SELECT EXISTS (SELECT FROM pruned_history)")
-    return bool(connection.execute(statement).scalar_one())
-
-
-def pruned_within(connection: Connection, kind: Kind, span: Span | Picked) -> dict[UUID, Pruned]:
-    """The same of a span of entities."""
-    columns = pruned_history.columns
-    statement = select(columns.entity_id, *(columns[name] for name in _COLUMNS)).where(
-        columns.kind == kind, span.holds(columns.entity_id)
-    )
-    return {entity_id: Pruned(*rest) for entity_id, *rest in connection.execute(statement)}
 
 
 def count_entities(connection: Connection) -> int:
@@ -313,37 +242,6 @@ def candidates(
         )
         for row in found
     ]
-
-
-def keep_pasts(connection: Connection, kind: Kind, found: Sequence[Candidate]) -> None:
-    """Writes down what the fold goes on from."""
-    rows = [_row((kind, one.entity_id), one.pruned) for one in found]
-    upsert(connection, pruned_history, rows)
-
-
-def add_pasts(
-    connection: Connection, found: Mapping[EntityKey, Pruned], run_id: UUID
-) -> set[EntityKey]:
-    """Takes over beginnings that another database has let go, unless more is known here.
-
-    Returns whose those are that were taken over.
-    """
-    rows = encode_rows({**_row(key, pruned), "run_id": run_id} for key, pruned in found.items())
-    added = connection.execute(_ADD_PASTS, {"rows": rows})
-    return {(row.kind, row.entity_id) for row in added}
-
-
-def drop_stray_pasts(connection: Connection) -> None:
-    """Drops the beginnings of which nothing followed."""
-    connection.execute(_DROP_STRAY)
-
-
-def _row(key: EntityKey, pruned: Pruned) -> dict[str, Any]:
-    fields = {name: getattr(pruned, _FIELDS.get(name, name)) for name in _COLUMNS}
-    return {"kind": key[0], "entity_id": key[1], **fields}
-
-
-_FIELDS = {"next_content_hash": "next_content"}
 
 
 def delete_observations(

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from etl.store.engine import make_engine
+from etl.store.pasts import keep_pasts
 from etl.store.pruning import (
     Rule,
     candidates,
     delete_observations,
     delete_unused,
     foreseen,
-    keep_pasts,
     next_entities,
 )
 from tests.db.conftest import session

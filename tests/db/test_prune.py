@@ -23,7 +23,7 @@ from etl.sandbox import Fault
 from etl.settings import load_settings
 from etl.store.engine import make_engine
 from etl.store.observations import Bringing, last_brought
-from etl.store.pruning import pruned_before
+from etl.store.pasts import pruned_before
 from etl.store.recordset import as_row
 from tests.db.story import NEWER, OLD, Story, changes, runs
 from tests.db.test_as_of import as_of, one
