@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from etl.cli.progress import Progress
     from etl.files.lines import Line, Lines
     from etl.jobs.backfill_files import FilesSummary
-    from etl.jobs.intake import LineTally
+    from etl.jobs.line_tally import LineTally
 
 logger = logging.getLogger(__name__)
 

@@ -35,9 +35,9 @@ if TYPE_CHECKING:
 
     from etl.errors import EtlError
     from etl.files.lines import Line
-    from etl.jobs.intake import LineTally
-    from etl.jobs.lines import Taking
+    from etl.jobs.line_tally import LineTally
     from etl.jobs.opened_run import OpenedRun
+    from etl.jobs.taken import Taking
     from etl.settings import Settings
 
     Batches = queue.Queue[Taking | BaseException | None]

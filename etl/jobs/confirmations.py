@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from etl.fold import Observation
-    from etl.jobs.lines import Taken
+    from etl.jobs.taken import Taken
     from etl.store.observations import Observations
     from etl.store.states import State
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
 from etl.errors import PayloadRejectedError
@@ -16,16 +15,16 @@ from etl.files.envelope import parse_envelope, parse_pruned
 from etl.files.observed import as_time
 from etl.flatten import flatten
 from etl.jobs.reading import mended_issues
+from etl.jobs.taken import Body, Brought, Refused, Taken, Taking, rows_of
 from etl.payload.canonical import content_hash
 from etl.payload.clean import RULES, clean, clean_document, mask_urls
 from etl.payload.decode import decode
 from etl.payload.documents import Part, take_apart, without_observed
 from etl.payload.paths import usable_uuid
-from etl.store.observations import encoded
 from etl.store.unfolded import encoded_copy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
     from datetime import datetime
     from uuid import UUID
 
@@ -34,9 +33,8 @@ if TYPE_CHECKING:
     from etl.files.envelope import Envelope, LooseDocument
     from etl.files.lines import Line
     from etl.flatten import ValueIssue
-    from etl.fold import Pruned
     from etl.map import Map
-    from etl.payload.decode import Json, JsonObject, Location
+    from etl.payload.decode import Json, Location
     from etl.store.observations import ContentKey, EntityKey
 
 # In memory some 2 KB each.
@@ -44,113 +42,8 @@ _BODIES_REMEMBERED = 20_000
 
 # Larger ones cost memory, smaller ones pay the round trips more often.
 LINES_A_BATCH = 1000
+
 BYTES_A_BATCH = 4 * 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class Brought:
-    """A document that a payload holds."""
-
-    key: EntityKey
-    content_hash: bytes | None
-    """None: the API did not know it."""
-    source_updated_at: datetime | None
-    observed: Raw | None
-    """What this copy says that its stored document does not, as `encoded_copy` has it."""
-    is_beside: bool = False
-    """The payload does not hold it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Body:
-    """What a payload comes to."""
-
-    persona_id: UUID
-    brought: list[Brought]
-    rows: Raw
-    """All of `brought` on its way into the observations."""
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """What a line brings."""
-
-    line: Line
-    persona_id: UUID
-    observed_at: datetime
-    observed: list[Brought]
-    """The documents of which it is an observation."""
-    rows: Raw
-    """The same, as `encoded` has them."""
-    known: list[Brought]
-    """What else stands in its payload, confirmed or as the context."""
-    is_missing: bool
-    """It says that the API does not know the persona."""
-    is_confirmation: bool
-    """Nothing in it is an observation: the persona was seen to be as it was."""
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether it brings nothing."""
-        return not self.observed and not (self.is_confirmation and self.known)
-
-    def since(self, kept_from: Mapping[EntityKey, datetime]) -> Taken:
-        """Without what is older than all that is kept of its entity.
-
-        What stands beside its payload stays: an export has it there as nothing else goes without.
-        """
-
-        def is_kept(brought: Brought) -> bool:
-            begins = kept_from.get(brought.key)
-            return brought.is_beside or begins is None or self.observed_at >= begins
-
-        observed = list(filter(is_kept, self.observed))
-        known = list(filter(is_kept, self.known))
-        if (len(observed), len(known)) == (len(self.observed), len(self.known)):
-            return self
-        return replace(self, observed=observed, rows=_rows_of(observed), known=known)
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A line that brings nothing, and why."""
-
-    line: Line
-    reason: str
-    persona_id: UUID | None = None
-    observed_at: datetime | None = None
-    payload: Json = None
-    """Cleaned, where it could be read."""
-
-    def __str__(self) -> str:
-        return f"{self.line.name}:{self.line.number}: {self.reason}"
-
-
-@dataclass(slots=True)
-class Taking:
-    """Lines that are loaded together."""
-
-    taken: list[Taken] = field(default_factory=list)
-    refused: list[Refused] = field(default_factory=list)
-    documents: dict[ContentKey, Part] = field(default_factory=dict)
-    """The documents in them that the reader had not met before."""
-    loose: dict[ContentKey, tuple[UUID, JsonObject]] = field(default_factory=dict)
-    """Those that stand beside payloads, and whose they are."""
-    pruned: list[tuple[EntityKey, Pruned]] = field(default_factory=list)
-    """Beginnings that are not kept, and whose they are."""
-
-    @property
-    def lines(self) -> int:
-        """How many there are."""
-        return len(self.taken) + len(self.refused) + len(self.pruned)
-
-    def first(self, number: int) -> Taking:
-        """So many of those that are taken, and all the others, with all the documents."""
-        return replace(self, taken=self.taken[:number])
-
-    def behind(self, number: int) -> Taking:
-        """The rest."""
-        return replace(self, taken=self.taken[number:], refused=[], pruned=[])
 
 
 class LineReader:
@@ -216,7 +109,7 @@ class LineReader:
             observed += [
                 self._loose(document, body.persona_id, batch) for document in envelope.documents
             ]
-            rows = _rows_of(observed)
+            rows = rows_of(observed)
         return Taken(
             line,
             body.persona_id,
@@ -252,7 +145,7 @@ class LineReader:
             gone = cast("UUID", envelope.persona_id)
             own = Brought(("persona", gone), None, None, None)
             brought = [own] if envelope.observations is None else []
-            return Body(gone, brought, _rows_of(brought))
+            return Body(gone, brought, rows_of(brought))
         # A body can be refused for whose it is said to be.
         whose = envelope.persona_id.bytes if envelope.persona_id else b""
         digest = hashlib.sha256(RULES + whose + mask_urls(body)).digest()
@@ -297,7 +190,7 @@ class LineReader:
                     self._observed(part, persona_id, issues.get(key, [])),
                 )
             )
-        return Body(persona_id, brought, _rows_of(brought))
+        return Body(persona_id, brought, rows_of(brought))
 
     def _observed(self, part: Part, persona_id: UUID, mended: list[ValueIssue]) -> Raw | None:
         if not part.observed and not mended:
@@ -352,7 +245,3 @@ def _contradiction(body: Body, envelope: Envelope) -> str | None:
             return "documents: one stands there twice, or is told by the payload too"
         told.add(key)
     return None
-
-
-def _rows_of(brought: Iterable[Brought]) -> Raw:
-    return encoded((b.key, b.content_hash, b.source_updated_at) for b in brought)
