@@ -15,7 +15,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from etl.errors import UsageError
 from etl.jobs.status import sources_of
-from etl.report.present import runs_view
+from etl.report.ledger import runs_view
 from etl.store.asked_for import count_left, has_list
 from etl.store.engine import LOOKS_FOR_SECONDS, database_now, make_engine, translated
 from etl.store.entries import Entry, Issues, Items, entries, items, open_issues_of

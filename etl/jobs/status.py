@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import ProgrammingError
 
 from etl.errors import DatabaseError, DiscrepancyError, EtlError
+from etl.report.ledger import runs_view
 from etl.report.ours import in_schema, name, reporting_schema
-from etl.report.present import freshness_view, runs_view
+from etl.report.present import freshness_view
 from etl.report.text import as_line, length_of_time
 from etl.store.engine import LOOKS_FOR_SECONDS, database_now, make_engine, translated
 from etl.store.erasures import forgotten

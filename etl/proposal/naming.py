@@ -37,7 +37,8 @@ _VIEW_COLUMNS = frozenset(
         *("first_seen_at", "last_changed_at", "removed_at", "last_attempt_at", "last_outcome"),
         *("avatar_name", "voice_name", "voice_provider"),
         *("tool_count", "knowledge_group_count", "share_link_count"),
-        *("prompt_version", "prompt_length"),
+        *("prompt_version", "prompt_length", "last_success_at", "age"),
+        "persona_count",
     }
 )
 # What the queries of those views know by a bare name, as a table or as an argument.

@@ -30,6 +30,9 @@ _ELSEWHERE = {
     "avatar_name": "avatar.display_name",
     "voice_name": "voice.display_name",
     "voice_provider": "voice.provider",
+    "prompt_length": "length(past.system_prompt)",
+    "last_success_at": "NULL::timestamp with time zone",
+    "age": "NULL::interval",
     "last_attempt_at": "NULL::timestamp with time zone",
     "last_outcome": f"CASE WHEN {_IS_PRUNED} THEN 'not kept' END",
 }
@@ -51,13 +54,14 @@ SELECT {listed},
   LEFT JOIN LATERAL ({_version("avatar", "past.avatar_id")}) AS avatar ON true
   LEFT JOIN LATERAL ({_version("voice", "past.voice_id")}) AS voice ON true
  WHERE past.change <> 'removed'
-"""  # noqa: S608  (names of the map, nobody's input)
+"""
     comment = (
         "The personas as they stood at a moment, in the columns of the view personas: those that"
         " had been seen by then and were not removed, each with the avatar and the voice of that"
         " moment. updated_at is the version's source_updated_at. observed_until says until when"
         " persona, avatar and voice all were seen to be so: what is asked beyond it is likely and"
-        " not known. last_attempt_at is not kept for the past, and NULL. So is last_outcome, but"
+        " not known. last_success_at, last_attempt_at and age are not kept for the past,"
+        " and NULL. So is last_outcome, but"
         " where what stood there was pruned it says 'not kept': of a persona whose version is not"
         " kept there are persona_id and first_seen_at, whether it was removed or not; of a version"
         " that is, the avatar's or the voice's part is lacking. observed_until is NULL then."
@@ -84,7 +88,9 @@ def _columns(the_map: Map) -> dict[str, str]:
         "voice_name": type_of(tables.voices.c.display_name),
         "voice_provider": type_of(tables.voices.c.provider),
         **dict.fromkeys(("tool_count", "knowledge_group_count", "share_link_count"), "bigint"),
+        "prompt_length": "integer",
         "last_observed_at": "timestamp with time zone",
+        "age": "interval",
     }
     return {column: types[column] for column in personas_view(the_map).columns}
 
@@ -97,4 +103,4 @@ def _version(kind: str, entity: str) -> str:
     return f"""
        SELECT * FROM {REPORTING}.{kind}_history AS version
         WHERE version.{kind}_id = {entity} AND version.valid_from <= $1
-        ORDER BY version.valid_from DESC LIMIT 1"""  # noqa: S608  (the same)
+        ORDER BY version.valid_from DESC LIMIT 1"""

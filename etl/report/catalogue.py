@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 from etl.map import SHIPPED
 from etl.report.as_of import personas_as_of
+from etl.report.attached import attached_views
 from etl.report.casts import CASTS
 from etl.report.changes import changes, changes_functions
 from etl.report.dictionary import dictionary_view, drift_view
+from etl.report.distinct import configurations_view, prompts_view
 from etl.report.history import persona_history, prompt_history, shared_histories
-from etl.report.present import freshness_view, personas_view, runs_view
+from etl.report.ledger import rejections_view, run_items_view, runs_view, value_issues_view
+from etl.report.present import freshness_view, personas_view
 
 if TYPE_CHECKING:
     from etl.map import Map
@@ -30,7 +33,13 @@ def all_views(the_map: Map = SHIPPED) -> tuple[View, ...]:
     """Every view of this release. Which there are does not hang on the map, their columns do."""
     views = (
         personas_view(the_map),
+        *attached_views(the_map),
+        prompts_view(),
+        configurations_view(the_map),
         runs_view(),
+        run_items_view(),
+        value_issues_view(),
+        rejections_view(),
         freshness_view(),
         persona_history(the_map),
         prompt_history(),

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from etl.report.functions import REPORTING, Function
+from etl.report.names import name_of
 from etl.report.ours import text
 from etl.report.views import View
-from etl.tables import KINDS, SHARED, entity_table, set_paths, source
+from etl.tables import KINDS, SHARED, set_paths
 
 if TYPE_CHECKING:
     from etl.tables import Kind
@@ -58,7 +59,7 @@ BEGIN
     END LOOP;
     RETURN reached;
 END
-"""  # noqa: S608  (constants of this module, nobody's input)
+"""
 
 # Values are looked up where they are shown, so that a query for one path looks up no others. Only
 # those of sets are looked up before, and OFFSET keeps that from being done for each condition.
@@ -66,9 +67,7 @@ END
 _QUERY = """
 SELECT version.kind,
        version.entity_id,
-       CASE WHEN jsonb_typeof(newer.document -> {name}) NOT IN ('object', 'array')
-            THEN newer.document ->> {name}
-       END AS name,
+       {name} AS name,
        version.version,
        version.change,
        version.valid_from AS changed_at,
@@ -134,9 +133,8 @@ def changes() -> View:
         "new_value": "What stands there now. SQL NULL: it is gone; JSON null is a value.",
         "run_id": "The run that saw it.",
     }
-    names = " ".join(f"WHEN {text(kind)} THEN {text(_name_path(kind))}" for kind in KINDS)
     query = _QUERY.format(
-        name=f"CASE version.kind {names} END",
+        name=name_of("newer.document", "version.kind"),
         old_value=f"{REPORTING}.{_VALUE_AT}(older.document, changed.path)",
         new_value=f"{REPORTING}.{_VALUE_AT}(newer.document, changed.path)",
         sets=", ".join(text(f"{kind} {path}") for kind, path in _sets()),
@@ -163,12 +161,6 @@ def changes_functions() -> tuple[Function, ...]:
             volatility="IMMUTABLE",
         ),
     )
-
-
-def _name_path(kind: Kind) -> str:
-    columns = entity_table(kind).columns
-    found = source(columns["display_name" if "display_name" in columns else "name"])
-    return found.path if found else "name"
 
 
 def _sets() -> list[tuple[Kind, str]]:

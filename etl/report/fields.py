@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 _OF_A_VERSION: Final = {
     *("version", "valid_from", "valid_to", "last_observed_at"),
     *("change", "changed_paths", "source_updated_at", "run_id"),
+    "persona_count",
 }
 # The moment is what `personas_as_of` is asked for.
 _OF_A_PERSONA: Final = _OF_A_VERSION | {
-    *("avatar_name", "voice_name", "voice_provider", "last_attempt_at", "last_outcome"),
+    *("avatar_name", "voice_name", "voice_provider", "prompt_length"),
+    *("last_success_at", "last_attempt_at", "last_outcome", "age"),
     *("tool_count", "knowledge_group_count", "share_link_count", "moment", "observed_until"),
 }
 _LONGEST: Final = 63
@@ -75,7 +77,7 @@ def fields(the_map: Map, kind: Kind) -> tuple[Field, ...]:
     taken |= {c.name for c in entity.columns} - {c.name for c in _stored(entity)}
     found = []
     for wanted, longer, column in _columns(the_map, kind):
-        name = _free(wanted, longer, taken)
+        name = free_name(wanted, longer, taken)
         taken.add(name)
         found.append(Field(name, column, is_list=the_map.origin(column.table).path.endswith("[]")))
     return tuple(found)
@@ -85,15 +87,15 @@ def _columns(the_map: Map, kind: Kind) -> Iterator[tuple[str, str, Column[Any]]]
     """Each with the name that it should have, and a longer one."""
     entity = the_map.entity_table(kind)
     for column in _stored(entity):
-        yield column.name, f"{_one_of(entity)}_{column.name}", column
+        yield column.name, f"{one_of(entity)}_{column.name}", column
     others = [t for t in the_map.projections(kind) if the_map.origin(t).shape != "entity"]
     for table in others:
         if the_map.origin(table).shape == "part":
             # The brain is the persona's own; of the options there are several.
-            prefix = "" if table.name == "brains" else f"{_one_of(table)}_"
+            prefix = "" if table.name == "brains" else f"{one_of(table)}_"
             for column in _stored(table):
                 if not is_extra(column):
-                    yield f"{prefix}{column.name}", f"{_one_of(table)}_{column.name}", column
+                    yield f"{prefix}{column.name}", f"{one_of(table)}_{column.name}", column
     for table in others:
         if the_map.origin(table).shape in {"values", "list"} and owner_of(table) is not None:
             name = table.name.removeprefix(f"{kind}_")
@@ -123,11 +125,12 @@ def _stored(table: Table) -> list[Column[Any]]:
     return [c for c in table.columns if c.name in stored and not c.primary_key]
 
 
-def _one_of(table: Table) -> str:
+def one_of(table: Table) -> str:
+    """What one row of a table is called, e.g. `share_link`."""
     return table.name.removesuffix("_options").removesuffix("s")
 
 
-def _free(wanted: str, longer: str, taken: set[str]) -> str:
+def free_name(wanted: str, longer: str, taken: set[str]) -> str:
     """A name that is not taken and that Postgres keeps whole."""
     numbered = (f"{longer[: _LONGEST - 6]}_{number}" for number in count(2))
     return next(

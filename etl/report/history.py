@@ -125,7 +125,7 @@ SELECT persona_id,
                             OR lag(personality) OVER past IS DISTINCT FROM personality) AS is_new
                   FROM (SELECT version.entity_id AS persona_id, version.version,
                                version.valid_from, version.valid_to,
-                               {_last_observed("persona")} AS last_observed_at,
+                               {last_observed("persona")} AS last_observed_at,
                                version.content_hash IS NOT NULL AS is_there,
                                version.change = 'pruned' AS is_pruned,
                                {_value(tables.personas.c.name)} AS name,
@@ -136,7 +136,7 @@ SELECT persona_id,
                 WINDOW past AS (PARTITION BY persona_id ORDER BY version)) AS compared) AS counted
  WHERE is_there OR is_pruned
  GROUP BY persona_id, prompt_version
-"""  # noqa: S608  (names of the map, nobody's input)
+"""
     comment = (
         "Which prompt was live when: a row for as long as a persona was told the same, in system"
         " prompt and personality. A removal ends it; after one a new row begins."
@@ -163,7 +163,7 @@ def _history(
     selected = {
         key.name: "version.entity_id",
         **{column: f"version.{column}" for column in _HISTORY_COMMENTS},
-        "last_observed_at": _last_observed(kind),
+        "last_observed_at": last_observed(kind),
         "first_seen_at": _FIRST_SEEN,
         "last_changed_at": "version.valid_from",
         **{
@@ -205,11 +205,11 @@ def _array(column: Column[Any], the_map: Map) -> str:
     element = cast_to(column.type, "item", indexed=bool(column.primary_key))
     items = f"jsonb_array_elements({array}) WITH ORDINALITY AS items (item, place)"
     if the_map.origin(column.table).shape == "list":
-        listed = f"SELECT {element} FROM {items} ORDER BY place"  # noqa: S608  (the same)
+        listed = f"SELECT {element} FROM {items} ORDER BY place"
     else:
         listed = f"""
             SELECT value FROM (SELECT {element} AS value, place FROM {items} OFFSET 0) AS cast_
-             WHERE value IS NOT NULL GROUP BY value ORDER BY min(place)"""  # noqa: S608  (the same)
+             WHERE value IS NOT NULL GROUP BY value ORDER BY min(place)"""
     return f"CASE jsonb_typeof({array}) WHEN 'array' THEN ARRAY({listed}) END"
 
 
@@ -235,7 +235,7 @@ def _count_of(table: Table) -> str:
            SELECT count(DISTINCT CASE jsonb_typeof(item) WHEN 'object' THEN {found} END)
              FROM jsonb_array_elements(
                   CASE jsonb_typeof({array}) WHEN 'array' THEN {array} ELSE '[]' END) AS item)
-       END"""  # noqa: S608  (names of the map)
+       END"""
 
 
 def _links() -> str:
@@ -245,11 +245,11 @@ def _links() -> str:
     """
     return f"""CASE WHEN version.valid_to IS NULL AND version.content_hash IS NOT NULL THEN (
            SELECT count(*) FROM share_links AS link WHERE link.persona_id = version.entity_id)
-       ELSE {_count_of(tables.share_links)} END"""  # noqa: S608  (names of the map)
+       ELSE {_count_of(tables.share_links)} END"""
 
 
-def _last_observed(kind: Kind) -> str:
-    """SQL of when a version was last seen. While it is open, each success confirms it.
+def last_observed(kind: Kind) -> str:
+    """SQL of when the row `version` was last seen so. While it is open, each success confirms it.
 
     A shared document's is that of the personas that have it, as most confirmations make no row; but
     not of one that goes on showing another copy.
@@ -258,7 +258,7 @@ def _last_observed(kind: Kind) -> str:
         confirmed = """SELECT last_success_at FROM persona_sync_state AS state
               WHERE state.persona_id = version.entity_id"""
     else:
-        users, column = _users(kind)
+        users, column = users_of(kind)
         confirmed = f"""SELECT max(state.last_success_at)
                FROM {users.name} AS users
                JOIN personas AS live ON live.persona_id = users.persona_id
@@ -270,12 +270,12 @@ def _last_observed(kind: Kind) -> str:
                      WHERE brought.persona_id = users.persona_id AND brought.kind = version.kind
                        AND brought.entity_id = version.entity_id
                      ORDER BY brought.observed_at DESC
-                     LIMIT 1)"""  # noqa: S608  (the same)
+                     LIMIT 1)"""
     return f"""greatest(version.last_observed_at, CASE WHEN version.valid_to IS NULL THEN (
              {confirmed}) END)"""
 
 
-def _users(kind: Kind) -> tuple[Table, Column[Any]]:
+def users_of(kind: Kind) -> tuple[Table, Column[Any]]:
     """Where it stands which personas have a shared thing, and the column that refers to it."""
     (key,) = entity_table(kind).primary_key.columns
     return next(

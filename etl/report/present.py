@@ -1,4 +1,7 @@
-"""The views of things as they stand: the personas, the runs, and how fresh all of it is."""
+"""The views of the personas as they stand, and of how fresh that is.
+
+What they have is in `attached.py`, what became of them in each run in `ledger.py`.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,20 @@ from typing import TYPE_CHECKING
 from etl import tables
 from etl.report.fields import array_keys, fields
 from etl.report.ours import name, text
-from etl.report.views import View, comments, listed
+from etl.report.views import View, comments
+from etl.tables import owner_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from etl.map import Map
     from etl.report.fields import Field
 
 # A persona is confirmed without a new observation: the later of the two is when it was last seen.
 _LAST_OBSERVED = "greatest(version.last_observed_at, state.last_success_at)"
+
+_AGE = "CASE WHEN isfinite(state.last_success_at) THEN now() - state.last_success_at END"
+_AGE_COMMENT = "How long ago the last success was; NULL: there was none yet."
 
 _JOINED = "  LEFT JOIN {table} ON {table}.persona_id = persona.persona_id"
 
@@ -38,17 +47,16 @@ def personas_view(the_map: Map) -> View:
         "tool_count": "How many tools it can call.",
         "knowledge_group_count": "How many knowledge groups it answers from.",
         "share_link_count": "How many share links it has, whether they open or not.",
+        "prompt_length": "Characters of the system prompt.",
         "last_observed_at": "When the API last showed it as it stands here, or as removed.",
-        **comments(state.c.last_attempt_at, state.c.last_outcome),
+        **comments(state.c.last_success_at, state.c.last_attempt_at, state.c.last_outcome),
+        "age": _AGE_COMMENT,
     }
-    # Tables with a row a persona at most: who does not ask for their columns does not wait for
-    # them either. Counts and lists are looked up a persona at a time: whoever asks for one must
-    # not wait for those of all.
-    parts = {f.column.table.name for f in shown if not f.is_list} - {personas.name}
-    joined = "\n".join(_JOINED.format(table=table) for table in sorted(parts))
+    # Counts and lists are looked up a persona at a time: whoever asks for one must not wait for
+    # those of all.
     selected = ",\n       ".join(
         [f"persona.{name(column.name)}" for column in own]
-        + [f"{_read(field, the_map)} AS {name(field.name)}" for field in shown]
+        + [f"{read(field, the_map)} AS {name(field.name)}" for field in shown]
     )
     query = f"""
 SELECT {selected},
@@ -61,55 +69,59 @@ SELECT {selected},
          WHERE knowledge.persona_id = persona.persona_id) AS knowledge_group_count,
        (SELECT count(*) FROM share_links AS link
          WHERE link.persona_id = persona.persona_id) AS share_link_count,
+       length(brains.system_prompt) AS prompt_length,
        {_LAST_OBSERVED} AS last_observed_at,
+       state.last_success_at,
        state.last_attempt_at,
-       state.last_outcome
+       state.last_outcome,
+       {_AGE} AS age
   FROM personas AS persona
-{joined}
+{join_parts(shown)}
   LEFT JOIN avatars AS avatar ON avatar.avatar_id = persona.avatar_id
   LEFT JOIN voices AS voice ON voice.voice_id = persona.voice_id
 {_VERSION_IN_FORCE.format(persona_id="persona.persona_id")}
   LEFT JOIN persona_sync_state AS state ON state.persona_id = persona.persona_id
-"""  # noqa: S608  (names of the map, nobody's input)
+"""
     comment = "A wide row a persona: as last seen, with names, counts and how fresh that is."
     mapped = {c.name: c for c in own} | {field.name: field.column for field in shown}
     return View("personas", comment, columns, query, mapped)
 
 
-def _read(field: Field, the_map: Map) -> str:
-    """SQL of a field of a persona out of the tables."""
+def join_parts(shown: Iterable[Field]) -> str:
+    """SQL that joins `persona` with the tables of its parts, of which each has a row at most.
+
+    Left joins, on a key: who does not ask for their columns does not wait for them either.
+    """
+    parts = {f.column.table.name for f in shown if not f.is_list} - {tables.personas.name}
+    return "\n".join(_JOINED.format(table=table) for table in sorted(parts))
+
+
+def read(field: Field, the_map: Map) -> str:
+    """SQL of a field of a persona, out of the table that has it or `persona` itself."""
     table = field.column.table
-    if not field.is_list:
-        return f"{'persona' if table.name == 'personas' else table.name}.{name(field.column.name)}"
+    if field.is_list:
+        return read_list(field, the_map, "persona.persona_id")
+    return f"{'persona' if table.name == 'personas' else table.name}.{name(field.column.name)}"
+
+
+def read_list(field: Field, the_map: Map, entity_id: str) -> str:
+    """SQL of the array that a list is shown as, given SQL of whose it is."""
+    table = field.column.table
+    kind, owner = the_map.origin(table).kind, owner_of(table)
+    if owner is None:
+        raise ValueError(f"{table.name} is no list of a document")
     # No rows are there of an empty list and of none at all: which it is the document knows, of a
     # removed persona the last one.
     array = " -> ".join(text(key) for key in array_keys(the_map, table))
     return f"""coalesce(
            (SELECT array_agg(item.{name(field.column.name)} ORDER BY item.position)
-              FROM {name(table.name)} AS item WHERE item.persona_id = persona.persona_id),
+              FROM {name(table.name)} AS item WHERE item.{owner.name} = {entity_id}),
            (SELECT CASE stored.document -> {array} WHEN '[]' THEN CAST('{{}}' AS {field.type}) END
               FROM document_versions AS last
               JOIN documents AS stored
                 ON stored.kind = last.kind AND stored.content_hash = last.content_hash
-             WHERE last.kind = 'persona' AND last.entity_id = persona.persona_id
-             ORDER BY last.version DESC LIMIT 1))"""  # noqa: S608  (the same)
-
-
-def runs_view() -> View:
-    """The ledger."""
-    runs = tables.runs
-    columns = {
-        **comments(*runs.c),
-        "duration_seconds": "From start to end; NULL while it runs.",
-    }
-    query = f"""
-SELECT {listed("run", runs)},
-       CASE WHEN isfinite(run.started_at) AND isfinite(run.finished_at)
-            THEN extract(epoch FROM run.finished_at - run.started_at)
-       END AS duration_seconds
-  FROM runs AS run
-"""  # noqa: S608  (the same)
-    return View("runs", "The ledger: a row a run, with how long it took.", columns, query)
+             WHERE last.kind = {text(kind)} AND last.entity_id = {entity_id}
+             ORDER BY last.version DESC LIMIT 1))"""
 
 
 def freshness_view() -> View:
@@ -122,7 +134,7 @@ def freshness_view() -> View:
         **comments(state.c.last_attempt_at, state.c.last_success_at),
         "last_observed_at": "When the API last showed it as it stands here, or as removed.",
         **comments(state.c.last_outcome, state.c.consecutive_failures),
-        "age": "How long ago the last success was; NULL: there was none yet.",
+        "age": _AGE_COMMENT,
         "last_error": "What went wrong in the last attempt; NULL: nothing, or nothing to tell.",
     }
     # An append of both, not a full join: whoever asks for some gets them through indexes.
@@ -136,7 +148,7 @@ SELECT known.persona_id,
        {_LAST_OBSERVED} AS last_observed_at,
        state.last_outcome,
        state.consecutive_failures,
-       CASE WHEN isfinite(state.last_success_at) THEN now() - state.last_success_at END AS age,
+       {_AGE} AS age,
        attempt.message AS last_error
   FROM (SELECT asked.persona_id FROM persona_sync_state AS asked
          UNION ALL
@@ -148,7 +160,7 @@ SELECT known.persona_id,
     ON attempt.run_id = state.last_run_id AND attempt.persona_id = state.persona_id
   LEFT JOIN personas AS persona ON persona.persona_id = known.persona_id
 {_VERSION_IN_FORCE.format(persona_id="known.persona_id")}
-"""  # noqa: S608  (the same)
+"""
     comment = (
         "Is the data fresh? A row a persona that was asked for, seen or not, or came in a file."
     )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from etl.tables import Kind
+    from tests.db.conftest import Target
 
 A = "aaaaaaaa-0000-4000-8000-000000000000"
 B = "BBBBBBBB-0000-4000-8000-00000000000B"
@@ -70,3 +71,16 @@ def pairs(draw: st.DrawFn) -> tuple[Kind, dict[str, Any], dict[str, Any]]:
     old, other = ({**draw(odd_documents), **draw(documents[kind])} for _ in range(2))
     new = edited(old, other, draw(randoms))
     return kind, old, new if isinstance(new, dict) else other
+
+
+def nothing_fits(target: Target) -> None:
+    """A value issue of each thing, and an answer that is no persona."""
+    target.query("""
+        INSERT INTO value_issues
+        SELECT kind, entity_id, 'odd.path', 'too odd', 'text', 'number', '-infinity', 'infinity'
+          FROM document_versions WHERE valid_to IS NULL
+    """)
+    target.query("""
+        INSERT INTO rejected_payloads
+        SELECT run_id, NULL, run_id, 'infinity', 'it is odd', '[]', 2 FROM runs
+    """)

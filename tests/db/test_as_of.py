@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tests.db.conftest import Row, Target
 
 TICK = timedelta(microseconds=1)
-NOT_KEPT = ("last_attempt_at", "last_outcome")
+NOT_KEPT = ("last_success_at", "last_attempt_at", "last_outcome", "age")
 # As of the latest observation today; of the past, the smallest that came with the content.
 OBSERVED = ("updated_at",)
 
@@ -73,7 +73,7 @@ def test_as_of_now_is_what_the_view_of_today_says_of_live_personas(target):
             assert without(was, "observed_until", *NOT_KEPT, *OBSERVED) == without(
                 now, *NOT_KEPT, *OBSERVED
             )
-            assert [was[name] for name in (*NOT_KEPT, "removed_at")] == [None] * 3
+            assert [was[name] for name in (*NOT_KEPT, "removed_at")] == [None] * 5
             version = target.versions(was["persona_id"])[-1]
             assert was["updated_at"] == version["source_updated_at"]
 

@@ -15,6 +15,7 @@ from etl.report.catalogue import all_views
 from etl.report.history import persona_history
 from etl.sandbox import Fault, World
 from etl.tables import KINDS, entity_table, source
+from tests.db.odd_documents import nothing_fits
 from tests.unit.strategies import payload_files, raw_personas
 
 if TYPE_CHECKING:
@@ -328,6 +329,7 @@ def test_whatever_stands_in_a_document_no_view_fails(target):
     target.world.edit(target.world.persona_ids[0], {"name": "Edited", "unheardOf": 1})
     target.sync()
     target.is_corrupted = True
+    nothing_fits(target)
     views = [view.name for view in all_views()]
     for document in ODD:
         target.query("UPDATE documents SET document = %s::jsonb", [document])

@@ -12,6 +12,7 @@ from psycopg.types.json import Json
 from etl import tables
 from etl.report.catalogue import all_views
 from etl.sandbox import Fault
+from tests.db.odd_documents import nothing_fits
 
 if TYPE_CHECKING:
     from tests.db.conftest import Row, Target
@@ -157,8 +158,12 @@ def test_one_bad_value_fails_no_view(target):
     target.query(
         "UPDATE personas SET voice_speed = 'NaN', avatar_id = NULL, updated_at = '-infinity'"
     )
+    target.query(
+        "UPDATE share_links SET expires_at = 'infinity', usage_limit = -9223372036854775807"
+    )
     target.query("UPDATE runs SET finished_at = 'infinity'")
     target.query("UPDATE persona_sync_state SET last_success_at = '-infinity'")
+    nothing_fits(target)
     for view in all_views():
         # Not `SELECT *`: Python has no infinite moments.
         rows = target.query(f"SELECT v::text AS row FROM anam_reporting.{view.name} AS v")

@@ -1,0 +1,203 @@
+"""What `report` tells, for a terminal, a page and programs: how things stand, and what happened.
+
+Only the words for it. It is read out of the database by `jobs/report.py`. Of whatever there may be
+many only the first are here, with the number of all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import date, datetime
+    from uuid import UUID
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed(Generic[T]):
+    """How many there are, and the first of them."""
+
+    count: int
+    first: Sequence[T]
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """How much there is now. Personas that were removed count as such, and for nothing else."""
+
+    live: int
+    removed: int
+    avatars: int
+    voices: int
+    tools: int
+    knowledge_groups: int
+    share_links: int
+    prompts: int
+    """Distinct ones that live personas have."""
+    configurations: int
+    """Distinct ones of live personas: all but what tells a persona from others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A line of the ledger."""
+
+    run_id: UUID
+    command: str
+    status: str
+    started_at: datetime
+    seconds: float | None
+    """None: it runs, or died."""
+    counts: dict[str, int]
+    """By outcome, with `requested` as their sum; without those that are 0."""
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunDay:
+    """How many runs of a status began on a day (UTC), and how long they took."""
+
+    day: date
+    status: str
+    runs: int
+    median_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AgeBand:
+    """How many live personas were last seen so long ago; bands in order, empty ones too."""
+
+    label: str
+    personas: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeDay:
+    """How many versions of a sort began on a day (UTC)."""
+
+    day: date
+    kind: str
+    change: str
+    versions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """A version that began: of a persona, or of something that personas share."""
+
+    at: datetime
+    not_before: datetime | None
+    """When it was last seen otherwise: the change came between the two."""
+    kind: str
+    entity_id: UUID
+    name: str | None
+    version: int
+    change: str
+    paths: Sequence[str]
+    personas: int
+    """How many live personas have it; of a persona 1, or 0 when it is removed."""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptChange:
+    """A persona was told something else."""
+
+    persona_id: UUID
+    name: str | None
+    at: datetime
+    not_before: datetime | None
+    old: str | None
+    new: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Concern:
+    """What somebody should know, the most urgent first."""
+
+    code: str
+    """For programs, e.g. `failing`, `stale`, `drift`."""
+    level: Literal["act", "look"]
+    told: str
+    """A sentence."""
+    next_step: str | None
+    """What to do, e.g. a command."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A share link that somebody should look at."""
+
+    share_link_id: UUID
+    persona_id: UUID
+    persona_name: str | None
+    type: str | None
+    state: str
+    why: str
+    """E.g. `expires in 3 d`, `used up`, `opens on every site`."""
+    expires_at: datetime | None
+    usage_count: int | None
+    usage_limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """Where the API and the map differ, and nobody has decided."""
+
+    kind: str
+    path: str
+    problem: str
+    meaning: str
+    occurrences: int
+    first_seen_at: datetime
+    last_seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Persona:
+    """A line of the table of personas."""
+
+    persona_id: UUID
+    name: str | None
+    avatar_name: str | None
+    voice_name: str | None
+    voice_provider: str | None
+    llm_id: str | None
+    prompt_length: int | None
+    tool_count: int
+    knowledge_group_count: int
+    share_link_count: int
+    last_changed_at: datetime | None
+    last_observed_at: datetime | None
+    removed_at: datetime | None
+    last_outcome: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """All of it, as of one moment of the database's clock."""
+
+    now: datetime
+    since: datetime
+    schema: str
+    version: str
+    """Of persona-etl."""
+    totals: Totals
+    concerns: Sequence[Concern]
+    runs: Listed[Run]
+    """Those since then, the newest first."""
+    run_days: Sequence[RunDay]
+    ages: Sequence[AgeBand]
+    change_days: Sequence[ChangeDay]
+    happenings: Listed[Happening]
+    """The newest first."""
+    prompts: Listed[PromptChange]
+    """The newest first."""
+    links: Listed[Link]
+    """The most urgent first."""
+    drift: Listed[Drift]
+    personas: Listed[Persona]
+    """By name."""
