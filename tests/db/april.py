@@ -152,8 +152,8 @@ class Spring:
         """Every persona has a field that there was not before, and one is not sent any more."""
         self.world.reshape(Reshape(add={"tier": "standard"}, remove=["personaPreset"]))
 
-    def a_bank_opens_three_desks(self) -> None:
-        """They should be alike, but are not."""
+    def a_bank_opens_four_desks(self) -> None:
+        """They should be alike, but two of them are not."""
         prompt = (
             "You are the desk of Lumen Bank in {city}.\n"
             "- Answer in at most three sentences; this is a spoken conversation.\n"
@@ -164,6 +164,7 @@ class Spring:
             ("Berlin", "Europe", {"zeroDataRetention": True}),
             ("Oslo", "Europe", {"zeroDataRetention": True, "skipGreeting": True}),
             ("Paris", "Paris", {"zeroDataRetention": False, "voiceSpeed": 1.15}),
+            ("Vienna", "Europe", {"zeroDataRetention": True}),
         ):
             self.world.add(
                 {
@@ -275,7 +276,7 @@ SPRING: list[tuple[datetime, int, Callable[[Spring], None]]] = [
     (morning(3, 2), 12, Spring.three_are_made),
     (morning(3, 9), 11, Spring.voices_are_changed),
     (morning(3, 16), 19, Spring.the_api_moves),
-    (morning(3, 23), 12, Spring.a_bank_opens_three_desks),
+    (morning(3, 23), 12, Spring.a_bank_opens_four_desks),
     (morning(3, 30), 12, Spring.one_is_back),
     (morning(4, 6), 12, Spring.easter),
     (morning(4, 13), 13, Spring.monday),

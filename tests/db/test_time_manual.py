@@ -1,4 +1,4 @@
-"""What docs/time.md shows of its queries is what they print, to a role that may read the reports."""
+"""What docs/time.md shows of its queries is what they print to who may read the reports alone."""
 
 from __future__ import annotations
 
