@@ -35,6 +35,7 @@ COMMANDS = {
     "verify": ("etl.cli.verify", "Compare the API with versions and tables."),
     "forget": ("etl.cli.forget", "Take everything about a persona out of every table."),
     "drift": ("etl.cli.drift", "Show where the API moved; propose columns."),
+    "schema": ("etl.cli.schema", "Print the data dictionary, the ERD or dbt sources."),
     "prune": ("etl.cli.prune", "Let go of old history and of an old ledger."),
     "sandbox": ("etl.cli.sandbox", "Serve a stand-in for the API on loopback."),
     "demo": ("etl.cli.demo", "Show all of it in one go; needs no key."),
