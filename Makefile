@@ -6,7 +6,7 @@ STAMP := $(VENV)/installed
 # Each job reads the migrations, and tests run hundreds: from source that takes eight times as long.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-system torture fix lock bench clean
+.PHONY: demo test test-system torture fix docs lock bench clean
 
 demo: $(STAMP)
 	@$(BIN)/persona-etl demo
@@ -44,6 +44,12 @@ torture: $(STAMP)
 fix: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# What is generated; `make test` holds it against the map. In the schema that the release names.
+docs: $(STAMP)
+	env -u PERSONA_ETL_DATABASE__SCHEMA $(BIN)/persona-etl --config /dev/null schema > docs/schema.md
+	env -u PERSONA_ETL_DATABASE__SCHEMA $(BIN)/persona-etl --config /dev/null schema --format dbt \
+		> docs/dbt/sources.yml
 
 bench: $(STAMP)
 	$(BIN)/python bench/load.py

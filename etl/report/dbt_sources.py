@@ -1,7 +1,7 @@
 """The reporting views as sources of dbt: what they mean, what must hold, and how fresh they are.
 
-The words are the map's. What is tested follows from it as well: keys, what refers to what, which
-values are known.
+The words are the map's. What is tested follows from it as well: keys, what refers to what, and the
+values that only we write. Those that the API documents it may add to: `drift` tells when it does.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from etl.tables import KINDS, OUTCOMES, document_versions, source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from sqlalchemy import Column
 
     from etl.map import Map
     from etl.report.views import View
@@ -43,7 +45,7 @@ _FRESHNESS: Final = {
     "error_after": {"count": 1, "period": "day"},
 }
 
-# Values that only we write: another one is a mistake. What the API documents is an open set.
+# By the name that a column has in all views.
 _OURS: Final[Mapping[str, tuple[str, ...]]] = {
     "change": tuple(
         value
@@ -113,32 +115,26 @@ def _tests(view: View, name: str, views: Mapping[str, View]) -> Iterator[str | d
         yield "unique"
     if name in key:
         yield "not_null"
-    if (other := _referred(view, name)) and other[1] in views.get(other[0], view).columns:
-        target, field = other
-        if target in views:
-            to = f"source('{_SOURCE}', '{target}')"
+    if (referred := _referred(view, name)) is not None:
+        table, field = referred.table.name, referred.name
+        if table in views and field in views[table].columns:
+            to = f"source('{_SOURCE}', '{table}')"
             yield {"relationships": {"arguments": {"to": to, "field": field}}}
     column = origin_of(view, name)
-    found = None if column is None else source(column)
-    if found and found.members:
-        # The API adds to them as it likes: no mistake, but news.
-        values = {"arguments": {"values": list(found.members)}, "config": {"severity": "warn"}}
-        yield {"accepted_values": values}
-    elif found is None and name in _OURS:
+    is_from_api = column is not None and source(column) is not None
+    if name in _OURS and not is_from_api:
         yield {"accepted_values": {"arguments": {"values": list(_OURS[name])}}}
 
 
-def _referred(view: View, name: str) -> tuple[str, str] | None:
-    """The table and column that a view's column refers to: also a history's, to whose it is."""
+def _referred(view: View, name: str) -> Column[Any] | None:
+    """The table's column that a view's column refers to; a history's, also to whose it is."""
     column = origin_of(view, name)
     if column is None:
         return None
     for reference in column.foreign_keys:
-        return reference.column.table.name, reference.column.name
+        return reference.column
     is_whose = column.primary_key and len(column.table.primary_key) == 1
-    if is_whose and column.table.name != view.name:
-        return column.table.name, column.name
-    return None
+    return column if is_whose and column.table.name != view.name else None
 
 
 def _text(comment: str) -> str:

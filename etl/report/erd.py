@@ -25,7 +25,8 @@ def diagram(tables: Iterable[Table], *, keys_only: bool = False) -> str:
     A line's ends say how many: `||` one, `|o` one or none, `o{` any number.
     """
     shown = {table.name: table for table in tables}
-    lines = ["erDiagram"]
+    # Much refers to personas: side by side that would be too wide to read.
+    lines = ["erDiagram", "    direction LR"]
     for table in shown.values():
         lines += [f"    {_name(table.name)} {{", *_attributes(table, keys_only=keys_only), "    }"]
     lines += [

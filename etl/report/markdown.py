@@ -34,9 +34,11 @@ def listed(names: Iterable[str]) -> str:
 
 
 def words(text: str) -> str:
-    """A text as it is: nothing of it is markup, and it stays in its cell."""
+    """A text as it is: nothing of it is markup, and it stays on its line."""
     text = " ".join(text.split())
-    return re.sub(r"([\\`*<>\[\]|~&$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", text)
+    text = re.sub(r"[\\`*<>\[\]|~&$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", text)
+    # At the beginning of a paragraph these make a heading, a list or a line.
+    return re.sub(r"^(\d*)(?=[#+=.)-]+(?:\s|$))", r"\1\\", text)
 
 
 def code(text: str) -> str:

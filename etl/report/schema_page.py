@@ -79,13 +79,14 @@ _LOCAL = """\
 _DIAGRAMS = """\
 ## Diagrams
 
-The lines are foreign keys. Their ends: `||` one, `|o` one or none, `o{` any number.
+The lines are foreign keys. Two bars at an end are one row, a circle and a bar one or none, a circle
+and a fork any number.
 """
 
 _BETWEEN = """\
-The rest of the ledger refers to nothing: it tells of personas that were never seen as well, and is
-pruned by itself. All the same `run_id` is that of `runs` everywhere, `persona_id` is that of
-`personas`, and `kind` and `entity_id` are a document's.
+The other tables of history and ledger refer to none: they tell of personas that were never seen as
+well, and are pruned by themselves. All the same `run_id` is that of `runs` everywhere, `persona_id`
+is that of `personas`, and `kind` and `entity_id` are a document's.
 """
 
 
@@ -99,9 +100,9 @@ def schema_page(the_map: Map = SHIPPED, schema: str = "anam") -> str:
             _INTRO.format(schema=code(schema), reporting=code(reporting_schema(schema)), mark=MARK),
             *([_LOCAL] if the_map.lines else []),
             _DIAGRAMS,
-            *_drawn("Normalized tables, their keys", diagram(normalized, keys_only=True)),
-            *_drawn("History", diagram(HISTORY)),
-            *_drawn("Runs", diagram(_related(ledger))),
+            *_drawn("Normalized tables, by their keys", diagram(normalized, keys_only=True)),
+            *_drawn("History", diagram(_related(HISTORY))),
+            *_drawn("Ledger, by its keys", diagram(_related(ledger), keys_only=True)),
             _BETWEEN,
             *_level("Normalized tables", normalized, the_map),
             *_level("History", HISTORY, the_map),
