@@ -15,6 +15,7 @@ from sqlalchemy import CheckConstraint
 from etl.map import SHIPPED
 from etl.report.catalogue import all_views
 from etl.report.ours import reporting_schema
+from etl.report.text import json_text
 from etl.report.view_columns import origin_of, view_key, view_type
 from etl.tables import KINDS, OUTCOMES, document_versions, source
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from etl.map import Map
     from etl.report.views import View
 
-_HEAD: Final = "# Told by `persona-etl schema --format dbt`. For dbt 1.10.5 and later, on Postgres."
+_HEAD: Final = "# Told by `persona-etl schema --format dbt`. For dbt 1.11 and later, on Postgres."
 
 _SOURCE: Final = "persona_etl"
 
@@ -58,8 +59,8 @@ _OURS: Final[Mapping[str, tuple[str, ...]]] = {
     "outcome": OUTCOMES,
 }
 
-# YAML takes these for the end of a line, or not at all.
-_NO_YAML = re.compile("[\x7f-\xa0\u2028\u2029\ufeff\ufffe\uffff]")
+# YAML does not take them as they are, besides what `json_text` escapes.
+_NO_YAML = re.compile("[\ufeff\ufffe\uffff]")
 
 
 def dbt_sources(the_map: Map = SHIPPED, schema: str = "anam") -> str:
@@ -170,5 +171,5 @@ def _entry(head: str, value: object, indent: str) -> Iterator[str]:
 
 
 def _scalar(value: object) -> str:
-    written = json.dumps(value, ensure_ascii=False)
+    written = json_text(json.dumps(value, ensure_ascii=False).encode())
     return _NO_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", written)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from etl.report.text import escaped
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -35,7 +37,7 @@ def listed(names: Iterable[str]) -> str:
 
 def words(text: str) -> str:
     """A text as it is: nothing of it is markup, and it stays on its line."""
-    text = " ".join(text.split())
+    text = escaped(" ".join(text.split()))
     text = re.sub(r"[\\`*<>\[\]|~&$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", text)
     # At the beginning of a paragraph these make a heading, a list or a line.
     return re.sub(r"^(\d*)(?=[#+=.)-]+(?:\s|$))", r"\1\\", text)
@@ -43,7 +45,7 @@ def words(text: str) -> str:
 
 def code(text: str) -> str:
     """A name as it is, in a font of its own."""
-    text = " ".join(text.split())
+    text = escaped(" ".join(text.split()))
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * (longest + 1)
     return f"{fence} {text} {fence}" if longest else f"{fence}{text}{fence}"

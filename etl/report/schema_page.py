@@ -19,6 +19,7 @@ from etl.report.erd import diagram, foreign_keys
 from etl.report.markdown import code, link, listed, words
 from etl.report.markdown import table as table_of
 from etl.report.ours import MARK, reporting_schema
+from etl.report.text import escaped
 from etl.report.view_columns import origin_of, short_type, view_key, view_type
 from etl.tables import (
     SHARED,
@@ -253,7 +254,7 @@ def _view(view: View, the_map: Map) -> str:
 
 def _function(function: Function) -> str:
     made = f"{function.name}({function.arguments}) RETURNS {_plain(function.returns)}"
-    wrapped = textwrap.fill(made, 100, subsequent_indent="    ", break_on_hyphens=False)
+    wrapped = textwrap.fill(escaped(made), 100, subsequent_indent="    ", break_on_hyphens=False)
     return "\n".join(
         [
             f"### Function {code(function.name)}\n",
