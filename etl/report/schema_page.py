@@ -6,7 +6,6 @@ All of it is read off the map and the catalogue of views: no database is asked.
 from __future__ import annotations
 
 import re
-import textwrap
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import CheckConstraint, UniqueConstraint
@@ -68,6 +67,7 @@ How to read it:
   with "{mark}"
 - **Path** is where in the API's answer a value stands, relative to its document: a persona, or the
   avatar, voice, tool or knowledge group in it. What stands in parentheses is no member of it.
+- **Shows**, of a view: the table's column that it has; *same* is that of the table of its name.
 - **°** is *observed*: set by the latest observation; it makes no version, and has no history.
 - Every value that comes from the API can be NULL; only keys can not.
 - Alembic keeps its revisions in tables of its own, `alembic_version` and the like, beside these.
@@ -239,9 +239,8 @@ def _view(view: View, the_map: Map) -> str:
     rows = []
     for name, comment in view.columns.items():
         column = origin_of(view, name)
-        shows = "" if column is None else code(f"{column.table.name}.{column.name}")
         called = _called(name, column, the_map)
-        rows.append([called, code(view_type(view, name)), shows, words(comment)])
+        rows.append([called, code(view_type(view, name)), _shown(view, name), words(comment)])
     return "\n".join(
         [
             f"### View {code(view.name)}\n",
@@ -252,26 +251,38 @@ def _view(view: View, the_map: Map) -> str:
     )
 
 
+def _shown(view: View, name: str) -> str:
+    """Which column of the tables it is: mostly of the table that the view is called like."""
+    column = origin_of(view, name)
+    if column is None:
+        return ""
+    is_same = (column.table.name, column.name) == (view.name, name)
+    return "same" if is_same else code(f"{column.table.name}.{column.name}")
+
+
 def _function(function: Function) -> str:
-    made = f"{function.name}({function.arguments}) RETURNS {_plain(function.returns)}"
-    wrapped = textwrap.fill(escaped(made), 100, subsequent_indent="    ", break_on_hyphens=False)
+    arguments, returned = map(_plain, (function.arguments, function.returns))
+    if returned.startswith("TABLE"):
+        # No type has a comma in it.
+        returned = returned.replace("(", "(\n    ", 1).replace(", ", ",\n    ")
+    made = f"{function.name}({arguments}) RETURNS {returned}"
     return "\n".join(
         [
             f"### Function {code(function.name)}\n",
             f"{words(function.comment)}\n",
-            f"```sql\n{wrapped}\n```\n",
+            f"```sql\n{made}\n```\n",
         ]
     )
 
 
-def _plain(returns: str) -> str:
-    """What a function returns, without the quotes that names can do without."""
-    types = re.sub(r'"[^"]*"|TIMESTAMP WITH TIME ZONE|[A-Z]+', _as_people_write, returns)
-    return re.sub(r'"([a-z_][a-z0-9_]*)"', r"\1", types)
+def _plain(sql: str) -> str:
+    """Names and types, without the quotes that names can do without."""
+    told = re.sub(r'"[^"]*"|timestamp with time zone|[A-Z ]+\b', _as_people_write, escaped(sql))
+    return re.sub(r'"([a-z_][a-z0-9_]*)"', r"\1", told)
 
 
 def _as_people_write(found: re.Match[str]) -> str:
     word = found[0]
-    if word.startswith('"') or word == "TABLE":
+    if word.startswith('"') or word.strip() == "TABLE":
         return word
     return word.lower().replace("timestamp with time zone", "timestamptz")
