@@ -34,9 +34,9 @@ _SOURCE: Final = "persona_etl"
 # What tells that the data is fresh moves with every run, also with one that finds nothing new: the
 # column, and the rows that count.
 _LOADED_AT: Final[Mapping[str, tuple[str, str | None]]] = {
-    # Something comes from the API at all, be it of a persona that was never seen whole.
+    # Something still comes from the API, whoever it is of.
     "freshness": ("last_success_at", None),
-    # The same of what reports show.
+    # The same of who is live.
     "personas": ("last_success_at", "removed_at IS NULL"),
     # The job gets to its end: what `status --max-age` asks.
     "runs": ("finished_at", "command = 'sync' AND status IN ('succeeded', 'partial')"),

@@ -68,7 +68,10 @@ def view_type(view: View, name: str) -> str:
     if column is None:
         column = _told_so().get((name, view.columns[name]))
     if column is None:
-        return next(type_ for type_, named in _TYPES.items() if name in named)
+        types = [type_ for type_, named in _TYPES.items() if name in named]
+        if not types:
+            raise LookupError(f"{view.name}.{name} is no table's column: say its type in _TYPES")
+        return types[0]
     found = source(column)
     # A list is a table of its own in the map, and an array in a view.
     is_array = name in view.mapped and found is not None and found.path == SELF
