@@ -31,6 +31,7 @@ COMMANDS = {
     "runs": ("etl.cli.runs", "Show what each run did, and to whom."),
     "backfill": ("etl.cli.backfill", "Get history once more, or tables from it."),
     "diff": ("etl.cli.diff", "Show what changed of a persona."),
+    "query": ("etl.cli.query", "Answer SQL of your own, which only reads."),
     "export": ("etl.cli.export", "Write what was observed, as lines of JSON."),
     "verify": ("etl.cli.verify", "Compare the API with versions and tables."),
     "forget": ("etl.cli.forget", "Take everything about a persona out of every table."),
