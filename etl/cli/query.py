@@ -32,6 +32,7 @@ Examples:
 _EXAMPLE = "persona-etl query 'SELECT name FROM personas'"
 # More than anybody reads, and each may hold prompts of megabytes.
 _SHOWN = 1000
+_TOGETHER = 100
 
 logger = logging.getLogger(__name__)
 
@@ -98,8 +99,10 @@ def command(
         if form == "table":
             _show(answer, width)
         else:
-            for piece in _pieces(answer, form):
-                sys.stdout.buffer.write(piece.encode())
+            pieces = _pieces(answer, form)
+            # Each write has its price.
+            while some := "".join(islice(pieces, _TOGETHER)):
+                sys.stdout.buffer.write(some.encode())
 
 
 def _show(answer: Answer, width: int | None) -> None:

@@ -21,8 +21,9 @@ _encoded = JSONEncoder(ensure_ascii=False).encode
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d(?:\.\d+)?)(\+00)?", re.ASCII)
 # Between the tokens of a json; within its strings they are escaped.
 _NO_BREAKS: Final = {ord(c): " " for c in "\r\n\t"}
-# An empty text is quoted, since a NULL is nothing at all, and so is what ends a COPY.
-_TO_QUOTE: Final = re.compile(r'[",\r\n]|^ | $|^$|^\\\.$')
+_TO_QUOTE: Final = re.compile(r'[",\r\n]')
+# Quoted, as a NULL is nothing at all, and as the other is how a COPY ends.
+_MISREAD: Final = {"", "\\."}
 
 
 def as_csv(columns: Sequence[Column], rows: Iterable[Sequence[Value]]) -> Iterator[str]:
@@ -105,4 +106,6 @@ def _csv_line(cells: Sequence[str | None]) -> str:
 def _csv_cell(text: str | None) -> str:
     if text is None:
         return ""
-    return '"' + text.replace('"', '""') + '"' if _TO_QUOTE.search(text) else text
+    if text in _MISREAD or _TO_QUOTE.search(text):
+        return '"' + text.replace('"', '""') + '"'
+    return text

@@ -14,7 +14,8 @@ from etl.jobs.view_session import reading_views
 from etl.report.catalogue import all_views
 from etl.report.ours import reporting_schema
 from etl.store.engine import driver_connection, quote_identifier
-from etl.store.query import Statement, columns_of, rows_of
+from etl.store.query import columns_of, rows_of
+from etl.store.query_errors import Statement
 from etl.tables import metadata
 
 if TYPE_CHECKING:
