@@ -32,6 +32,8 @@ _SYNTAX_ERROR, _NO_SUCH_RELATION = "42601", "42P01"
 _ABOUT_SQL: Final = "42"
 # Of a line so many columns are shown, and of them these before the place.
 _EXCERPT, _BEFORE = 76, 40
+# Of a quote that is not closed Postgres repeats all that follows.
+_LONGEST: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ def explained(statement: Statement) -> Iterator[None]:
         if not state or state.startswith(_NOT_ITS_FAULT):
             raise
         told = " ".join((exc.diag.message_primary or "").split())
+        told = told if len(told) <= _LONGEST else f"{told[:_LONGEST]}…"
         if state.startswith(_INTERNAL):
             raise DatabaseError(f"Postgres: {told}; look into the server's log") from exc
         if state == _READ_ONLY:

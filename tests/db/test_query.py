@@ -193,6 +193,9 @@ def test_in_a_long_line_the_place_is_still_shown(ask) -> None:
     _, line, caret = str(raised.value).split("\n")
     assert len(line) <= 80
     assert line[caret.index("^") :].startswith("nme")
+    with pytest.raises(UsageError) as raised:
+        ask(f"SELECT '{'x' * 10_000}")
+    assert max(map(len, str(raised.value).split("\n"))) < 300
 
 
 def test_bare_names_are_the_views_then_the_tables(ask) -> None:
