@@ -77,7 +77,8 @@ def test_what_the_readme_shows_is_what_the_commands_print(
     "command",
     [
         *("init", "check", "migrate", "sync", "status", "runs", "backfill api", "backfill files"),
-        *("backfill replay", "diff", "export", "verify", "forget", "prune"),
+        *("backfill replay", "diff", "query", "export", "verify", "forget", "prune"),
+        "schema",
     ],
 )
 def test_the_readme_shows_each_command_at_work(command: str) -> None:
