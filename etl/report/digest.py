@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LONGEST_PROMPT = 100_000
+"""Nobody reads more of one in a report, and it may be 10 MB."""
+
 
 @dataclass(frozen=True, slots=True)
 class Listed(Generic[T]):
@@ -68,6 +71,44 @@ class RunDay:
 
 
 @dataclass(frozen=True, slots=True)
+class RunSum:
+    """The runs since then of one command that ended one way, or have not ended."""
+
+    command: str
+    status: str
+    runs: int
+    median_seconds: float | None
+    slowest_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """How regularly all personas are asked for. A sync that some personas failed in has done so."""
+
+    last_success_at: datetime | None
+    """When the last sync ended of which nothing failed, however long ago; likewise the next."""
+    last_complete_at: datetime | None
+    longest_gap_seconds: float | None
+    """Since then, from the end of one to the end of the next, or to now; None: there was none."""
+    late_after_seconds: float
+    """A sync is late, and a persona stale, when it is longer ago: three times what is usual, a day
+    at the least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A persona that could not be copied lately, or never."""
+
+    persona_id: UUID
+    name: str | None
+    last_outcome: str | None
+    """None: it was not asked for yet."""
+    consecutive_failures: int
+    last_success_at: datetime | None
+    last_error: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class AgeBand:
     """How many live personas were last seen so long ago; bands in order, empty ones too."""
 
@@ -95,8 +136,11 @@ class Happening:
     kind: str
     entity_id: UUID
     name: str | None
+    name_before: str | None
+    """Other than `name` when it was renamed."""
     version: int
     change: str
+    """As in document_versions: created, updated, reshaped, removed, restored or pruned."""
     paths: Sequence[str]
     personas: int
     """How many live personas have it; of a persona 1, or 0 when it is removed."""
@@ -111,7 +155,14 @@ class PromptChange:
     at: datetime
     not_before: datetime | None
     old: str | None
+    """Both as far as `LONGEST_PROMPT` characters."""
     new: str | None
+    old_length: int | None
+    """In characters, of the whole."""
+    new_length: int | None
+    words_gone: int | None
+    """How many words stand there less often than before; None: a text was cut, or is not kept."""
+    words_come: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +172,8 @@ class Concern:
     code: str
     """For programs, e.g. `failing`, `stale`, `drift`."""
     level: Literal["act", "look"]
+    count: int
+    """Of how many it speaks."""
     told: str
     """A sentence."""
     next_step: str | None
@@ -189,13 +242,19 @@ class Digest:
     concerns: Sequence[Concern]
     runs: Listed[Run]
     """Those since then, the newest first."""
+    run_sums: Sequence[RunSum]
+    rhythm: Rhythm
     run_days: Sequence[RunDay]
     ages: Sequence[AgeBand]
     change_days: Sequence[ChangeDay]
     happenings: Listed[Happening]
-    """The newest first."""
+    """The newest first; of each sort, a kind and a change, so many that no sort hides others."""
     prompts: Listed[PromptChange]
     """The newest first."""
+    failing: Listed[Trouble]
+    """The longest unseen first."""
+    never_seen: Listed[Trouble]
+    """Named by the settings."""
     links: Listed[Link]
     """The most urgent first."""
     drift: Listed[Drift]
