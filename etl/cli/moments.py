@@ -1,12 +1,13 @@
 """Moments on the command line: a time as in RFC 3339 or a day, which is its midnight; in UTC.
 
-Where a persona's versions can be meant, they are moments too.
+Where a persona's versions can be meant, they are moments too; where the past is, so is a length of
+time, which was so long ago.
 """
 
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
     from etl.jobs.lifeline import When
 
 _LOOKS = "2026-11-03 or 2026-11-03T14:00:00Z"
+_DURATION = re.compile(
+    r"(?:(?P<days>[0-9]{1,4})d)?(?:(?P<hours>[0-9]{1,6})h)?"
+    r"(?:(?P<minutes>[0-9]{1,8})m)?(?:(?P<seconds>[0-9]{1,9})s)?"
+)
 _VERSION: Final = re.compile(r"v?([0-9]{1,9})", re.ASCII)
 
 
@@ -50,6 +55,47 @@ class PastMoment(Moment):
         return found
 
 
+class Duration(click.ParamType["timedelta"]):
+    """A length of time, as in `90s`, `30m`, `2h`, `1d12h`."""
+
+    name = "duration"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """Read it, or say how it is written."""
+        if isinstance(value, timedelta):
+            return value
+        length = _length(str(value))
+        if length is None:
+            self.fail(
+                f"{value!r} is no length of time; write it like 90s, 30m, 2h or 1d12h.", param, ctx
+            )
+        return length
+
+
+class MomentOrAgo(click.ParamType["datetime | timedelta"]):
+    """A moment that is not in the future, by this machine's clock; or how long ago it was."""
+
+    name = "when"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime | timedelta:
+        """Read it, or say how it is written."""
+        if isinstance(value, datetime | timedelta):
+            return value
+        if length := _length(str(value)):
+            return length
+        if _parsed(str(value)) is None:
+            self.fail(
+                f"{value!r} is no moment; write it like {_LOOKS}, or how long ago, like 24h or 7d.",
+                param,
+                ctx,
+            )
+        return PastMoment().convert(value, param, ctx)
+
+
 class MomentOrVersion(click.ParamType["When"]):
     """A moment, a version's number, or now."""
 
@@ -77,3 +123,11 @@ class MomentOrVersion(click.ParamType["When"]):
 
 def _parsed(text: str) -> datetime | None:
     return parse_time(text) or parse_time(f"{text}T00:00:00Z")
+
+
+def _length(text: str) -> timedelta | None:
+    """None: it is none, or of no length."""
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        return None
+    return timedelta(**{unit: int(n) for unit, n in found.groupdict("0").items()}) or None

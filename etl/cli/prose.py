@@ -29,6 +29,7 @@ _COLOURS: Final = {
 _SIGNS: Final = {"same": ("", ""), "old": ("[-", "-]"), "new": ("{+", "+}")}
 _LINES: Final = {"old": ("\x1b[31m", "\x1b[0m"), "new": ("\x1b[32m", "\x1b[0m")}
 _BOLD = "\x1b[1m", "\x1b[0m"
+_RED = "\x1b[1;31m", "\x1b[0m"
 
 # What stayed is shown for so many characters next to a change, from the line before to the next.
 _CONTEXT = 120
@@ -62,6 +63,11 @@ class Marks:
     def heading(self, text: str) -> str:
         """A line that others belong to."""
         start, end = _BOLD if self.coloured else ("", "")
+        return f"{start}{text}{end}"
+
+    def urgent(self, text: str) -> str:
+        """What somebody should see first."""
+        start, end = _RED if self.coloured else ("", "")
         return f"{start}{text}{end}"
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-import re
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import click
 
 from etl.cli.boundary import tell_error
 from etl.cli.invocation import Invocation, pass_invocation
+from etl.cli.moments import Duration
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import datetime, timedelta
 
     from etl.jobs.status import Status
     from etl.store.entries import RunRow
@@ -26,35 +25,6 @@ Examples:
   persona-etl -q status --max-age 2h
   persona-etl status --max-age 1d12h --json
 """
-
-_DURATION = re.compile(
-    r"(?:(?P<days>[0-9]{1,4})d)?(?:(?P<hours>[0-9]{1,6})h)?"
-    r"(?:(?P<minutes>[0-9]{1,8})m)?(?:(?P<seconds>[0-9]{1,9})s)?"
-)
-
-
-class Duration(click.ParamType["timedelta"]):
-    """A length of time, as in `90s`, `30m`, `2h`, `1d12h`."""
-
-    name = "duration"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
-        """Read it, or say how it is written."""
-        if isinstance(value, timedelta):
-            return value
-        found = _DURATION.fullmatch(str(value))
-        length = (
-            timedelta(**{unit: int(n) for unit, n in found.groupdict("0").items()})
-            if found
-            else None
-        )
-        if not length:
-            self.fail(
-                f"{value!r} is no length of time; write it like 90s, 30m, 2h or 1d12h.", param, ctx
-            )
-        return length
 
 
 @click.command("status", epilog=EXAMPLES)

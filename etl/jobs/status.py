@@ -213,7 +213,7 @@ def _revision(engine: Engine, schema: str, tables: Mapping[str, bool]) -> Revisi
 
 
 @dataclass(frozen=True, slots=True)
-class _Busy:
+class Busy:
     """Who writes now, and who says so and does not."""
 
     is_replica: bool
@@ -222,7 +222,7 @@ class _Busy:
     orphans: list[RunRow]
 
 
-def _busy(connection: Connection, runs: str, schema: str) -> _Busy:
+def busy(connection: Connection, runs: str, schema: str) -> Busy:
     """A run's row says running from after the lock is taken until before it is given up.
 
     So one that says so before and after a look at the lock, and does not hold it, has died.
@@ -238,7 +238,7 @@ def _busy(connection: Connection, runs: str, schema: str) -> _Busy:
         holds = holder.run_id if holder else None
         alive = [run for run in after if run.run_id == holds or run.run_id not in before][:1]
     orphans = [run for run in after if run not in alive]
-    return _Busy(follows, holder, alive[0] if alive else None, orphans)
+    return Busy(follows, holder, alive[0] if alive else None, orphans)
 
 
 def _look(
@@ -251,7 +251,7 @@ def _look(
     revision: Revision,
 ) -> Status:
     now = database_now(connection)
-    busy = _busy(connection, sources["runs"], settings.database.schema_)
+    writing = busy(connection, sources["runs"], settings.database.schema_)
     wanted = settings.personas
     only_named = bool(wanted.ids) and not wanted.discover
     # Whoever reads only the reports can't tell, and sees them as never seen.
@@ -261,10 +261,10 @@ def _look(
         max_age=max_age,
         schema=settings.database.schema_,
         revision=revision,
-        is_replica=busy.is_replica,
-        holder=busy.holder,
-        running=busy.running,
-        orphans=busy.orphans,
+        is_replica=writing.is_replica,
+        holder=writing.holder,
+        running=writing.running,
+        orphans=writing.orphans,
         ledger=read_ledger(connection, sources["runs"]),
         personas=read_freshness(
             connection,

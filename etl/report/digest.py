@@ -127,6 +127,16 @@ class ChangeDay:
 
 
 @dataclass(frozen=True, slots=True)
+class FieldChanges:
+    """In how many versions a field changed that somebody edited; reshaped ones don't count."""
+
+    kind: str
+    path: str
+    """As the API calls it; of what has an id, all together: `shareLinks[].enabled`."""
+    versions: int
+
+
+@dataclass(frozen=True, slots=True)
 class Happening:
     """A version that began: of a persona, or of something that personas share."""
 
@@ -142,6 +152,7 @@ class Happening:
     change: str
     """As in document_versions: created, updated, reshaped, removed, restored or pruned."""
     paths: Sequence[str]
+    """The first of them."""
     personas: int
     """How many live personas have it; of a persona 1, or 0 when it is removed."""
 
@@ -247,6 +258,8 @@ class Digest:
     run_days: Sequence[RunDay]
     ages: Sequence[AgeBand]
     change_days: Sequence[ChangeDay]
+    changed_fields: Listed[FieldChanges]
+    """The most often changed first."""
     happenings: Listed[Happening]
     """The newest first; of each sort, a kind and a change, so many that no sort hides others."""
     prompts: Listed[PromptChange]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -70,6 +71,19 @@ def word_diff(old: str, new: str) -> list[Piece]:
             for one, other in zip(stayed, found, strict=True):
                 passages += _words(one, other, effort)
     return list(_joined(passages))
+
+
+def words_gone_and_come(old: str, new: str) -> tuple[int, int]:
+    """How many words stand there less often than before, and how many more often.
+
+    Wherever they stand: a passage that moved has neither gone nor come. Takes as long as reading.
+    """
+    olds, news = (Counter(filter(_is_word, _WORD.findall(text))) for text in (old, new))
+    return (olds - news).total(), (news - olds).total()
+
+
+def _is_word(sign: str) -> bool:
+    return any(map(str.isalnum, sign))
 
 
 def _clauses(text: str) -> list[str]:

@@ -29,8 +29,8 @@ LISTED = 100
 # A name may be as long as the API likes.
 _LONGEST_NAME = 200
 
-# Who copies from the API; a `backfill api` that found nothing left to do has asked for nobody.
-_COPIES = "(command = 'sync' OR command = 'backfill api' AND requested > 0)"
+COPIES = "(command = 'sync' OR command = 'backfill api' AND requested > 0)"
+"""Runs that copy from the API. A `backfill api` that found nothing left to do has asked nobody."""
 
 _RELATIONS = text("""
     SELECT c.relname,
@@ -179,9 +179,9 @@ def read_ledger(connection: Connection, runs: str) -> Ledger:
     ).one()
     return Ledger(
         last,
-        latest(f"status NOT IN ('running', 'skipped') AND {_COPIES}"),
-        latest(f"status = 'succeeded' AND {_COPIES}"),
-        latest(f"status IN ('succeeded', 'partial') AND {_COPIES}"),
+        latest(f"status NOT IN ('running', 'skipped') AND {COPIES}"),
+        latest(f"status = 'succeeded' AND {COPIES}"),
+        latest(f"status IN ('succeeded', 'partial') AND {COPIES}"),
         *skipped,
     )
 

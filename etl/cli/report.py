@@ -1,0 +1,83 @@
+"""`report`: what changed lately, what needs attention, how the runs went."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import fields, is_dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import click
+
+from etl.cli.invocation import Invocation, pass_invocation
+from etl.cli.moments import MomentOrAgo
+from etl.cli.streams import steerable
+
+if TYPE_CHECKING:
+    from etl.report.digest import Digest
+
+EXAMPLES = """\b
+Examples:
+  persona-etl report
+  persona-etl report --since 24h
+  persona-etl report --since 2026-11-01 --json
+"""
+
+
+@click.command("report", epilog=EXAMPLES)
+@click.option(
+    "--since",
+    type=MomentOrAgo(),
+    default="7d",
+    show_default=True,
+    metavar="WHEN",
+    help="Since a moment, a day or so long ago, like 24h or 7d.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@pass_invocation
+def command(invocation: Invocation, *, since: datetime | timedelta, as_json: bool) -> None:
+    """Tell what changed since WHEN, what needs attention, and how the runs went.
+
+    WHEN is a moment like 2026-11-23T14:00:00Z, a day (its midnight in UTC), or a length of time
+    like 90m, 24h or 7d. Exits with 0 whatever there is to tell: `status` is what a monitor asks.
+    Asks the database alone, and writes nothing: a role that may read the reporting views is enough.
+    """
+    from etl.cli.report_screen import as_lines  # noqa: PLC0415  spares --help
+    from etl.jobs.report import report  # noqa: PLC0415  spares --help
+    from etl.payload.decode import dumps  # noqa: PLC0415  spares --help
+    from etl.report.text import json_text  # noqa: PLC0415  spares --help
+    from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
+
+    settings = invocation.settings()
+    url = settings.require_database().get_secret_value()
+    # A database that is made only now has nothing to tell.
+    require_cluster(url, os.environ)
+    with served(url, os.environ) as served_url:
+        found = report(settings, url=served_url, since=since)
+    if as_json:
+        click.echo(json_text(dumps(as_object(found))))
+    elif not invocation.quiet:
+        coloured = steerable(sys.stdout) and not os.environ.get("NO_COLOR")
+        for line in as_lines(found, coloured=coloured):
+            click.echo(line, color=coloured)
+
+
+def as_object(found: Digest) -> dict[str, Any]:
+    """What `--json` prints: the digest's own names. Times are RFC 3339 in UTC."""
+    return {field.name: _plain(getattr(found, field.name)) for field in fields(found)}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401  whatever a digest holds
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value

@@ -1,0 +1,260 @@
+"""What changed since a moment, for the report: read out of the views of the past.
+
+Each query goes by the index on when versions began, and lists no more than somebody would read.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from etl.report.digest import (
+    LONGEST_PROMPT,
+    ChangeDay,
+    FieldChanges,
+    Happening,
+    Listed,
+    PromptChange,
+)
+from etl.report.word_diff import words_gone_and_come
+from etl.tables import KINDS, UUID_, entity_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import datetime
+    from uuid import UUID
+
+    from sqlalchemy import Connection, Row
+
+    from etl.tables import Kind
+
+# Names and paths may be as long as the API likes, and paths as many.
+_LONGEST = 200
+_PATHS = 20
+
+# Postgres knows later moments, and infinity, which no version of ours begins at.
+_SINCE = "valid_from BETWEEN :since AND '9999-12-31Z'"
+
+_DAYS = """
+    SELECT CAST(valid_from AT TIME ZONE 'UTC' AS date) AS day, '{kind}' AS kind, change,
+           count(*) AS versions
+      FROM {kind}_history
+     WHERE {since}
+     GROUP BY 1, 3
+"""
+
+# `[<id>]` in a path is the element of that id.
+_FIELDS = """
+    SELECT '{kind}' AS kind, regexp_replace(path, {id}, '[]', 'g') AS path, count(*) AS versions
+      FROM {kind}_history CROSS JOIN LATERAL unnest(changed_paths) AS changed (path)
+     WHERE {since} AND change IN ('updated', 'restored')
+     GROUP BY 2
+"""
+_ID = "'[[][0-9a-fA-F-]{36}[]]'"
+
+_HAPPENED = """
+    SELECT version.valid_from AS at, {not_before} AS not_before, version.{key} AS entity_id,
+           left(coalesce(version.{name}, before.{name}), :longest) AS name,
+           left(before.{name}, :longest) AS name_before, version.version, version.change,
+           ARRAY(SELECT left(path, :longest)
+                   FROM unnest(version.changed_paths[1:{paths}]) AS listed (path)) AS paths
+      FROM (SELECT * FROM {kind}_history
+             WHERE {since} AND change = :change
+             ORDER BY valid_from DESC LIMIT :listed) AS version
+      LEFT JOIN {kind}_history AS before
+        ON before.{key} = version.{key} AND before.valid_to = version.valid_from
+"""
+
+# Of some past of an hour's reach Postgres may know times that Python does not.
+_NOT_BEFORE = """CASE WHEN before.last_observed_at BETWEEN '0001-01-02Z' AND '9999-12-31Z'
+                THEN before.last_observed_at END"""
+
+# Who is live now, and how many have it.
+_USE = {
+    "persona": """
+        SELECT persona_id AS entity_id, left(name, :longest) AS name,
+               CAST(removed_at IS NULL AS integer) AS personas
+          FROM personas WHERE persona_id = ANY (:ids)""",
+    "shared": """
+        SELECT {key} AS entity_id, left({name}, :longest) AS name, persona_count AS personas
+          FROM {table} WHERE {key} = ANY (:ids)""",
+}
+
+# Where the whole brain came or went, the paths don't say whether a prompt did.
+_IS_PROMPT = """version.change IN ('updated', 'restored')
+       AND ('brain.systemPrompt' = ANY (version.changed_paths)
+            OR 'brain' = ANY (version.changed_paths)
+               AND version.system_prompt IS DISTINCT FROM before.system_prompt)"""
+
+_PROMPTS_FROM = f"""
+      FROM persona_history AS version
+     CROSS JOIN LATERAL (
+            SELECT * FROM persona_history AS earlier
+             WHERE earlier.persona_id = version.persona_id AND earlier.version < version.version
+               AND earlier.change <> 'removed'
+             ORDER BY earlier.version DESC LIMIT 1) AS before
+     WHERE version.{_SINCE} AND version.changed_paths && '{{brain,brain.systemPrompt}}'
+       AND {_IS_PROMPT}
+"""  # noqa: S608  the texts above, nobody's input
+
+_PROMPTS = f"""
+    SELECT version.persona_id, left(version.name, :longest) AS name, version.valid_from AS at,
+           {_NOT_BEFORE} AS not_before,
+           left(before.system_prompt, :most) AS old, left(version.system_prompt, :most) AS new,
+           length(before.system_prompt) AS old_length, length(version.system_prompt) AS new_length,
+           before.change = 'pruned' AS is_pruned
+    {_PROMPTS_FROM}
+     ORDER BY version.valid_from DESC LIMIT :listed
+"""
+
+# The API takes away what a voice was told when another takes its place: nobody may have meant it.
+_VOICES_LOST = f"""
+    SELECT lost.persona_id, lost.name, count(*) OVER () AS number
+      FROM (SELECT DISTINCT ON (version.persona_id) version.persona_id,
+                   left(version.name, :longest) AS name
+              FROM persona_history AS version
+              JOIN changes AS field
+                ON field.kind = 'persona' AND field.entity_id = version.persona_id
+               AND field.version = version.version AND field.path ^@ 'voiceGenerationOptions'
+             WHERE version.{_SINCE} AND version.changed_paths && '{{voice,voice.id}}'
+               AND coalesce(field.old_value, 'null') <> 'null'
+               AND coalesce(field.new_value, 'null') = 'null'
+               AND NOT EXISTS (
+                    SELECT FROM persona_history AS later
+                     WHERE later.persona_id = version.persona_id
+                       AND later.version > version.version
+                       AND (later.change = 'removed'
+                            OR EXISTS (SELECT FROM unnest(later.changed_paths) AS again (path)
+                                        WHERE again.path ^@ 'voiceGenerationOptions')))
+             ORDER BY version.persona_id) AS lost
+     ORDER BY lost.persona_id LIMIT 1
+"""  # noqa: S608  the text above, nobody's input
+
+
+def change_days(connection: Connection, since: datetime) -> list[ChangeDay]:
+    """How many versions began, by day, kind and change; days in order."""
+    query = " UNION ALL ".join(_DAYS.format(kind=kind, since=_SINCE) for kind in KINDS)
+    rows = connection.execute(text(f"{query} ORDER BY day, kind, change"), {"since": since})
+    return [ChangeDay(row.day, row.kind, row.change, row.versions) for row in rows]
+
+
+def changed_fields(connection: Connection, since: datetime, *, listed: int) -> Listed[FieldChanges]:
+    """Which fields changed most often."""
+    each = " UNION ALL ".join(_FIELDS.format(kind=k, since=_SINCE, id=_ID) for k in KINDS)
+    query = f"""
+        SELECT count(*) OVER () AS number, kind, left(path, :longest) AS path, versions
+          FROM ({each}) AS field ORDER BY versions DESC, kind, path LIMIT :listed
+    """  # noqa: S608  the texts above, nobody's input
+    asked = {"since": since, "longest": _LONGEST, "listed": listed}
+    rows = connection.execute(text(query), asked).all()
+    return Listed(
+        rows[0].number if rows else 0,
+        [FieldChanges(row.kind, row.path, row.versions) for row in rows],
+    )
+
+
+def happenings(
+    connection: Connection, since: datetime, days: Sequence[ChangeDay], *, listed: int
+) -> Listed[Happening]:
+    """The latest versions, so many of each sort; `days`: all of them, counted."""
+    sorts = {(day.kind, day.change) for day in days}
+    found = [
+        happening
+        for kind in KINDS
+        for happening in _of_kind(
+            connection, since, kind, sorted(c for k, c in sorts if k == kind), listed
+        )
+    ]
+    found.sort(key=attrgetter("kind", "entity_id"))
+    found.sort(key=attrgetter("at"), reverse=True)
+    return Listed(sum(day.versions for day in days), found)
+
+
+def _of_kind(
+    connection: Connection, since: datetime, kind: Kind, changes: Iterable[str], listed: int
+) -> list[Happening]:
+    key, name = _key_and_name(kind)
+    query = text(
+        _HAPPENED.format(
+            kind=kind, key=key, name=name, since=_SINCE, not_before=_NOT_BEFORE, paths=_PATHS
+        )
+    )
+    asked = {"since": since, "longest": _LONGEST, "listed": listed}
+    rows = list(
+        chain.from_iterable(
+            connection.execute(query, asked | {"change": change}) for change in changes
+        )
+    )
+    use = _use(connection, kind, {row.entity_id for row in rows})
+    return [_happening(kind, row, use.get(row.entity_id)) for row in rows]
+
+
+def _happening(kind: Kind, row: Row[Any], present: Row[Any] | None) -> Happening:
+    renamed = row.name_before if row.change in {"updated", "restored"} else row.name
+    return Happening(
+        at=row.at,
+        not_before=row.not_before,
+        kind=kind,
+        entity_id=row.entity_id,
+        name=row.name if row.name is not None else present and present.name,
+        name_before=renamed,
+        version=row.version,
+        change=row.change,
+        paths=row.paths,
+        personas=present.personas if present else 0,
+    )
+
+
+def _use(connection: Connection, kind: Kind, ids: set[UUID]) -> dict[UUID, Row[Any]]:
+    """How these stand now. Each is looked up once: to count who has a popular voice takes long."""
+    key, name = _key_and_name(kind)
+    query = _USE["persona" if kind == "persona" else "shared"]
+    query = query.format(key=key, name=name, table=entity_table(kind).name)
+    asked = text(query).bindparams(bindparam("ids", list(ids), type_=ARRAY(UUID_)))
+    return {row.entity_id: row for row in connection.execute(asked, {"longest": _LONGEST})}
+
+
+def _key_and_name(kind: Kind) -> tuple[str, str]:
+    """The columns of the views that tell which it is, and what it is called."""
+    columns = entity_table(kind).columns
+    (key,) = entity_table(kind).primary_key.columns
+    return key.name, "display_name" if "display_name" in columns else "name"
+
+
+def prompt_changes(connection: Connection, since: datetime, *, listed: int) -> Listed[PromptChange]:
+    """Who was told something else, the newest first. What only the API's shape did is left out."""
+    count = connection.execute(
+        text(f"SELECT count(*) {_PROMPTS_FROM}"),
+        {"since": since},
+    ).scalar_one()
+    asked = {"since": since, "listed": listed, "longest": _LONGEST, "most": LONGEST_PROMPT}
+    return Listed(count, [_told(row) for row in connection.execute(text(_PROMPTS), asked)])
+
+
+def _told(row: Row[Any]) -> PromptChange:
+    gone = come = None
+    lengths = row.old_length or 0, row.new_length or 0
+    if not row.is_pruned and max(lengths) <= LONGEST_PROMPT:
+        gone, come = words_gone_and_come(row.old or "", row.new or "")
+    return PromptChange(
+        persona_id=row.persona_id,
+        name=row.name,
+        at=row.at,
+        not_before=row.not_before,
+        old=row.old,
+        new=row.new,
+        old_length=row.old_length,
+        new_length=row.new_length,
+        words_gone=gone,
+        words_come=come,
+    )
+
+
+def lost_voice_options(connection: Connection, since: datetime) -> Row[Any] | None:
+    """Of whom a new voice cost options that nobody has set since: the first, and how many."""
+    asked = {"since": since, "longest": _LONGEST}
+    return connection.execute(text(_VOICES_LOST), asked).one_or_none()
