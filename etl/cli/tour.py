@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from etl.cli.report_screen import as_lines
 from etl.cli.sync import as_text
 from etl.errors import InterruptedRunError
 from etl.jobs.migrate import migrate
+from etl.jobs.report import report
 from etl.jobs.sync import sync
 from etl.report.text import as_line, as_table
 from etl.sandbox import running_sandbox
@@ -84,19 +86,24 @@ def tour(personas: int) -> Generator[str, None, None]:
 
 
 def _synced_twice(settings: Settings, url: str, engine: Engine, sandbox: Sandbox) -> Iterator[str]:
-    """Two syncs with changes in between, and what the tables then say."""
+    """Two syncs with changes in between, what the tables then say, and the report of it."""
     ids = [UUID(persona_id) for persona_id in sandbox.persona_ids]
-    yield _synced(settings, ids, url, "The first sync:")
+    first = _synced(settings, ids, url)
+    yield f"\nThe first sync:\n{as_text(first)}"
     yield _found(engine, "What is in the tables now:", COUNTS)
     yield _found(engine, "Some of it, as reports see it (anam_reporting.personas):", TABLES, 18)
     edited = change(sandbox.world)
-    yield _synced(settings, ids, url, "Some things changed at the API. The second sync:")
+    second = _synced(settings, ids, url)
+    yield f"\nSome things changed at the API. The second sync:\n{as_text(second)}"
     yield _found(engine, "What changed (anam_reporting.changes):", CHANGES, 18)
     yield _found(engine, "Who is gone (their rows stay):", REMOVED)
     names, versions = _rows(engine, PROMPTS, persona_id=edited)
     times = as_table(names[:-1], [times for *times, _prompt in versions])
     yield f"\nWhich prompt was live when (anam_reporting.prompt_history):\n{times}"
     yield "\n".join(["\nWhat changed in it:", *_differences(*(row[-1] for row in versions))])
+    found = report(settings, url=url, since=first.finished_at or first.started_at)
+    told = as_lines(found, coloured=False)
+    yield "\n".join(["\nAll that at a glance (persona-etl report):", *told])
 
 
 def change(world: World) -> str:
@@ -119,7 +126,7 @@ def _differences(*prompts: object) -> list[str]:
     return [f"{line[0]} {as_line(line[1:], 78)}".rstrip() for line in told]
 
 
-def _synced(settings: Settings, ids: list[UUID], url: str, heading: str) -> str:
+def _synced(settings: Settings, ids: list[UUID], url: str) -> Summary:
     ended: list[Summary] = []
     sync(settings, ids, url=url, report=ended.append)
     error = ended[0].error
@@ -128,7 +135,7 @@ def _synced(settings: Settings, ids: list[UUID], url: str, heading: str) -> str:
         raise SystemExit(error.exit_code)
     if error is not None:
         raise error
-    return f"\n{heading}\n{as_text(ended[0])}"
+    return ended[0]
 
 
 def _found(engine: Engine, heading: str, sql: str, widest: int = 28) -> str:

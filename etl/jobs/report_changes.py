@@ -49,10 +49,12 @@ _DAYS = """
 
 # `[<id>]` in a path is the element of that id.
 _FIELDS = """
-    SELECT '{kind}' AS kind, regexp_replace(path, {id}, '[]', 'g') AS path, count(*) AS versions
+    SELECT '{kind}' AS kind, count(*) AS versions,
+           CASE WHEN path LIKE '%[%' THEN regexp_replace(path, {id}, '[]', 'g') ELSE path END
+           AS path
       FROM {kind}_history CROSS JOIN LATERAL unnest(changed_paths) AS changed (path)
      WHERE {since} AND change IN ('updated', 'restored')
-     GROUP BY 2
+     GROUP BY 3
 """
 _ID = "'[[][0-9a-fA-F-]{36}[]]'"
 
@@ -84,21 +86,32 @@ _USE = {
           FROM {table} WHERE {key} = ANY (:ids)""",
 }
 
-# Where the whole brain came or went, the paths don't say whether a prompt did.
-_IS_PROMPT = """version.change IN ('updated', 'restored')
-       AND ('brain.systemPrompt' = ANY (version.changed_paths)
-            OR 'brain' = ANY (version.changed_paths)
-               AND version.system_prompt IS DISTINCT FROM before.system_prompt)"""
+_PROMPT, _BRAIN = "brain.systemPrompt", "brain"
 
-_PROMPTS_FROM = f"""
+# The paths say it; only where the whole brain came or went the texts have to be looked at.
+_TOLD = f"""
+    version.{_SINCE} AND version.change IN ('updated', 'restored')
+       AND '{_PROMPT}' = ANY (version.changed_paths)
+"""
+_TOLD_OR_NOT = f"""
+    version.{_SINCE} AND version.change IN ('updated', 'restored')
+       AND '{_BRAIN}' = ANY (version.changed_paths)
+       AND '{_PROMPT}' <> ALL (version.changed_paths)
+       AND version.system_prompt IS DISTINCT FROM before.system_prompt
+"""
+
+_AND_BEFORE = """
       FROM persona_history AS version
      CROSS JOIN LATERAL (
             SELECT * FROM persona_history AS earlier
              WHERE earlier.persona_id = version.persona_id AND earlier.version < version.version
                AND earlier.change <> 'removed'
              ORDER BY earlier.version DESC LIMIT 1) AS before
-     WHERE version.{_SINCE} AND version.changed_paths && '{{brain,brain.systemPrompt}}'
-       AND {_IS_PROMPT}
+"""
+
+_PROMPTS_COUNTED = f"""
+    SELECT (SELECT count(*) FROM persona_history AS version WHERE {_TOLD})
+         + (SELECT count(*) {_AND_BEFORE} WHERE {_TOLD_OR_NOT})
 """  # noqa: S608  the texts above, nobody's input
 
 _PROMPTS = f"""
@@ -107,32 +120,32 @@ _PROMPTS = f"""
            left(before.system_prompt, :most) AS old, left(version.system_prompt, :most) AS new,
            length(before.system_prompt) AS old_length, length(version.system_prompt) AS new_length,
            before.change = 'pruned' AS is_pruned
-    {_PROMPTS_FROM}
+    {_AND_BEFORE}
+     WHERE {_TOLD} OR {_TOLD_OR_NOT}
      ORDER BY version.valid_from DESC LIMIT :listed
 """
 
-# The API takes away what a voice was told when another takes its place: nobody may have meant it.
+# LIMIT keeps the planner from joining: it takes the many for few, and goes through all for each.
+_LOOKED_UP = "SELECT * FROM {view} AS one WHERE one.persona_id = latest.persona_id LIMIT 1"
+
+# The API takes away what a voice was told when another takes its place, which nobody may have
+# meant. Values are not looked at, as it may have been all personas: where the last change left no
+# options, there were some before.
 _VOICES_LOST = f"""
-    SELECT lost.persona_id, lost.name, count(*) OVER () AS number
-      FROM (SELECT DISTINCT ON (version.persona_id) version.persona_id,
-                   left(version.name, :longest) AS name
-              FROM persona_history AS version
-              JOIN changes AS field
-                ON field.kind = 'persona' AND field.entity_id = version.persona_id
-               AND field.version = version.version AND field.path ^@ 'voiceGenerationOptions'
-             WHERE version.{_SINCE} AND version.changed_paths && '{{voice,voice.id}}'
-               AND coalesce(field.old_value, 'null') <> 'null'
-               AND coalesce(field.new_value, 'null') = 'null'
-               AND NOT EXISTS (
-                    SELECT FROM persona_history AS later
-                     WHERE later.persona_id = version.persona_id
-                       AND later.version > version.version
-                       AND (later.change = 'removed'
-                            OR EXISTS (SELECT FROM unnest(later.changed_paths) AS again (path)
-                                        WHERE again.path ^@ 'voiceGenerationOptions')))
-             ORDER BY version.persona_id) AS lost
-     ORDER BY lost.persona_id LIMIT 1
-"""  # noqa: S608  the text above, nobody's input
+    SELECT left(persona.name, :longest) AS name, count(*) OVER () AS number
+      FROM (SELECT DISTINCT ON (persona_id) persona_id, changed_paths
+              FROM persona_history
+             WHERE {_SINCE} AND change IN ('updated', 'restored')
+               AND EXISTS (SELECT FROM unnest(changed_paths) AS changed (path)
+                            WHERE path ^@ 'voiceGenerationOptions')
+             ORDER BY persona_id, version DESC) AS latest
+     CROSS JOIN LATERAL ({_LOOKED_UP.format(view="personas")}) AS persona
+      LEFT JOIN LATERAL ({_LOOKED_UP.format(view="voice_generation_options")}) AS kept ON true
+     WHERE 'voiceGenerationOptions' = ANY (latest.changed_paths)
+       AND latest.changed_paths && '{{voice,voice.id}}' AND persona.removed_at IS NULL
+       AND kept.persona_id IS NULL
+     ORDER BY latest.persona_id LIMIT 1
+"""  # noqa: S608  the texts above, nobody's input
 
 
 def change_days(connection: Connection, since: datetime) -> list[ChangeDay]:
@@ -227,10 +240,7 @@ def _key_and_name(kind: Kind) -> tuple[str, str]:
 
 def prompt_changes(connection: Connection, since: datetime, *, listed: int) -> Listed[PromptChange]:
     """Who was told something else, the newest first. What only the API's shape did is left out."""
-    count = connection.execute(
-        text(f"SELECT count(*) {_PROMPTS_FROM}"),
-        {"since": since},
-    ).scalar_one()
+    count = connection.execute(text(_PROMPTS_COUNTED), {"since": since}).scalar_one()
     asked = {"since": since, "listed": listed, "longest": _LONGEST, "most": LONGEST_PROMPT}
     return Listed(count, [_told(row) for row in connection.execute(text(_PROMPTS), asked)])
 

@@ -76,25 +76,23 @@ def _runs(found: Findings) -> Iterator[Concern]:
         which = f"A {run.command} that began" if count == 1 else f"{count} runs, the last begun"
         told = f"{which} {found.ago(run.started_at)} ago died: it says running, and nobody writes."
         yield Concern("died", "act", count, told, "the next run closes it: `persona-etl sync`")
+    is_stop = last is not None and last.started_at == found.last_stopped_at
     if last and last.status in _BROKEN:
         why = f": {as_line(last.error, _LONGEST_ERROR)}" if last.error else "."
         told = f"The last {last.command} {_ended(last.status)}{found.ago(last.started_at)} ago{why}"
-        is_stop = last.started_at == found.last_stopped_at
-        yield Concern(
-            "mass_removal" if is_stop else "sync_failed",
-            "act",
-            1,
-            told,
-            # Its words end in what to do.
-            f"`persona-etl runs {str(last.run_id)[:8]}` tells all of it"
-            if is_stop
-            else _BROKEN[last.status],
+        # Its own words end in what to do.
+        whole = f"`persona-etl runs {str(last.run_id)[:8]}` tells all of it"
+        next_step = whole if is_stop else _BROKEN[last.status]
+        yield Concern("mass_removal" if is_stop else "sync_failed", "act", 1, told, next_step)
+    if found.last_stopped_at and not is_stop:
+        count = found.stopped_removals
+        runs = "A run" if count == 1 else f"{count} runs"
+        told = (
+            f"{runs} stopped rather than remove many personas,"
+            f" the last {found.ago(found.last_stopped_at)} ago; later ones did not."
         )
-    if earlier := found.stopped_removals - bool(last and last.started_at == found.last_stopped_at):
-        syncs = "A sync" if earlier == 1 else f"{earlier} syncs"
-        told = f"{syncs} stopped rather than remove many personas; later ones went through."
         next_step = "`persona-etl runs --status failed` tells which"
-        yield Concern("mass_removal", "look", earlier, told, next_step)
+        yield Concern("mass_removal", "look", count, told, next_step)
     yield from _late(found)
     if found.unfolded:
         told = f"A load from files was cut short: {_documents(found.unfolded)} to be folded."

@@ -19,7 +19,10 @@ def test_the_demo_shows_both_syncs_and_what_changed(tmp_path, monkeypatch) -> No
     assert re.search(r"^name +removed_at$", shown.stdout, re.MULTILINE)
     assert "\n+ You answer in one sentence.\n" in shown.stdout
     assert re.search(r"^ +1  \d{4}-\d\d-\d\d [\d:.]{12}\+00:00  ", shown.stdout, re.MULTILINE)
-    assert "persona-etl init" in shown.stdout
+    report = shown.stdout.partition("(persona-etl report):\n")[2]
+    assert re.search(r"^  removed +1: ", report, re.MULTILINE)
+    assert re.search(r"^  prompts +1 changed", report, re.MULTILINE)
+    assert "persona-etl init" in report
     assert list(tmp_path.iterdir()) == []
 
 
