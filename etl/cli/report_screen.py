@@ -14,7 +14,7 @@ from etl.cli.prose import Marks
 from etl.report.text import as_line, cut, length_of_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from etl.report.digest import Concern, Digest, Happening, PromptChange, RunSum
 
@@ -33,6 +33,7 @@ _FIELDS = 5
 _RENAMED = 3
 _SHARED = 4
 _COMMANDS = 6
+_LONGEST_COMMAND = 24
 
 # From then on the year says more than the minute.
 _LONG = timedelta(days=300)
@@ -147,11 +148,11 @@ def _how_much(found: Digest) -> Iterator[str]:
 
 
 def _grouped(found: Digest, change: str) -> Iterator[str]:
-    """Who was: a line, whoever many they are."""
-    who = [one for one in _of_personas(found) if one.change == change]
-    count = _count_by_change(found, "persona")[change]
-    if who:
-        yield from _labelled(change, _listed([_name(one) for one in who], count))
+    """Who was: a line, however many they are; of those that are listed, by name."""
+    names = sorted(_name(one) for one in _of_personas(found) if one.change == change)
+    if names:
+        count = _count_by_change(found, "persona")[change]
+        yield from _labelled(change, _listed(names, count))
 
 
 def _fields(found: Digest) -> Iterator[str]:
@@ -234,9 +235,12 @@ def _runs(found: Digest, marks: Marks) -> Iterator[str]:
         yield marks.heading("Runs")
         by_command = [list(sums) for _, sums in groupby(found.run_sums, key=attrgetter("command"))]
         by_command.sort(key=lambda sums: -sum(one.runs for one in sums))
-        for sums in by_command[:_COMMANDS]:
+        shown = by_command[:_COMMANDS]
+        longest = max(len(as_line(sums[0].command, _LONGEST_COMMAND)) for sums in shown)
+        for sums in shown:
             told = ", ".join(_ended(one, with_times=not number) for number, one in enumerate(sums))
-            yield from _labelled(as_line(sums[0].command, _LABEL - 2), told)
+            command = as_line(sums[0].command, _LONGEST_COMMAND)
+            yield from _labelled(command, told, max(longest + 4, _LABEL))
         ended = [one for one in found.run_sums if one.status not in _NEITHER]
         if total := sum(one.runs for one in ended):
             good = sum(one.runs for one in ended if one.status == "succeeded")
@@ -290,10 +294,10 @@ def _listed(names: Sequence[str], count: int) -> str:
     return f"{line} and {left:,} more" if left else line
 
 
-def _labelled(label: str, told: str) -> Iterator[str]:
-    lines: Iterable[str] = wrap(told, _ROOM, break_on_hyphens=False) or [""]
-    for number, line in enumerate(lines):
-        yield f"{_INDENT}{'' if number else label:<{_LABEL - 2}}{line}".rstrip()
+def _labelled(label: str, told: str, size: int = _LABEL) -> Iterator[str]:
+    """On as many lines as it takes, all behind the label."""
+    for number, line in enumerate(wrap(told, _WIDTH - size, break_on_hyphens=False)):
+        yield f"{_INDENT}{ljust('' if number else label, size - 2)}{line}".rstrip()
 
 
 def _name(one: Happening) -> str:

@@ -126,25 +126,21 @@ _PROMPTS = f"""
 """
 
 # LIMIT keeps the planner from joining: it takes the many for few, and goes through all for each.
-_LOOKED_UP = "SELECT * FROM {view} AS one WHERE one.persona_id = latest.persona_id LIMIT 1"
+_LOOKED_UP = "SELECT * FROM {view} AS one WHERE one.persona_id = changed.persona_id LIMIT 1"
 
 # The API takes away what a voice was told when another takes its place, which nobody may have
-# meant. Values are not looked at, as it may have been all personas: where the last change left no
-# options, there were some before.
+# meant. Values are not looked up, as it may have been all personas: who has none now had some.
 _VOICES_LOST = f"""
     SELECT left(persona.name, :longest) AS name, count(*) OVER () AS number
-      FROM (SELECT DISTINCT ON (persona_id) persona_id, changed_paths
+      FROM (SELECT DISTINCT persona_id
               FROM persona_history
              WHERE {_SINCE} AND change IN ('updated', 'restored')
-               AND EXISTS (SELECT FROM unnest(changed_paths) AS changed (path)
-                            WHERE path ^@ 'voiceGenerationOptions')
-             ORDER BY persona_id, version DESC) AS latest
+               AND 'voiceGenerationOptions' = ANY (changed_paths)
+               AND changed_paths && '{{voice,voice.id}}') AS changed
      CROSS JOIN LATERAL ({_LOOKED_UP.format(view="personas")}) AS persona
       LEFT JOIN LATERAL ({_LOOKED_UP.format(view="voice_generation_options")}) AS kept ON true
-     WHERE 'voiceGenerationOptions' = ANY (latest.changed_paths)
-       AND latest.changed_paths && '{{voice,voice.id}}' AND persona.removed_at IS NULL
-       AND kept.persona_id IS NULL
-     ORDER BY latest.persona_id LIMIT 1
+     WHERE persona.removed_at IS NULL AND kept.persona_id IS NULL
+     ORDER BY changed.persona_id LIMIT 1
 """  # noqa: S608  the texts above, nobody's input
 
 

@@ -179,7 +179,7 @@ def _links(found: Findings) -> Iterator[Concern]:
         next_step = _query("SELECT * FROM share_links ORDER BY expires_at")
         yield Concern("links_expiring", "act", links.expiring, told, next_step)
     if count := links.used_up:
-        told = f"{_links_are(count)} enabled and used up: whoever follows it finds it closed."
+        told = f"{_links_are(count)} enabled and used up: nobody gets in any more."
         next_step = _query("SELECT * FROM share_links WHERE state = 'used up'")
         yield Concern("links_used_up", "act", count, told, next_step)
     if count := links.expired:
@@ -203,7 +203,7 @@ def _data(found: Findings) -> Iterator[Concern]:
     if count := found.value_issues.count:
         values = "1 value does" if count == 1 else f"{count} values do"
         latest = as_line(found.value_issues.latest, 2 * _LONGEST_NAME)
-        told = f"{values} not fit the column and read as NULL, the latest of {latest}."
+        told = f"{values} not fit, so that the column is NULL; the latest: {latest}."
         next_step = _query("SELECT * FROM value_issues WHERE resolved_at IS NULL")
         yield Concern("value_issues", "look", count, told, next_step)
     if count := found.rejected.count:

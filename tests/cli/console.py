@@ -52,6 +52,10 @@ _VOLATILE = (
     (re.compile(r"\b202\d-?[01]\d-?[0-3]\d\b"), "<date>"),
     # The list of runs.
     (re.compile(r"<date> \d\d:\d\d  [0-9a-f]{8}  "), "<date> <time>  <run>  "),
+    # A report.
+    (re.compile(r"<date> \d\d:\d\d\b"), "<date> <time>"),
+    (re.compile(r"\b[01]\d-[0-3]\d \d\d:\d\d  "), "<date> <time>  "),
+    (re.compile(r"\b(median|slowest|without one was) \d+(\.\d)? \w+"), r"\1 <duration>"),
     (re.compile(r"(succeeded|partial)( +)\d+ m?s\b"), r"\1\2<took>"),
 )
 

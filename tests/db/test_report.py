@@ -245,7 +245,10 @@ def test_how_late_a_sync_is_depends_on_how_often_they_come(target) -> None:
     assert "sync_late" not in concerns(digest)
     assert digest.runs.count == 0
     assert digest.rhythm.longest_gap_seconds == pytest.approx(7 * 86400, abs=60)
-    assert digest.rhythm.last_success_at < digest.rhythm.last_complete_at
+    succeeded, completed = digest.rhythm.last_success_at, digest.rhythm.last_complete_at
+    assert succeeded
+    assert completed
+    assert succeeded < completed
 
 
 def test_runs_that_stopped_failed_or_died_are_told(target) -> None:
@@ -323,9 +326,9 @@ def test_a_role_that_may_read_the_reports_alone_is_told_the_same(role, target) -
     target.world.edit(target.world.persona_ids[0], {"brain": {"systemPrompt": "New."}})
     target.sync()
     migrate(make_engine(target.url, target.schema), target.schema, readers=[role])
-    asked = {"since": timedelta(days=1), "personas_listed": 4}
-    owners = found(target, **asked)
-    readers = found(target, **asked, url=as_role(target, role))
+    since = timedelta(days=1)
+    owners = found(target, since, personas_listed=4)
+    readers = found(target, since, personas_listed=4, url=as_role(target, role))
     assert [len(one.personas.first) for one in (owners, readers)] == [4, 4]
     for field in ("totals", "happenings", "prompts", "change_days", "runs", "links", "personas"):
         assert getattr(readers, field) == getattr(owners, field), field
