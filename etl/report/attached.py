@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from etl import tables
+from etl.proposal.naming import is_plain
 from etl.report.fields import element_of, fields, free_name, one_of
 from etl.report.history import last_observed, users_of
 from etl.report.ours import name, text
@@ -29,7 +30,7 @@ _PERSONA_NAME = "The persona's name."
 _STATE = """CASE WHEN persona.removed_at IS NOT NULL THEN 'persona removed'
             WHEN link.enabled IS FALSE THEN 'disabled'
             WHEN link.expires_at <= now() THEN 'expired'
-            WHEN link.usage_count >= link.usage_limit THEN 'used up'
+            WHEN coalesce(link.usage_count, 0) >= link.usage_limit THEN 'used up'
             ELSE 'open'
        END"""
 
@@ -75,9 +76,7 @@ def _shared(the_map: Map, kind: Kind) -> View:
             else f"{one}.{name(field.column.name)}"
             for field in shown
         },
-        "persona_count": f"""(SELECT count(*) FROM {users.name} AS used
-           JOIN personas AS persona ON persona.persona_id = used.persona_id
-          WHERE used.{refers.name} = {one}.{key.name} AND persona.removed_at IS NULL)""",
+        "persona_count": _live_users(users, f"used.{refers.name} = {one}.{key.name}"),
         "last_observed_at": last_observed(kind),
     }
     query = f"""
@@ -93,6 +92,17 @@ SELECT {_listed(selected)}
     )
     mapped = {c.name: c for c in own} | {field.name: field.column for field in shown}
     return View(entity.name, comment, columns, query, mapped)
+
+
+def _live_users(users: Table, condition: str) -> str:
+    """SQL of how many live personas there are among the rows `used` of a table."""
+    if users.name == tables.personas.name:
+        joined, removed_at = "", "used.removed_at"
+    else:
+        joined = "JOIN personas AS persona ON persona.persona_id = used.persona_id"
+        removed_at = "persona.removed_at"
+    return f"""(SELECT count(*) FROM {users.name} AS used {joined}
+          WHERE {condition} AND {removed_at} IS NULL)"""
 
 
 def _uses(the_map: Map, table: Table) -> View:
@@ -134,19 +144,18 @@ SELECT {_listed(selected)}
 def _share_links(the_map: Map) -> View:
     """A row a share link, with whether it opens and where."""
     links = the_map.tables[tables.share_links.name]
-    lists = {
-        table.name.removeprefix("share_link_"): table
-        for table in the_map.projections("persona")
-        if the_map.origin(table).path.startswith(f"{the_map.origin(links).path}.")
-    }
     ours = {
         "persona_name": _PERSONA_NAME,
-        **{called: table.comment or "" for called, table in lists.items()},
         "state": "open; or why it does not open: disabled, expired, used up, persona removed.",
         "uses_left": "How often it can still be opened; NULL: as often as one likes.",
     }
     own = _named(links, ours)
-    columns = {**{called: c.comment or "" for called, c in own.items()}, **ours}
+    lists = _lists_of_links(the_map, {*ours, *own})
+    columns = {
+        **{called: c.comment or "" for called, c in own.items()},
+        **{called: table.comment or "" for called, table in lists.items()},
+        **ours,
+    }
     selected = {
         **{called: f"link.{name(column.name)}" for called, column in own.items()},
         "persona_name": "persona.name",
@@ -167,6 +176,19 @@ SELECT {_listed(selected)}
     comment = "A row a share link, with the persona's name, where it opens and whether it does now."
     mapped = own | {called: element_of(table) for called, table in lists.items()}
     return View(links.name, comment, columns, query, mapped)
+
+
+def _lists_of_links(the_map: Map, taken: set[str]) -> dict[str, Table]:
+    """The tables of the lists that each share link has, under names that are not taken."""
+    path = the_map.origin(the_map.tables[tables.share_links.name]).path
+    named: dict[str, Table] = {}
+    for table in the_map.projections("persona"):
+        if the_map.origin(table).path.startswith(f"{path}."):
+            short = table.name.removeprefix("share_link_")
+            wanted = short if is_plain(short) else table.name
+            called = free_name(wanted, table.name, taken | named.keys())
+            named[called] = table
+    return named
 
 
 def _options(table: Table) -> View:

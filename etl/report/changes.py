@@ -64,6 +64,8 @@ END
 # Values are looked up where they are shown, so that a query for one path looks up no others. Only
 # those of sets are looked up before, and OFFSET keeps that from being done for each condition.
 # EXCEPT ALL counts: a tag that stood twice and stands once has gone once.
+# The kinds are listed since the indexes begin with them: who asks for a day, or for an id, need not
+# name one.
 _QUERY = """
 SELECT version.kind,
        version.entity_id,
@@ -76,7 +78,8 @@ SELECT version.kind,
        CASE WHEN element.is_one THEN element.old_value ELSE {old_value} END AS old_value,
        CASE WHEN element.is_one THEN element.new_value ELSE {new_value} END AS new_value,
        version.run_id
-  FROM document_versions AS version
+  FROM (VALUES {kinds}) AS known (kind)
+  JOIN document_versions AS version ON version.kind = known.kind
  CROSS JOIN LATERAL (
         SELECT before.kind, before.content_hash, before.last_observed_at
           FROM document_versions AS before
@@ -134,6 +137,7 @@ def changes() -> View:
         "run_id": "The run that saw it.",
     }
     query = _QUERY.format(
+        kinds=", ".join(f"({text(kind)})" for kind in KINDS),
         name=name_of("newer.document", "version.kind"),
         old_value=f"{REPORTING}.{_VALUE_AT}(older.document, changed.path)",
         new_value=f"{REPORTING}.{_VALUE_AT}(newer.document, changed.path)",

@@ -259,18 +259,25 @@ def last_observed(kind: Kind) -> str:
               WHERE state.persona_id = version.entity_id"""
     else:
         users, column = users_of(kind)
-        confirmed = f"""SELECT max(state.last_success_at)
-               FROM {users.name} AS users
-               JOIN personas AS live ON live.persona_id = users.persona_id
-               JOIN persona_sync_state AS state ON state.persona_id = users.persona_id
-              WHERE users.{column.name} = version.entity_id AND live.removed_at IS NULL
-                AND version.content_hash = (
+        # The latest first: nearly always its copy is the one, and no other has to be looked up.
+        confirmed = f"""SELECT latest.last_success_at
+               FROM (SELECT state.persona_id, state.last_success_at
+                       FROM {users.name} AS users
+                       JOIN personas AS live ON live.persona_id = users.persona_id
+                       JOIN persona_sync_state AS state ON state.persona_id = users.persona_id
+                      WHERE users.{column.name} = version.entity_id AND live.removed_at IS NULL
+                        AND state.last_success_at IS NOT NULL
+                      ORDER BY state.last_success_at DESC
+                     OFFSET 0) AS latest
+              WHERE version.content_hash = (
                     SELECT brought.content_hash
                       FROM observations AS brought
-                     WHERE brought.persona_id = users.persona_id AND brought.kind = version.kind
+                     WHERE brought.persona_id = latest.persona_id AND brought.kind = version.kind
                        AND brought.entity_id = version.entity_id
                      ORDER BY brought.observed_at DESC
-                     LIMIT 1)"""
+                     LIMIT 1)
+              ORDER BY latest.last_success_at DESC
+              LIMIT 1"""
     return f"""greatest(version.last_observed_at, CASE WHEN version.valid_to IS NULL THEN (
              {confirmed}) END)"""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from etl import tables
-from etl.report.names import name_of
+from etl.report.ours import text
 from etl.report.views import View, comments, listed
 
 if TYPE_CHECKING:
@@ -55,20 +55,29 @@ def value_issues_view() -> View:
     issues = tables.value_issues
     columns = {
         **comments(issues.c.kind, issues.c.entity_id),
-        "name": "What it is called now.",
+        "name": "What it is called; of a removed one, what it was called last.",
         **comments(*(c for c in issues.c if c.name not in {"kind", "entity_id"})),
     }
     query = f"""
 SELECT {listed("issue", issues)},
-       {name_of("stored.document", "issue.kind")} AS name
+       {_name_of("issue.kind", "issue.entity_id")} AS name
   FROM value_issues AS issue
-  LEFT JOIN document_versions AS version
-    ON version.kind = issue.kind AND version.entity_id = issue.entity_id
-   AND version.valid_to IS NULL
-  LEFT JOIN documents AS stored
-    ON stored.kind = version.kind AND stored.content_hash = version.content_hash
 """
     return View("value_issues", _told(issues), columns, query)
+
+
+def _name_of(kind: str, entity_id: str) -> str:
+    """SQL of what an entity is called in the tables, where a removed one keeps its name."""
+    cases = []
+    for known in tables.KINDS:
+        entity = tables.entity_table(known)
+        (key,) = entity.primary_key.columns
+        named = "display_name" if "display_name" in entity.c else "name"
+        cases.append(
+            f"""WHEN {text(known)} THEN (SELECT entity.{named} FROM {entity.name} AS entity
+                                    WHERE entity.{key.name} = {entity_id})"""
+        )
+    return f"CASE {kind} {' '.join(cases)} END"
 
 
 def rejections_view() -> View:
