@@ -156,6 +156,8 @@ def test_a_moment_is_found_by_indexes(filled, moment, where, personas):
         ("kind = 'persona' AND entity_id = md5('persona7')::uuid", 19),
         ("kind = 'persona' AND entity_id = md5('persona7')::uuid AND path = 'name'", 19),
         ("kind = 'persona' AND entity_id = md5('persona7')::uuid AND version = 3", 1),
+        ("entity_id = md5('persona7')::uuid", 19),
+        ("changed_at BETWEEN '2026-01-01 09:00Z' AND '2026-01-01 09:01Z'", 60),
         ("kind = 'persona' AND changed_at > '2026-01-01 19:30Z'", 200),
         ("kind = 'persona' AND changed_at BETWEEN '2026-01-01 09:00Z' AND '2026-01-01 09:01Z'", 60),
     ],
