@@ -41,6 +41,12 @@ _OF_VERSIONS = (
 )
 _THEN = f"(v.valid_to > {MOMENT} OR v.valid_to IS NULL) AND v.valid_from <= {MOMENT}"
 
+
+def _users(key: str, source: str) -> str:
+    """How many have each shared thing: what its view has to count at least."""
+    return f"(SELECT {key}, count(*) FROM {source} GROUP BY {key}) AS _"
+
+
 # What is asked of the views, and the floor.
 QUERIES = {
     "personas: one": (
@@ -72,10 +78,16 @@ QUERIES = {
         "personas WHERE system_prompt ILIKE '%zebra lantern%'",
         "personas JOIN brains USING (persona_id) WHERE system_prompt ILIKE '%zebra lantern%'",
     ),
-    "avatars: all": ("avatars", "avatars"),
-    "voices: all": ("voices", "voices"),
-    "tools: all": ("tools", "tools"),
-    "tools: one": (f"tools WHERE tool_id = {TOOL}", f"tools WHERE tool_id = {TOOL}"),
+    "avatars: all": ("avatars", _users("avatar_id", "personas")),
+    "voices: all": ("voices", _users("voice_id", "personas")),
+    "tools: all": ("tools", _users("tool_id", "persona_tools JOIN personas USING (persona_id)")),
+    "tools: one": (
+        f"tools WHERE tool_id = {TOOL}",
+        _users(
+            "tool_id",
+            f"persona_tools JOIN personas USING (persona_id) WHERE tool_id = {TOOL}",
+        ),
+    ),
     "persona_tools: of a tool": (
         f"persona_tools WHERE tool_id = {TOOL}",
         f"persona_tools JOIN personas USING (persona_id) WHERE tool_id = {TOOL}",
@@ -171,7 +183,7 @@ QUERIES = {
     ),
     "personas_as_of: all": (f"personas_as_of({MOMENT})", f"{_OF_VERSIONS} AND {_THEN}"),
     "drift: all": ("drift", "drift_paths"),
-    "dictionary: all": ("dictionary", "drift_paths"),
+    "dictionary: all": ("dictionary", "information_schema.columns"),
 }
 
 

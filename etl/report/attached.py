@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from etl import tables
 from etl.proposal.naming import is_plain
 from etl.report.fields import element_of, fields, free_name, one_of
-from etl.report.history import last_observed, users_of
+from etl.report.history import last_brought, last_observed, users_of
 from etl.report.ours import name, text
 from etl.report.present import read_list
 from etl.report.views import View, comments
@@ -68,6 +68,7 @@ def _shared(the_map: Map, kind: Kind) -> View:
         "last_observed_at": "When a persona was last seen to have it as it stands here.",
     }
     one = one_of(entity)
+    latest = last_brought("live_users.latest_id")
     selected = {
         **{column.name: f"{one}.{name(column.name)}" for column in own},
         **{
@@ -76,8 +77,11 @@ def _shared(the_map: Map, kind: Kind) -> View:
             else f"{one}.{name(field.column.name)}"
             for field in shown
         },
-        "persona_count": _live_users(users, f"used.{refers.name} = {one}.{key.name}"),
-        "last_observed_at": last_observed(kind),
+        "persona_count": "coalesce(live_users.persona_count, 0)",
+        # Nearly always the latest shows the very copy; else the others are looked up.
+        "last_observed_at": f"""CASE WHEN version.content_hash = {latest}
+            THEN greatest(version.last_observed_at, live_users.last_success_at)
+            ELSE {last_observed(kind)} END""",
     }
     query = f"""
 SELECT {_listed(selected)}
@@ -85,6 +89,8 @@ SELECT {_listed(selected)}
   LEFT JOIN document_versions AS version
     ON version.kind = {text(kind)} AND version.entity_id = {one}.{key.name}
    AND version.valid_to IS NULL
+  LEFT JOIN {_live_users(users, refers)} AS live_users
+    ON live_users.thing_id = {one}.{key.name}
 """
     article = "an" if kind == "avatar" else "a"
     comment = (
@@ -94,15 +100,24 @@ SELECT {_listed(selected)}
     return View(entity.name, comment, columns, query, mapped)
 
 
-def _live_users(users: Table, condition: str) -> str:
-    """SQL of how many live personas there are among the rows `used` of a table."""
-    if users.name == tables.personas.name:
-        joined, removed_at = "", "used.removed_at"
-    else:
-        joined = "JOIN personas AS persona ON persona.persona_id = used.persona_id"
-        removed_at = "persona.removed_at"
-    return f"""(SELECT count(*) FROM {users.name} AS used {joined}
-          WHERE {condition} AND {removed_at} IS NULL)"""
+def _live_users(users: Table, refers: Column[Any]) -> str:
+    """SQL of a row each thing that live personas have: how many, and who was seen last.
+
+    All at once, as the few shared things have many users; of one its own alone are looked up.
+    """
+    joined, persona = "", "used"
+    if users.name != tables.personas.name:
+        joined, persona = "JOIN personas AS live ON live.persona_id = used.persona_id", "live"
+    return f"""
+       (SELECT used.{refers.name} AS thing_id,
+               count(*) AS persona_count,
+               max(state.last_success_at) AS last_success_at,
+               (array_agg(used.persona_id ORDER BY state.last_success_at DESC NULLS LAST))[1]
+                   AS latest_id
+          FROM {users.name} AS used {joined}
+          LEFT JOIN persona_sync_state AS state ON state.persona_id = used.persona_id
+         WHERE {persona}.removed_at IS NULL
+         GROUP BY used.{refers.name})"""
 
 
 def _uses(the_map: Map, table: Table) -> View:

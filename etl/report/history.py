@@ -269,17 +269,21 @@ def last_observed(kind: Kind) -> str:
                         AND state.last_success_at IS NOT NULL
                       ORDER BY state.last_success_at DESC
                      OFFSET 0) AS latest
-              WHERE version.content_hash = (
-                    SELECT brought.content_hash
-                      FROM observations AS brought
-                     WHERE brought.persona_id = latest.persona_id AND brought.kind = version.kind
-                       AND brought.entity_id = version.entity_id
-                     ORDER BY brought.observed_at DESC
-                     LIMIT 1)
+              WHERE version.content_hash = {last_brought("latest.persona_id")}
               ORDER BY latest.last_success_at DESC
               LIMIT 1"""
     return f"""greatest(version.last_observed_at, CASE WHEN version.valid_to IS NULL THEN (
              {confirmed}) END)"""
+
+
+def last_brought(persona_id: str) -> str:
+    """SQL of the content that a persona last brought of what the row `version` is of."""
+    return f"""(SELECT brought.content_hash
+                      FROM observations AS brought
+                     WHERE brought.persona_id = {persona_id} AND brought.kind = version.kind
+                       AND brought.entity_id = version.entity_id
+                     ORDER BY brought.observed_at DESC
+                     LIMIT 1)"""
 
 
 def users_of(kind: Kind) -> tuple[Table, Column[Any]]:

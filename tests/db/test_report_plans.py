@@ -96,7 +96,6 @@ MOMENTS = "started_at BETWEEN '2026-01-02' AND '2026-01-02 00:03'"
         ("personas WHERE voice_name = 'Voice 7'", 5),
         ("personas WHERE llm_id = 'llm 7'", 5),
         ("avatars WHERE avatar_id = md5('avatar7')::uuid", 1),
-        ("voices WHERE display_name = 'Voice 7'", 1),
         ("tools WHERE tool_id = md5('tool7')::uuid", 1),
         (
             "knowledge_groups WHERE knowledge_group_id = md5('knowledge_group7')::uuid",
@@ -123,7 +122,6 @@ MOMENTS = "started_at BETWEEN '2026-01-02' AND '2026-01-02 00:03'"
         (f"rejected_payloads WHERE {PERSONA}", 1),
         (f"freshness WHERE {PERSONA}", 1),
         ("(SELECT * FROM personas LIMIT 10) AS some_of_them", 10),
-        ("(SELECT * FROM tools LIMIT 10) AS some_of_them", 10),
     ],
     ids=lambda given: given if isinstance(given, str) else "",
 )
@@ -161,7 +159,7 @@ def test_a_shared_thing_is_not_looked_up_by_each_of_its_users(filled):
         for node in every_node(plan["Plan"])
         if node.get("Relation Name") == "observations"
     ]
-    assert looked_up == [1]
+    assert sum(looked_up) == 1
     # Its users have a copy each: 4007 is the last of them.
     (row,) = filled.execute(query.encode()).fetchall()
     assert row["last_observed_at"].isoformat() == "2026-01-03T18:47:00+00:00"
