@@ -20,6 +20,8 @@ from tests.db.local_lines import add_lines, line
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from etl.map import Line
+    from etl.tables import Kind
     from tests.db.conftest import Row, Target
 
 ONE, TWO, BARE = (f"00000000-0000-4000-8000-00000000000{n}" for n in (1, 2, 3))
@@ -140,7 +142,7 @@ def test_who_has_what_is_told_by_name_and_of_the_removed_too(attached):
 
 LARGE = 2**63 - 1
 # What a link says, whether it opens, and how often.
-LINKS = [
+LINKS: list[tuple[dict[str, Any], str, int | None]] = [
     ({}, "open", None),
     ({"enabled": True, "usageLimit": 5, "usageCount": 2}, "open", 3),
     ({"enabled": None, "usageLimit": 5}, "open", 5),
@@ -160,7 +162,7 @@ def test_a_share_link_says_whether_it_opens_and_how_often(attached):
     attached.world.set_payload(ONE, persona(ONE, shareLinks=links))
     attached.sync([ONE])
     rows = shown(attached, "share_links", "share_link_id")
-    assert [(row["state"], row["uses_left"]) for row in rows] == [link[1:] for link in LINKS]
+    assert [(row["state"], row["uses_left"]) for row in rows] == [told[1:] for told in LINKS]
     assert {row["persona_name"] for row in rows} == {"Persona 1"}
     origins = [row["allowed_origins"] for row in rows]
     assert origins == [["https://b.example", "https://a.example"]] + [[]] * (len(LINKS) - 1)
@@ -178,7 +180,7 @@ CLASHES = {
     "personas": ("setting", "settings", "tool_ids", "persona", "age", "digest", "state", "told"),
     "brains": ("persona_ids", "prompt_id", "brain"),
 }
-PATHS = {
+PATHS: dict[str, tuple[Kind, str]] = {
     "share_links": ("persona", "shareLinks[].{}"),
     "voice_generation_options": ("persona", "voiceGenerationOptions.{}"),
     "tools": ("tool", "{}"),
@@ -194,7 +196,7 @@ LISTS = {
 
 
 def test_no_name_of_a_target_s_own_stands_in_the_way_of_a_view(attached):
-    def own(kind: str, path: str, table: str, column: str) -> Any:
+    def own(kind: Kind, path: str, table: str, column: str) -> Line:
         return line(kind, path.format(f"my{column.title()}"), table, column=column)
 
     lines = [own(*PATHS[table], table, name) for table, names in CLASHES.items() for name in names]

@@ -24,7 +24,7 @@ from etl.sandbox import running_sandbox
 from etl.store.lock import WriterLock
 from etl.tables import document_versions, documents, is_observed, metadata, origin, projections
 from tests.db.conftest import LEDGER, Target, session
-from tests.db.test_views import every_node
+from tests.db.test_report_plans import every_node
 from tests.torture.striking import ANSWER_LOST, KILLED, Strike, striking
 
 if TYPE_CHECKING:
