@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from etl.cli.invocation import Invocation, pass_invocation
-from etl.cli.status import Duration
+from etl.cli.moments import Duration
 from etl.errors import UsageError
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -23,7 +24,11 @@ Examples:
   persona-etl report
   persona-etl report --since 24h
   persona-etl report --since 2026-11-01 --json
+  persona-etl report --html monday.html
 """
+
+# As much as the page shows.
+_ON_A_PAGE = {"listed": 200, "personas_listed": 1000}
 
 
 @click.command("report", epilog=EXAMPLES)
@@ -36,8 +41,17 @@ Examples:
     help="Since a moment, a day or so long ago, like 24h or 7d.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option(
+    "--html",
+    "page",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    metavar="FILE",
+    help="Write one page of HTML that needs nothing else; - is standard output.",
+)
 @pass_invocation
-def command(invocation: Invocation, *, since: datetime | timedelta, as_json: bool) -> None:
+def command(
+    invocation: Invocation, *, since: datetime | timedelta, as_json: bool, page: Path | None
+) -> None:
     """Tell what changed since WHEN, what needs attention, and how the runs went.
 
     WHEN is a moment like 2026-11-23T14:00:00Z, a day (its midnight in UTC), or a length of time
@@ -47,21 +61,44 @@ def command(invocation: Invocation, *, since: datetime | timedelta, as_json: boo
     from etl.cli.report_screen import as_lines  # noqa: PLC0415  spares --help
     from etl.jobs.report import report  # noqa: PLC0415  spares --help
     from etl.payload.decode import dumps  # noqa: PLC0415  spares --help
+    from etl.report.extra import require_html_libraries  # noqa: PLC0415  spares --help
     from etl.report.text import json_text  # noqa: PLC0415  spares --help
     from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
 
+    if page is not None:
+        if as_json:
+            raise click.UsageError("--json and --html exclude each other.")
+        require_html_libraries()
     settings = invocation.settings()
     url = settings.require_database().get_secret_value()
     # A database that is made only now has nothing to tell.
     require_cluster(url, os.environ)
     with served(url, os.environ) as served_url:
-        found = report(settings, url=served_url, since=since)
-    if as_json:
+        found = report(settings, url=served_url, since=since, **(_ON_A_PAGE if page else {}))
+    if page is not None:
+        _write(page, found, is_told=not invocation.quiet)
+    elif as_json:
         click.echo(json_text(dumps(as_object(found))))
     elif not invocation.quiet:
         coloured = steerable(sys.stdout) and not os.environ.get("NO_COLOR")
         for line in as_lines(found, coloured=coloured):
             click.echo(line, color=coloured)
+
+
+def _write(page: Path, found: Digest, *, is_told: bool) -> None:
+    """The file has the whole page, or, where that fails, what it had before."""
+    from etl.files.output import complete_file  # noqa: PLC0415  spares --help
+    from etl.report.page import as_page  # noqa: PLC0415  needs the extra
+    from etl.report.text import as_line  # noqa: PLC0415  spares --help
+
+    written = as_page(found).encode()
+    if page == Path("-"):
+        click.echo(written, nl=False)
+        return
+    with complete_file(page) as output:
+        output.write(written)
+    if is_told:
+        click.echo(f"{as_line(page)}: {len(written) / 1000:,.0f} kB")
 
 
 def as_object(found: Digest) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def test_what_the_readme_shows_is_what_the_commands_print(
     "command",
     [
         *("init", "check", "migrate", "sync", "status", "runs", "backfill api", "backfill files"),
-        *("backfill replay", "diff", "query", "export", "verify", "forget", "prune"),
+        *("backfill replay", "diff", "query", "report", "export", "verify", "forget", "prune"),
         "schema",
     ],
 )

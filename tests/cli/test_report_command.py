@@ -139,3 +139,23 @@ def test_colours_are_for_terminals(busy, tmp_path) -> None:
     assert coloured.replace("\x1b[1m", "").replace("\x1b[1;31m", "").replace("\x1b[0m", "") == plain
     assert plain != coloured
     assert as_object(digest)["schema"] == "anam"
+
+
+def test_a_page_is_written_whole_and_only_its_size_is_told(busy, tmp_path) -> None:
+    page = tmp_path / "monday.html"
+    result = run("report", "--html", str(page))
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"{page}: ")
+    assert page.read_text().startswith("<!doctype html>")
+    assert page.read_text().count("漢字") > 26
+    assert run("-q", "report", "--html", str(page)).output == ""
+    printed = run("-q", "report", "--html", "-").stdout
+    assert printed.startswith("<!doctype html>")
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".partial"] == []
+
+
+def test_a_page_that_can_not_be_written_is_told(url, tmp_path) -> None:
+    result = run("report", "--html", str(tmp_path / "nowhere" / "page.html"))
+    assert result.exit_code == 2
+    assert "cannot be written" in result.stderr
+    assert run("report", "--html", "page.html", "--json").exit_code == 2
