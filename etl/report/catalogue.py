@@ -5,6 +5,7 @@ A new view or function has its line here.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from etl.map import SHIPPED
@@ -48,6 +49,12 @@ def all_views(the_map: Map = SHIPPED) -> tuple[View, ...]:
         drift_view(the_map),
     )
     return (*views, dictionary_view(the_map, views))
+
+
+@cache
+def view_names() -> tuple[str, ...]:
+    """The names of this release's views. Writing their queries to know them takes 20 ms."""
+    return tuple(view.name for view in all_views())
 
 
 def reading_views(the_map: Map = SHIPPED) -> tuple[Function, ...]:

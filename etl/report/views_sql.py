@@ -9,7 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from etl.report import functions_sql
-from etl.report.catalogue import all_functions, all_views, called_by_views, reading_views
+from etl.report.catalogue import (
+    all_functions,
+    all_views,
+    called_by_views,
+    reading_views,
+    view_names,
+)
 from etl.report.ours import MARK, filled, in_schema, name, quoted, reporting_schema, text
 
 if TYPE_CHECKING:
@@ -297,6 +303,6 @@ def _filled(template: str, schema: str) -> str:
         schema,
         told=text(PAUSED),
         stands_on_it=_STANDS_ON_IT,
-        kept=", ".join(text(view.name) for view in all_views()),
+        kept=", ".join(map(text, view_names())),
         functions=functions_sql.oids(schema, all_functions()),
     )
