@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from tests.db.conftest import Row
 
 VIEWS = ("personas", "changes", *(f"{k}_history" for k in ("persona", "prompt", "avatar", "voice")))
-LEDGERS = {"run_id", "last_attempt_at", "last_outcome"}
+# Whose they are differs, and an age moves with the clock.
+LEDGERS = {"run_id", "last_attempt_at", "last_outcome", "age"}
 OBSERVATIONS = """
 SELECT kind, entity_id, observed_at, persona_id, content_hash, source_updated_at
   FROM observations ORDER BY 1, 2, 3, 4
