@@ -30,7 +30,7 @@ _SUSPICIOUS = 3
 # So many others are asked at a time.
 _PROBES = 3
 _PATIENCE_SECONDS = 60.0
-_LONGEST_PAUSE_SECONDS = 10.0
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 1.0, 10.0
 # Where another attempt is of no use, waiting is not either: others are asked three times.
 _ROUNDS_AT_LEAST = 3
 
@@ -152,7 +152,7 @@ class Circuit:
         room: BodyRoom,
     ) -> SourceDownError | None:
         """Ask until one answers; return why there is no use in going on."""
-        rounds, pause = 0, 1.0
+        rounds, pause = 0, _FIRST_PAUSE_SECONDS
         while True:
             others = remaining.spread(_PROBES, rounds)
             if self._answered is not None:

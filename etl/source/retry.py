@@ -19,6 +19,8 @@ _MOST_ATTEMPTS = 4
 _MOST_THROTTLED = 8
 # Four attempts that time out and what they wait is less, with usual settings.
 _MOST_SECONDS = 300.0
+# What a wait is at most: after the first attempt, and after any.
+_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.5, 20.0
 
 
 def is_transient(status: int) -> bool:
@@ -53,8 +55,7 @@ def backoff_seconds(attempt: int, fraction: float) -> float:
 
     Full jitter: workers that failed together don't come back together.
     """
-    base, cap = 0.5, 20.0
-    return fraction * min(cap, base * 2.0 ** (attempt - 1))
+    return fraction * min(_LONGEST_WAIT_SECONDS, _FIRST_WAIT_SECONDS * 2.0 ** (attempt - 1))
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:

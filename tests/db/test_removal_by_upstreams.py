@@ -26,6 +26,13 @@ STRANGERS = [f"00000000-0000-4000-8000-0000000005{number:02}" for number in rang
 PAGE: dict[str, Any] = {"lastPage": 1, "currentPage": 1, "perPage": 100, "prev": None, "next": None}
 
 
+@pytest.fixture(autouse=True)
+def impatience(monkeypatch):
+    """Hardly any time passes between attempts. How much does is tested in tests/unit."""
+    monkeypatch.setattr("etl.jobs.circuit._FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("etl.source.retry._FIRST_WAIT_SECONDS", 0.01)
+
+
 @pytest.fixture
 def estate(copying):
     """Twelve personas, copied once by one worker: the order in which they are asked for."""
