@@ -406,6 +406,13 @@ def copying(database_url, tmp_path):
     return make
 
 
+@pytest.fixture
+def impatience(monkeypatch):
+    """Hardly any time passes between attempts. How much does is tested in tests/unit."""
+    monkeypatch.setattr("etl.jobs.circuit._FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("etl.source.retry._FIRST_WAIT_SECONDS", 0.01)
+
+
 class FirstCopy(NamedTuple):
     """What `target` starts from: the name of a database, and the runs that filled it."""
 

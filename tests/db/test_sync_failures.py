@@ -13,6 +13,8 @@ from etl.errors import DeferredError, KeyRefusedError, SourceDownError
 from etl.payload.clean import BLANK
 from etl.sandbox import Fault
 
+pytestmark = pytest.mark.usefixtures("impatience")
+
 
 def unharmed(target, before) -> None:
     """Nothing that the API once said was lost or changed."""
