@@ -19,19 +19,14 @@ test: $(STAMP)
 	$(BIN)/pytest -n auto
 
 # Debian's Postgres instead of the embedded one, and every way to connect to it. Installs Debian's
-# packages when they are missing. Of the commands' tests those of commands that work on the database;
-# what else hangs on no server `make test` has.
-COMMANDS := backfill_command backfill_files_command check drift_command export_command \
-	forget_command lock migrate_command prune_command signals status_command sync_command \
-	verify_command
+# packages when they are missing. Whatever hangs on the server: of tests/db all that is not marked
+# `one_server`, of the commands' tests those in which the server itself speaks. The others print what
+# tests/db has got out of this server, and `make test` has them.
+COMMANDS := check migrate_command signals
 test-system: $(STAMP)
 	tests/system/install
-	$(BIN)/python -m tests.system.server $(BIN)/pytest -n auto tests/db tests/system \
-		$(COMMANDS:%=tests/cli/test_%.py) \
-		--ignore tests/db/test_hostile_bodies.py --ignore tests/db/test_proposed_checkout.py \
-		--ignore tests/db/test_removal_by_upstreams.py \
-		--ignore tests/db/test_backfill_any_order.py --ignore tests/db/test_life_of_a_target.py \
-		--ignore tests/db/test_any_story_of_shapes.py
+	$(BIN)/python -m tests.system.server $(BIN)/pytest -n auto -m "not one_server" \
+		tests/db tests/system $(COMMANDS:%=tests/cli/test_%.py)
 
 # Whatever dies, whenever: N processes are killed, N/2 times the server goes, every statement fails
 # once in every way. `make test` has the short form. The same SEED does the same again.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import example, given
 
 from etl.sandbox import World
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from tests.db.conftest import Row
     from tests.db.shape_story import Status
     from tests.oracle import Oracle
+
+# Random stories are made of statements that other tests run on each server.
+pytestmark = pytest.mark.one_server
 
 Statuses = dict[tuple[str, str, str], "Status"]
 

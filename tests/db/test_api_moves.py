@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from etl.map import Line, Map
     from tests.db.conftest import Target
 
+# The story as a whole: its steps have test_local_migration, test_stored_values, test_replay.
+pytestmark = pytest.mark.one_server
+
 KEYS = {
     "personas": "persona_id",
     "share_links": "share_link_id",

@@ -59,6 +59,9 @@ if TYPE_CHECKING:
     from tests.db.conftest import Row, Target
     from tests.oracle import Entity, Sighting
 
+# Random stories are made of statements that other tests run on each server.
+pytestmark = pytest.mark.one_server
+
 # Which run brought something hangs on the order, and when it was noticed.
 OF_THE_RUN = {"run_id", "first_seen_at", "last_seen_at", "resolved_at", "occurrences"}
 LEDGER = {"runs", "run_items", "drift_paths", "rejected_payloads"}

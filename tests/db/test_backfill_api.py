@@ -285,6 +285,8 @@ def started(target, *arguments: str):
             process.kill()
 
 
+# As in test_sync_killed.
+@pytest.mark.one_server
 def test_after_sigkill_only_what_is_left_is_asked_for_until_nothing_is(copying, tmp_path):
     """Twice at moments of chance; each persona is settled by one run, and by no other."""
     chance = random.Random(7)
@@ -328,6 +330,8 @@ def wait_until(process, done) -> None:
         time.sleep(0.01)
 
 
+# As in test_sync_killed.
+@pytest.mark.one_server
 @pytest.mark.parametrize(("how", "few"), [(KILLED, 17), (ANSWER_LOST, 2)])
 def test_struck_at_any_statement_the_resumed_run_ends_as_an_undisturbed_one(
     copying, new_database, how, few

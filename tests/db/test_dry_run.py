@@ -152,6 +152,8 @@ def test_it_wants_the_schema_at_head(target):
         target.dry_run()
 
 
+# Random edits are told by statements that other tests run on each server.
+@pytest.mark.one_server
 @pytest.mark.parametrize("seed", range(6))
 def test_what_it_says_comes_true_whatever_happens(copying, seed, monkeypatch):
     """Batches of two: what one brings of a shared thing, the next one must know."""

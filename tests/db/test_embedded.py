@@ -22,6 +22,9 @@ from etl.store import embedded
 from etl.store.cluster import installation
 from etl.store.embedded import embedded_server, served
 
+# It starts servers of its own, and they are the embedded ones.
+pytestmark = pytest.mark.one_server
+
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
 LASTING_PROCESS = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'"

@@ -171,6 +171,8 @@ def assert_a_load_comes_to_the_same(target: Target, url: str) -> None:
         assert exported(other)[0] == lines
 
 
+# Random stories are made of statements that other tests run on each server.
+@pytest.mark.one_server
 # A clock that was set forward has observed what lies in the future: a load refuses that.
 @properties(1)
 @given(

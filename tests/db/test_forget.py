@@ -458,6 +458,8 @@ def scans(target: Target) -> dict[str, int]:
     return row
 
 
+# As in test_sync_killed.
+@pytest.mark.one_server
 def test_whatever_statement_fails_nothing_is_gone(target):
     gone = target.world.persona_ids[0]
     before = everything_but_runs(target)

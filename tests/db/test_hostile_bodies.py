@@ -21,6 +21,10 @@ from etl.sandbox import Fault, World
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+# What becomes of a body is decided before it gets to Postgres; what is stored of hostile
+# ones has test_fuzz_stored.
+pytestmark = pytest.mark.one_server
+
 MIB = 2**20
 LIMIT = 64 * MIB
 OTHERS = [f"00000000-0000-4000-8000-0000000000{n}" for n in range(10, 15)]

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from tests.db.conftest import Row, Target
+
+# Random stories are made of statements that other tests run on each server.
+pytestmark = pytest.mark.one_server
 
 TICK = timedelta(microseconds=1)
 EVERYBODY = list(range(PERSONAS))

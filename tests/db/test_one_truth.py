@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from tests.db.conftest import Row, Target
 
+# The pure fold decides it; what it writes has test_sync_shared.
+pytestmark = pytest.mark.one_server
+
 # Kind of document -> its table, with its key and the column that shows what we call its content.
 KINDS = {
     "avatar": ("avatars", "avatar_id", "display_name"),

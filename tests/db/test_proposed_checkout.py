@@ -7,10 +7,15 @@ import shutil
 import subprocess
 import sys
 
+import pytest
+
 from etl.jobs.revising import write_to_checkout
 from tests.cli.test_migrate_command import lint
 from tests.db.revisions import CHECKOUT, revisions
 from tests.unit.proposals import EVERY_HOME, EVERY_HOSTILE, EVERY_TYPE, NOW
+
+# What is proposed is files; what revisions do to a server has test_local_migration.
+pytestmark = pytest.mark.one_server
 
 LIVED = """
 import sys

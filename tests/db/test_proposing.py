@@ -18,6 +18,9 @@ from etl.proposal.naming import name_line
 from etl.sandbox.reshape import Reshape
 from etl.store.engine import make_engine
 
+# How values are read on each server has test_stored_values; what is made of them is Python.
+pytestmark = pytest.mark.one_server
+
 SINCE = datetime(2026, 11, 23, 12, tzinfo=UTC)
 HOSTILE = 'mood\'; DROP TABLE personas; --""" %s {x} :y \\'
 

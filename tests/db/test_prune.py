@@ -227,6 +227,8 @@ class KilledError(Exception):
     """As if the process had died."""
 
 
+# As in test_sync_killed.
+@pytest.mark.one_server
 def test_killed_between_any_two_batches_and_run_again_it_ends_the_same(target, monkeypatch):
     monkeypatch.setattr("etl.jobs.prune._ENTITIES_AT_ONCE", 4)
     monkeypatch.setattr("etl.jobs.prune._VERSIONS_AT_ONCE", 2)
@@ -462,6 +464,8 @@ def with_prunes(told: list[Any]) -> list[Any]:
     return [(changes_, run, ALL_CLOSED) for changes_, run in told]
 
 
+# Random stories are made of statements that other tests run on each server.
+@pytest.mark.one_server
 @settings(
     deadline=None,
     max_examples=3,
@@ -618,6 +622,8 @@ class Voice:
         ]
 
 
+# As above.
+@pytest.mark.one_server
 @settings(
     deadline=None,
     max_examples=5,

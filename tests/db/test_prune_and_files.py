@@ -43,6 +43,8 @@ def empty(copying) -> Iterator[Target]:
 # ── An export of a pruned history ────────────────────────────────────────────────────────────────
 
 
+# Random stories are made of statements that other tests run on each server.
+@pytest.mark.one_server
 @properties(1)
 @given(told=pruned_stories)
 @example(told=with_prunes([*STALE, *REPEATED[1:], *BACK[1:]]))

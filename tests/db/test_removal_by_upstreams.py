@@ -22,15 +22,11 @@ if TYPE_CHECKING:
     from etl.jobs.summary import Summary
     from tests.db.conftest import Target
 
+# Which answers remove is decided before any statement; a removal itself has test_sync_removal.
+pytestmark = [pytest.mark.one_server, pytest.mark.usefixtures("impatience")]
+
 STRANGERS = [f"00000000-0000-4000-8000-0000000005{number:02}" for number in range(12)]
 PAGE: dict[str, Any] = {"lastPage": 1, "currentPage": 1, "perPage": 100, "prev": None, "next": None}
-
-
-@pytest.fixture(autouse=True)
-def impatience(monkeypatch):
-    """Hardly any time passes between attempts. How much does is tested in tests/unit."""
-    monkeypatch.setattr("etl.jobs.circuit._FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr("etl.source.retry._FIRST_WAIT_SECONDS", 0.01)
 
 
 @pytest.fixture

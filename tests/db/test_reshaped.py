@@ -15,6 +15,9 @@ from etl.sandbox import Reshape
 if TYPE_CHECKING:
     from tests.db.conftest import Target
 
+# A pure comparison of two documents decides it.
+pytestmark = pytest.mark.one_server
+
 KINDS = {"avatar": "avatars", "voice": "voices", "tools": "tools", "knowledge": "knowledge"}
 
 

@@ -23,6 +23,10 @@ from tests.torture.striking import ANSWER_LOST, DOOM, ERRORS, KILLED, struck
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# That a transaction is all or nothing hangs on no version; that ours are cut right is told by
+# one. What a server says when it ends a session has test_sync_lock.
+pytestmark = pytest.mark.one_server
+
 # One connection, so that the nth is the same one each time.
 ONE = {"API__CONCURRENCY": "1"}
 FAILURES = {

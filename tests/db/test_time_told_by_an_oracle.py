@@ -112,6 +112,8 @@ def empty(copying):
         yield made
 
 
+# Such stories are made of statements that other tests run on each server.
+@pytest.mark.one_server
 @settings(
     deadline=None,
     max_examples=30,
