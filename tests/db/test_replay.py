@@ -171,9 +171,19 @@ def rounds(tables: list[sa.Table], *, keys: bool) -> Iterator[list[sa.Column[obj
         yield [column for column in found if column is not None]
 
 
-# Not all tables at once: of differences the first 20 are named.
-@pytest.mark.parametrize("keys", [False, True], ids=["values", "keys"])
-@pytest.mark.parametrize("tables", [TABLES[:1], TABLES[1::2], TABLES[2::2]])
+# Which value is wrong makes no other statement: a row too few and one too many do.
+@pytest.mark.one_server
+@pytest.mark.parametrize(
+    ("tables", "keys"),
+    [
+        (TABLES, False),
+        # Of differences the first 20 are named, and another key makes two.
+        (TABLES[:1], True),
+        (TABLES[1::2], True),
+        (TABLES[2::2], True),
+    ],
+    ids=["values", "keys of versions", "keys of half the tables", "keys of the others"],
+)
 def test_a_corrupted_column_is_found_and_mended(written, tables, keys):
     before = stable(written)
     for columns in rounds(tables, keys=keys):
@@ -394,6 +404,8 @@ def test_a_link_under_another_persona_is_given_back_with_its_origins(written):
     assert stable(written) == before
 
 
+# How it is cut into batches is decided in Python.
+@pytest.mark.one_server
 def test_a_link_under_a_persona_of_another_batch_is_given_back(written, monkeypatch):
     monkeypatch.setattr("etl.jobs.rows._ENTITIES_AT_ONCE", 1)
     before = stable(written)
@@ -728,6 +740,8 @@ def spoil(target: Target) -> None:
     target.query("INSERT INTO avatars (avatar_id) VALUES (gen_random_uuid())")
 
 
+# As in test_sync_killed.
+@pytest.mark.one_server
 # Of a connection that is gone SQLAlchemy does not close the cursor; it goes with the connection.
 @pytest.mark.filterwarnings("ignore:.*ServerCursor.* was deleted while still open:ResourceWarning")
 @pytest.mark.parametrize(("step", "afterwards"), [(5, False), (2, True)])

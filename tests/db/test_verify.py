@@ -184,6 +184,8 @@ def test_it_tells_removals_returns_and_new_ones(target):
     assert target.verify(ids).exit_code == 0
 
 
+# Two ways to one pure fold are compared.
+@pytest.mark.one_server
 @pytest.mark.parametrize("seed", range(2))
 def test_it_tells_what_a_dry_run_foresees(copying, seed):
     chance = random.Random(seed)
@@ -209,7 +211,8 @@ def copied(new_database, template, tmp_path_factory):
     """A target with rows in every table, each of which follows from what a live persona shows."""
     with (
         new_database(template) as url,
-        running_sandbox(count=12, seed=3, moving=False) as sandbox,
+        # Each that differs is looked for by halves: no more than it takes to fill all tables.
+        running_sandbox(count=5, seed=3, moving=False) as sandbox,
         session(url, "anam") as admin,
     ):
         made = Target(url, sandbox, tmp_path_factory.mktemp("copied"), "anam", admin)
@@ -247,6 +250,8 @@ def corrupted(target: Target, columns: Sequence[sa.Column[object]]) -> Iterator[
         target.query(f"DROP TABLE was_{name}")
 
 
+# Which value is wrong makes no other statement.
+@pytest.mark.one_server
 def test_a_corrupted_value_in_any_column_is_found_and_named(spoiled):
     for columns in rounds(TABLES, keys=False):
         with corrupted(spoiled, columns):
@@ -259,6 +264,8 @@ def test_a_corrupted_value_in_any_column_is_found_and_named(spoiled):
     assert spoiled.verify().exit_code == 0
 
 
+# Nor does which key it is.
+@pytest.mark.one_server
 def test_a_corrupted_key_is_found(spoiled):
     for columns in rounds(TABLES, keys=True):
         with corrupted(spoiled, columns):
@@ -269,7 +276,12 @@ def test_a_corrupted_key_is_found(spoiled):
 
 def test_rows_too_few_are_found(spoiled):
     for table in TABLES:
-        spoiled.query(f"DELETE FROM {table.name} WHERE ctid = (SELECT max(ctid) FROM {table.name})")
+        # The first by its key, whatever ran before: of the versions that is one of an avatar.
+        key = ", ".join(column.name for column in table.primary_key.columns)
+        spoiled.query(
+            f"DELETE FROM {table.name}"
+            f" WHERE ctid = (SELECT ctid FROM {table.name} ORDER BY {key} LIMIT 1)"
+        )
     found = spoiled.verify().comparison.found
     assert found.differences.keys() == {table.name for table in TABLES}
     assert {difference.problem for difference in found.first} == {"missing"}
@@ -302,7 +314,7 @@ def test_what_is_wrong_is_put_down_to_those_who_use_it(spoiled):
     )
     users = len(spoiled.rows("personas", avatar_id=persona["avatar_id"]))
     verified = spoiled.verify()
-    assert settled(verified) == {"equal": 12 - users, "differing": users}
+    assert settled(verified) == {"equal": 5 - users, "differing": users}
     assert len(told(verified)) == 1
     other = next(p for p in spoiled.rows("personas") if p["avatar_id"] != persona["avatar_id"])
     assert spoiled.verify([str(other["persona_id"])]).exit_code == 0
