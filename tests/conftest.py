@@ -25,6 +25,13 @@ SCHEMA = "anam"
 _SERVER = "PERSONA_ETL_TEST_DATABASE_URL"
 
 
+def pytest_xdist_auto_num_workers():
+    """Half as many again as processors: who waits for a process or a timeout leaves one idle."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    processors = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return processors * 3 // 2
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch):
     """No setting, key or database of whoever runs the tests leaks into them."""
