@@ -1,7 +1,7 @@
 """A digest as one page of HTML, which asks nothing of any network and runs its own script alone.
 
 Its words and their order are in `page.html.jinja`, its looks in `page.css`, its search in
-`page.js`; charts come from `charts.py`, edited prompts from `passages.py`, and how values stand
+`page.js`; charts come from `charts.py`, edited prompts from `edits.py`, and how values stand
 there is said in `shown.py`. Here is what of a digest is told, and how much. Needs the extra `html`.
 """
 
@@ -22,7 +22,7 @@ from markupsafe import Markup
 
 from etl.report.charts import charts
 from etl.report.digest import Listed, T
-from etl.report.passages import edited
+from etl.report.edits import edited
 from etl.report.shown import clock, length, number, of, period, shown, ticked
 from etl.report.text import length_of_time
 from etl.tables import FAILURES
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from etl.report.charts import Chart
     from etl.report.digest import Digest, Happening
-    from etl.report.passages import Edited
+    from etl.report.edits import Edited
 
 LARGEST: Final = 2_000_000
 """Bytes of a page. Rather than become larger it shows less, and says so."""
