@@ -33,6 +33,7 @@ COMMANDS = {
     "diff": ("etl.cli.diff", "Show what changed of a persona."),
     "query": ("etl.cli.query", "Answer SQL of your own, which only reads."),
     "report": ("etl.cli.report", "Tell what changed lately and what needs attention."),
+    "prompts": ("etl.cli.prompts", "Search prompts; group those nearly alike; count."),
     "export": ("etl.cli.export", "Write what was observed, as lines of JSON."),
     "verify": ("etl.cli.verify", "Compare the API with versions and tables."),
     "forget": ("etl.cli.forget", "Take everything about a persona out of every table."),

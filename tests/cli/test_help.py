@@ -17,6 +17,7 @@ HEAVY = {"sqlalchemy", "alembic", "httpx", "psycopg", "pydantic", "structlog", "
 ALL = [(), *((name,) for name in COMMANDS), ("backfill", "replay")]
 ALL += [("backfill", "api"), ("backfill", "files")]
 ALL += [("drift", "accept"), ("drift", "ignore"), ("drift", "propose")]
+ALL += [("prompts", "configurations"), ("prompts", "search"), ("prompts", "similar")]
 
 
 @cache

@@ -1,0 +1,374 @@
+"""`prompts`: which contain a phrase, which are nearly alike, and how many ways to be set up."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import warnings
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from etl.cli.invocation import Invocation, pass_invocation
+from etl.cli.streams import steerable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from etl.jobs.configurations import Configuration, Configurations
+    from etl.jobs.prompts import Found, Holder, Prompt, Similar
+    from etl.report.passages import Finder
+    from etl.settings import Settings
+
+EXAMPLES = """\b
+Examples:
+  persona-etl prompts search 'opening hours'
+  persona-etl prompts similar
+  persona-etl prompts configurations
+"""
+
+SEARCH_EXAMPLES = """\b
+Examples:
+  persona-etl prompts search 'opening hours'
+  persona-etl prompts search --history 'twenty per cent discount'
+  persona-etl prompts search --regex '\\b[a-z.]+@[a-z.]+\\b'
+  persona-etl -q prompts search GPT-3; echo $?
+"""
+
+SIMILAR_EXAMPLES = """\b
+Examples:
+  persona-etl prompts similar
+  persona-etl prompts similar --at-least 97
+  persona-etl prompts similar --limit 50 --variants 20 --json
+"""
+
+CONFIGURATIONS_EXAMPLES = """\b
+Examples:
+  persona-etl prompts configurations
+  persona-etl prompts configurations --limit 50 --json
+"""
+
+# No prompt has what was looked for.
+_NOT_FOUND = 8
+_SIGNS = {"same": "=", "old": "-", "new": "+"}
+
+_as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+@click.group("prompts", epilog=EXAMPLES)
+def command() -> None:
+    """Search prompts, group those that are nearly alike, count distinct ones."""
+
+
+@command.command("search", epilog=SEARCH_EXAMPLES, short_help="Show who is told something.")
+@click.argument("phrase", metavar="PHRASE")
+@click.option("--regex", is_flag=True, help="PHRASE is a regular expression, as Python has them.")
+@click.option("--history", is_flag=True, help="Also what personas were told before, and when.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    metavar="N",
+    help="How many prompts are shown.",
+)
+@_as_json
+@pass_invocation
+def search_command(
+    invocation: Invocation,
+    *,
+    phrase: str,
+    regex: bool,
+    history: bool,
+    limit: int,
+    as_json: bool,
+) -> int:
+    """Show the system prompts that contain a phrase, and whose they are.
+
+    Upper and lower case are the same, and so is all white space: a phrase is found across the end
+    of a line. A regular expression takes white space as it stands. A prompt that several personas
+    have is told once. Exits with 8 when there is none. Asks the database alone, and writes nothing:
+    a role that may read the reporting views is enough.
+    """
+    from etl.cli.prompts_screen import found_lines  # noqa: PLC0415  spares --help
+    from etl.jobs.prompts import search  # noqa: PLC0415  spares --help
+
+    find = _finder(phrase, regex=regex)
+    settings = invocation.settings()
+    with _database(settings) as url:
+        found = search(settings, find, url=url, history=history)
+    coloured = _is_coloured()
+    _print(
+        invocation,
+        found_as_object(found, limit) if as_json else found_lines(found, limit, coloured=coloured),
+        coloured=coloured,
+    )
+    return 0 if found.prompts else _NOT_FOUND
+
+
+@command.command(
+    "similar", epilog=SIMILAR_EXAMPLES, short_help="Group prompts that are nearly alike."
+)
+@click.option(
+    "--at-least",
+    type=click.IntRange(50, 100),
+    default=90,
+    show_default=True,
+    metavar="PERCENT",
+    help="How alike a prompt is to that of its group, from 50 to 100.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    metavar="N",
+    help="How many groups are shown, those of most personas first.",
+)
+@click.option(
+    "--variants",
+    type=click.IntRange(min=0),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="How many prompts of each are compared with it, the most alike first.",
+)
+@_as_json
+@pass_invocation
+def similar_command(
+    invocation: Invocation, *, at_least: int, limit: int, variants: int, as_json: bool
+) -> None:
+    """Group prompts that are nearly alike, and show where they differ.
+
+    Two are as alike as the share of their words that both have, in the same order. A group is a
+    prompt and those that are at least so much like that one: the prompt that most personas have
+    comes first, of equals the one that shares most with others, and each joins the one that it is
+    most alike. Equal prompts count once. Prompts of more than 100,000 characters are not compared.
+    Asks the database alone, and writes nothing: a role that may read the reporting views is enough.
+    """
+    from etl.cli.prompts_screen import similar_lines  # noqa: PLC0415  spares --help
+    from etl.jobs.prompts import similar  # noqa: PLC0415  spares --help
+
+    settings = invocation.settings()
+    with _database(settings) as url:
+        found = similar(settings, url=url, at_least=at_least / 100, groups=limit, variants=variants)
+    coloured = _is_coloured()
+    _print(
+        invocation,
+        similar_as_object(found) if as_json else similar_lines(found, at_least, coloured=coloured),
+        coloured=coloured,
+    )
+
+
+@command.command(
+    "configurations",
+    epilog=CONFIGURATIONS_EXAMPLES,
+    short_help="Count the ways in which personas are set up.",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="How much is shown of each.",
+)
+@_as_json
+@pass_invocation
+def configurations_command(invocation: Invocation, *, limit: int, as_json: bool) -> None:
+    """Say in how many ways live personas are set up, and which differ in one setting.
+
+    All settings count, the prompt too, but for what is each persona's own: its name, description
+    and share links. Those that agree in all but one setting are shown by that setting: maybe they
+    should agree in it too. Asks the database alone, and writes nothing: a role that may read the
+    reporting views is enough.
+    """
+    from etl.cli.configurations_screen import as_lines  # noqa: PLC0415  spares --help
+    from etl.jobs.configurations import configurations  # noqa: PLC0415  spares --help
+
+    settings = invocation.settings()
+    with _database(settings) as url:
+        found = configurations(settings, url=url, limit=limit)
+    coloured = _is_coloured()
+    _print(
+        invocation,
+        configurations_as_object(found) if as_json else as_lines(found, coloured=coloured),
+        coloured=coloured,
+    )
+
+
+def found_as_object(found: Found, limit: int) -> dict[str, Any]:
+    """What `search --json` prints.
+
+    - `searched`: how many distinct prompts; `count`: how many of them have it; `personas`: of how
+      many personas those are.
+    - `prompts`: the first of them: `prompt_id` (the SHA-256, as in the view), `passages` (how often
+      it is there), `first` of those (`line` from 1, `before`, `passage`, `after`), and `personas`
+      (`persona_id`, `name`; with --history `valid_from`, `valid_to`).
+    """
+    from etl.jobs.prompts import personas_of  # noqa: PLC0415  spares --help
+
+    everybody = [holder for prompt in found.prompts for holder in prompt.holders]
+    return {
+        "searched": found.searched,
+        "count": len(found.prompts),
+        "personas": personas_of(everybody),
+        "prompts": [
+            {
+                "prompt_id": prompt.prompt_id,
+                "passages": prompt.passages,
+                "first": [excerpt._asdict() for excerpt in prompt.first],
+                "personas": _holders(prompt.holders),
+            }
+            for prompt in found.prompts[:limit]
+        ],
+    }
+
+
+def similar_as_object(found: Similar) -> dict[str, Any]:
+    """What `similar --json` prints.
+
+    - `distinct`: how many prompts; `personas`: how many have one; `too_long`: how many prompts were
+      not compared.
+    - `count`: how many groups; `grouped_prompts` and `grouped_personas`: what is in them.
+    - `groups`: the first: `prompts` and `personas` are counts; `reference`: `prompt_id`,
+      `system_prompt` and `personas`; `variants`: the same, with `similarity` from 0 to 1 and
+      `words`: pairs of `=`, `-` or `+` and a passage, from the reference to it.
+    """
+    from etl.report.word_diff import word_diff  # noqa: PLC0415  spares --help
+
+    return {
+        "distinct": found.distinct,
+        "personas": found.personas,
+        "too_long": found.too_long,
+        "count": found.groups,
+        "grouped_prompts": found.grouped_prompts,
+        "grouped_personas": found.grouped_personas,
+        "groups": [
+            {
+                "prompts": group.prompts,
+                "personas": group.personas,
+                "reference": _prompt(group.reference),
+                "variants": [
+                    {
+                        **_prompt(one.prompt),
+                        "similarity": round(one.similarity, 4),
+                        "words": [
+                            [_SIGNS[kind], text]
+                            for kind, text in word_diff(group.reference.text, one.prompt.text)
+                        ],
+                    }
+                    for one in group.first
+                ],
+            }
+            for group in found.first
+        ],
+    }
+
+
+def configurations_as_object(found: Configurations) -> dict[str, Any]:
+    """What `configurations --json` prints.
+
+    - `distinct`: how many; `personas`: how many live ones; `shared`: how many of those
+      configurations more than one persona has; `most_shared`: the first of them:
+      `configuration_id`, `settings` (as in the view) and `personas`.
+    - `one_apart_count`: how many sets of configurations agree in all but one setting; `one_apart`:
+      the first: `setting`, `configurations` and `personas` (counts), and of the configurations the
+      `first`: `value` of that setting, `configuration_id`, `personas`.
+    """
+    return {
+        "distinct": found.distinct,
+        "personas": found.personas,
+        "shared": found.shared,
+        "most_shared": [
+            {**_configuration(one), "settings": one.settings} for one in found.most_shared
+        ],
+        "one_apart_count": found.odd,
+        "one_apart": [
+            {
+                "setting": odd.setting,
+                "configurations": odd.configurations,
+                "personas": odd.personas,
+                "first": [
+                    {"value": one.settings[odd.setting], **_configuration(one)} for one in odd.first
+                ],
+            }
+            for odd in found.first_odd
+        ],
+    }
+
+
+def _configuration(one: Configuration) -> dict[str, Any]:
+    return {"configuration_id": one.configuration_id, "personas": _holders(one.holders)}
+
+
+def _prompt(prompt: Prompt) -> dict[str, Any]:
+    return {
+        "prompt_id": prompt.prompt_id,
+        "system_prompt": prompt.text,
+        "personas": _holders(prompt.holders),
+    }
+
+
+def _holders(holders: list[Holder]) -> list[dict[str, str | None]]:
+    return [
+        {"persona_id": str(holder.persona_id), "name": holder.name}
+        | (
+            {"valid_from": _iso(holder.valid_from), "valid_to": _iso(holder.valid_to)}
+            if holder.valid_from
+            else {}
+        )
+        for holder in holders
+    ]
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.astimezone(UTC).isoformat() if moment else None
+
+
+def _finder(phrase: str, *, regex: bool) -> Finder:
+    from etl.report import passages  # noqa: PLC0415  spares --help
+
+    if not phrase.strip():
+        raise click.UsageError("PHRASE is blank; write what to look for.")
+    if not regex:
+        return passages.phrase(phrase)
+    try:
+        with warnings.catch_warnings():
+            # What Python will read otherwise one day.
+            warnings.simplefilter("ignore", FutureWarning)
+            pattern = re.compile(phrase, re.IGNORECASE | re.MULTILINE)
+    except (re.error, RecursionError, OverflowError) as exc:
+        raise click.UsageError(f"PHRASE is no regular expression: {exc}.") from exc
+    return passages.expression(pattern)
+
+
+@contextmanager
+def _database(settings: Settings) -> Iterator[str]:
+    """The URL of the database, served when it is an embedded one."""
+    from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
+
+    url = settings.require_database().get_secret_value()
+    # A database that is made only now has nothing to tell.
+    require_cluster(url, os.environ)
+    with served(url, os.environ) as served_url:
+        yield served_url
+
+
+def _is_coloured() -> bool:
+    return steerable(sys.stdout) and not os.environ.get("NO_COLOR")
+
+
+def _print(
+    invocation: Invocation, shown: dict[str, Any] | Iterable[str], *, coloured: bool
+) -> None:
+    """Prints an object as JSON, or lines unless that is not wanted."""
+    if isinstance(shown, dict):
+        click.echo(json.dumps(shown))
+    elif not invocation.quiet:
+        for line in shown:
+            click.echo(line, color=coloured)
