@@ -24,7 +24,8 @@ def as_lines(found: Configurations, *, coloured: bool) -> Iterator[str]:
     """How many there are, which are shared, and which differ in one setting."""
     marks = Marks(coloured)
     personas = counted(found.personas, "live persona")
-    yield f"{personas}, set up in {counted(found.distinct, 'way')}; {found.shared:,} are shared"
+    shared = f"{found.shared:,}" if found.shared else "none"
+    yield f"{personas}, set up in {counted(found.distinct, 'way')}; several have {shared} of these"
     for one in found.most_shared:
         yield ""
         yield marks.heading(_title(one))

@@ -180,7 +180,7 @@ def similar_command(
 @_as_json
 @pass_invocation
 def configurations_command(invocation: Invocation, *, limit: int, as_json: bool) -> None:
-    """Say in how many ways live personas are set up, and which differ in one setting.
+    """Say in how many ways live personas are set up, and which nearly agree.
 
     All settings count, the prompt too, but for what is each persona's own: its name, description
     and share links. Those that agree in all but one setting are shown by that setting: maybe they
