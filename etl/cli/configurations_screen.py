@@ -25,7 +25,7 @@ def as_lines(found: Configurations, *, coloured: bool) -> Iterator[str]:
     marks = Marks(coloured)
     personas = counted(found.personas, "live persona")
     shared = f"{found.shared:,}" if found.shared else "none"
-    yield f"{personas}, set up in {counted(found.distinct, 'way')}; several have {shared} of these"
+    yield f"{personas}, set up in {counted(found.distinct, 'way')}, {shared} of them shared"
     for one in found.most_shared:
         yield ""
         yield marks.heading(_title(one))

@@ -243,7 +243,7 @@ def test_configurations_are_counted_and_shown_where_one_setting_differs(sandbox,
     ]
     assert [one["value"] for one in found["one_apart"][1]["first"]] == [1, 1.1]
     lines = shown("configurations", "--limit", "2")
-    assert lines[0] == "6 live personas, set up in 4 ways; several have 1 of these"
+    assert lines[0] == "6 live personas, set up in 4 ways, 1 of them shared"
     at = lines.index("voice_speed: 2 configurations, 4 personas")
     assert lines[at + 1] == "1  3 personas"
     assert lines[at + 5] == "1.1  1 persona"
@@ -254,7 +254,7 @@ def test_configurations_are_counted_and_shown_where_one_setting_differs(sandbox,
 def test_where_all_are_set_up_otherwise_it_says_so(told_prompts):
     told_prompts()
     assert shown("configurations") == [
-        "6 live personas, set up in 6 ways; several have none of these",
+        "6 live personas, set up in 6 ways, none of them shared",
         "",
         "no two of them differ in one setting only",
     ]
@@ -283,7 +283,5 @@ def test_an_empty_database_is_told_plainly(url):
         "0 distinct prompts of 0 personas",
         "no two of them are at least 90 % alike",
     ]
-    assert shown("configurations")[0] == (
-        "0 live personas, set up in 0 ways; several have none of these"
-    )
+    assert shown("configurations")[0] == ("0 live personas, set up in 0 ways, none of them shared")
     assert shown("search", "x", exit_code=8) == ["none of 0 distinct prompts contains it"]

@@ -54,6 +54,54 @@ def a_persona_fails_once(sandbox: Sandbox, _url: str) -> None:
     sandbox.order(Fault(status=400, target=sandbox.persona_ids[1]))
 
 
+# What a configuration is made of.
+SET_UP = (
+    *("personas", "brains", "persona_tools", "persona_knowledge_groups"),
+    *("voice_detection_options", "voice_generation_options"),
+)
+PROMPT = """You are the receptionist of Harbour Dental.
+Greet each caller, ask for their name and date of birth, and find an appointment in the calendar.
+Never give medical advice: offer that a dentist calls back within the hour.
+Say goodbye by name."""
+
+
+def three_are_set_up_nearly_alike(sandbox: Sandbox, url: str) -> None:
+    first, second, third = sandbox.persona_ids[10:13]
+    with psycopg.connect(url, options="-c search_path=anam") as connection:
+        connection.execute("CREATE SCHEMA kept")
+        for table in SET_UP:
+            connection.execute(f"CREATE TABLE kept.{table} AS TABLE {table}")
+        some = {"some": [first, second, third]}
+        connection.execute(
+            "UPDATE personas SET (persona_preset, avatar_id, avatar_model, voice_id, voice_speed,"
+            " llm_id, enable_audio_passthrough, skip_greeting, zero_data_retention, widget_config)"
+            " = ROW ('', NULL, 'cara-3', NULL, 1, NULL, false, false, true, NULL)"
+            " WHERE persona_id = ANY (%(some)s)",
+            some,
+        )
+        for table in SET_UP[1:]:
+            connection.execute(f"DELETE FROM {table} WHERE persona_id = ANY (%(some)s)", some)
+        for persona_id, prompt in (
+            (first, PROMPT),
+            (second, PROMPT),
+            (third, PROMPT.replace("medical advice", "medical or legal advice")),
+        ):
+            connection.execute(
+                "INSERT INTO brains (persona_id, system_prompt) VALUES (%s, %s)",
+                [persona_id, prompt],
+            )
+
+
+def they_are_as_before(_sandbox: Sandbox, url: str) -> None:
+    with psycopg.connect(url, options="-c search_path=anam") as connection:
+        # Rows that others refer to go, and come back.
+        connection.execute("SET session_replication_role = replica")
+        for table in SET_UP:
+            connection.execute(f"DELETE FROM {table}")
+            connection.execute(f"INSERT INTO {table} SELECT * FROM kept.{table}")
+        connection.execute("DROP SCHEMA kept CASCADE")
+
+
 HAPPENS: dict[str, Callable[[Sandbox, str], None]] = {
     "a week of work": a_week_of_work,
     "two personas are forbidden": two_personas_are_forbidden,
@@ -63,6 +111,8 @@ HAPPENS: dict[str, Callable[[Sandbox, str], None]] = {
     "a persona is edited, and another's row is changed by hand": (
         one_is_edited_and_one_changed_by_hand
     ),
+    "three personas are set up nearly alike": three_are_set_up_nearly_alike,
+    "they are as before": they_are_as_before,
 }
 
 
