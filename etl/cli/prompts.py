@@ -8,7 +8,6 @@ import re
 import sys
 import warnings
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,8 +18,6 @@ from etl.cli.streams import steerable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from etl.jobs.configurations import Configuration, Configurations
-    from etl.jobs.prompts import Found, Holder, Prompt, Similar
     from etl.report.passages import Finder
     from etl.settings import Settings
 
@@ -54,7 +51,6 @@ Examples:
 
 # No prompt has what was looked for.
 _NOT_FOUND = 8
-_SIGNS = {"same": "=", "old": "-", "new": "+"}
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
@@ -94,6 +90,7 @@ def search_command(
     have is told once. Exits with 8 when there is none. Asks the database alone, and writes nothing:
     a role that may read the reporting views is enough.
     """
+    from etl.cli.prompts_object import found_as_object  # noqa: PLC0415  spares --help
     from etl.cli.prompts_screen import found_lines  # noqa: PLC0415  spares --help
     from etl.jobs.prompts import search  # noqa: PLC0415  spares --help
 
@@ -150,6 +147,7 @@ def similar_command(
     most alike. Equal prompts count once. Prompts of more than 100,000 characters are not compared.
     Asks the database alone, and writes nothing: a role that may read the reporting views is enough.
     """
+    from etl.cli.prompts_object import similar_as_object  # noqa: PLC0415  spares --help
     from etl.cli.prompts_screen import similar_lines  # noqa: PLC0415  spares --help
     from etl.jobs.prompts import similar  # noqa: PLC0415  spares --help
 
@@ -188,6 +186,7 @@ def configurations_command(invocation: Invocation, *, limit: int, as_json: bool)
     reporting views is enough.
     """
     from etl.cli.configurations_screen import as_lines  # noqa: PLC0415  spares --help
+    from etl.cli.prompts_object import configurations_as_object  # noqa: PLC0415  spares --help
     from etl.jobs.configurations import configurations  # noqa: PLC0415  spares --help
 
     settings = invocation.settings()
@@ -199,135 +198,6 @@ def configurations_command(invocation: Invocation, *, limit: int, as_json: bool)
         configurations_as_object(found) if as_json else as_lines(found, coloured=coloured),
         coloured=coloured,
     )
-
-
-def found_as_object(found: Found, limit: int) -> dict[str, Any]:
-    """What `search --json` prints.
-
-    - `searched`: how many distinct prompts; `count`: how many of them have it; `personas`: of how
-      many personas those are.
-    - `prompts`: the first of them: `prompt_id` (the SHA-256, as in the view), `passages` (how often
-      it is there), `first` of those (`line` from 1, `before`, `passage`, `after`), and `personas`
-      (`persona_id`, `name`; with --history `valid_from`, `valid_to`).
-    """
-    from etl.jobs.prompts import personas_of  # noqa: PLC0415  spares --help
-
-    everybody = [holder for prompt in found.prompts for holder in prompt.holders]
-    return {
-        "searched": found.searched,
-        "count": len(found.prompts),
-        "personas": personas_of(everybody),
-        "prompts": [
-            {
-                "prompt_id": prompt.prompt_id,
-                "passages": prompt.passages,
-                "first": [excerpt._asdict() for excerpt in prompt.first],
-                "personas": _holders(prompt.holders),
-            }
-            for prompt in found.prompts[:limit]
-        ],
-    }
-
-
-def similar_as_object(found: Similar) -> dict[str, Any]:
-    """What `similar --json` prints.
-
-    - `distinct`: how many prompts; `personas`: how many have one; `too_long`: how many prompts were
-      not compared.
-    - `count`: how many groups; `grouped_prompts` and `grouped_personas`: what is in them.
-    - `groups`: the first: `prompts` and `personas` are counts; `reference`: `prompt_id`,
-      `system_prompt` and `personas`; `variants`: the same, with `similarity` from 0 to 1 and
-      `words`: pairs of `=`, `-` or `+` and a passage, from the reference to it.
-    """
-    from etl.report.word_diff import word_diff  # noqa: PLC0415  spares --help
-
-    return {
-        "distinct": found.distinct,
-        "personas": found.personas,
-        "too_long": found.too_long,
-        "count": found.groups,
-        "grouped_prompts": found.grouped_prompts,
-        "grouped_personas": found.grouped_personas,
-        "groups": [
-            {
-                "prompts": group.prompts,
-                "personas": group.personas,
-                "reference": _prompt(group.reference),
-                "variants": [
-                    {
-                        **_prompt(one.prompt),
-                        "similarity": round(one.similarity, 4),
-                        "words": [
-                            [_SIGNS[kind], text]
-                            for kind, text in word_diff(group.reference.text, one.prompt.text)
-                        ],
-                    }
-                    for one in group.first
-                ],
-            }
-            for group in found.first
-        ],
-    }
-
-
-def configurations_as_object(found: Configurations) -> dict[str, Any]:
-    """What `configurations --json` prints.
-
-    - `distinct`: how many; `personas`: how many live ones; `shared`: how many of those
-      configurations more than one persona has; `most_shared`: the first of them:
-      `configuration_id`, `settings` (as in the view) and `personas`.
-    - `one_apart_count`: how many sets of configurations agree in all but one setting; `one_apart`:
-      the first: `setting`, `configurations` and `personas` (counts), and of the configurations the
-      `first`: `value` of that setting, `configuration_id`, `personas`.
-    """
-    return {
-        "distinct": found.distinct,
-        "personas": found.personas,
-        "shared": found.shared,
-        "most_shared": [
-            {**_configuration(one), "settings": one.settings} for one in found.most_shared
-        ],
-        "one_apart_count": found.odd,
-        "one_apart": [
-            {
-                "setting": odd.setting,
-                "configurations": odd.configurations,
-                "personas": odd.personas,
-                "first": [
-                    {"value": one.settings[odd.setting], **_configuration(one)} for one in odd.first
-                ],
-            }
-            for odd in found.first_odd
-        ],
-    }
-
-
-def _configuration(one: Configuration) -> dict[str, Any]:
-    return {"configuration_id": one.configuration_id, "personas": _holders(one.holders)}
-
-
-def _prompt(prompt: Prompt) -> dict[str, Any]:
-    return {
-        "prompt_id": prompt.prompt_id,
-        "system_prompt": prompt.text,
-        "personas": _holders(prompt.holders),
-    }
-
-
-def _holders(holders: list[Holder]) -> list[dict[str, str | None]]:
-    return [
-        {"persona_id": str(holder.persona_id), "name": holder.name}
-        | (
-            {"valid_from": _iso(holder.valid_from), "valid_to": _iso(holder.valid_to)}
-            if holder.valid_from
-            else {}
-        )
-        for holder in holders
-    ]
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return moment.astimezone(UTC).isoformat() if moment else None
 
 
 def _finder(phrase: str, *, regex: bool) -> Finder:
