@@ -128,7 +128,7 @@ def test_what_the_readme_shows_is_what_the_commands_print(
     [
         *("init", "check", "migrate", "sync", "status", "runs", "backfill api", "backfill files"),
         *("backfill replay", "diff", "query", "report", "export", "verify", "forget", "prune"),
-        "schema",
+        *("schema", "prompts search", "prompts similar", "prompts configurations"),
     ],
 )
 def test_the_readme_shows_each_command_at_work(command: str) -> None:
