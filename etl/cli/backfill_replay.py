@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import click
@@ -10,6 +9,7 @@ from click.shell_completion import CompletionItem
 
 from etl.cli import ended, options
 from etl.cli.boundary import tell_error
+from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.progress import progress
 
@@ -65,26 +65,22 @@ def command(
     """
     from etl.jobs.replay import check as compare  # noqa: PLC0415  spares --help
     from etl.jobs.replay import replay  # noqa: PLC0415  spares --help
-    from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
 
     settings = invocation.settings()
-    url = settings.require_database().get_secret_value()
     summaries: list[Replayed] = []
-    # Neither would a database that is made only now hold anything.
-    require_cluster(url, os.environ)
     try:
-        with served(url, os.environ) as served_url, progress(invocation, "checked") as line:
+        with target_of(settings) as url, progress(invocation, "checked") as line:
 
             def watch(done: int, total: int) -> None:
                 line.total(total)
                 line.update(done)
 
             if check:
-                summaries.append(compare(settings, url=served_url, tables=names, watch=watch))
+                summaries.append(compare(settings, url=url, tables=names, watch=watch))
             else:
                 replay(
                     settings,
-                    url=served_url,
+                    url=url,
                     tables=names,
                     wait_seconds=wait,
                     report=summaries.append,

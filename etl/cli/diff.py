@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.moments import MomentOrVersion
 from etl.cli.selection import PersonaId
-from etl.cli.streams import steerable
+from etl.cli.streams import takes_colour
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -67,19 +67,15 @@ def command(
     from etl.jobs.diff import diff  # noqa: PLC0415  spares --help
     from etl.payload.decode import dumps  # noqa: PLC0415  spares --help
     from etl.report.text import json_text  # noqa: PLC0415  spares --help
-    from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
 
     settings = invocation.settings()
-    url = settings.require_database().get_secret_value()
-    # A database that is made only now has nothing to tell.
-    require_cluster(url, os.environ)
-    with served(url, os.environ) as served_url:
-        found = diff(settings, persona_id, url=served_url, since=since, until=until)
+    with target_of(settings) as url:
+        found = diff(settings, persona_id, url=url, since=since, until=until)
     if as_json:
         # With numbers as exact as they are stored.
         click.echo(json_text(dumps(as_object(found))))
     elif not invocation.quiet:
-        coloured = steerable(sys.stdout) and not os.environ.get("NO_COLOR")
+        coloured = takes_colour(sys.stdout)
         for line in as_lines(found, coloured=coloured):
             click.echo(line, color=coloured)
 

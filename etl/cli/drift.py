@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
 from etl.cli.boundary import tell_error
+from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from etl.jobs.drift import Listing, Revised
     from etl.proposal.model import Proposal, Refusal
-    from etl.settings import Settings
 
 EXAMPLES = """\b
 Examples:
@@ -75,7 +71,7 @@ def command(context: click.Context, *, everything: bool, as_json: bool) -> int:
 
     invocation = context.ensure_object(Invocation)
     settings = invocation.settings()
-    with _database(settings) as url:
+    with target_of(settings) as url:
         found = look(settings, url=url, everything=everything)
     if as_json:
         click.echo(json.dumps(as_object(found)))
@@ -111,7 +107,7 @@ def propose_command(
     if name is not None and len(paths) != 1:
         raise click.UsageError("--name goes with exactly one PATH.")
     settings = invocation.settings()
-    with _database(settings) as url:
+    with target_of(settings) as url:
         revised = propose_revision(settings, paths, url=url, name=name, dry_run=dry_run)
     try:
         if as_json:
@@ -159,7 +155,7 @@ def _set_status(
     from etl.report.text import escaped  # noqa: PLC0415  spares --help
 
     settings = invocation.settings()
-    with _database(settings) as url:
+    with target_of(settings) as url:
         decisions = set_status(settings, paths, status, url=url)
     if invocation.quiet:
         return
@@ -168,17 +164,6 @@ def _set_status(
         if each.status == "mapped":
             told = "has its column already: there is nothing to decide"
         click.echo(f"{each.kind}:{escaped(each.path)} {told}")
-
-
-@contextmanager
-def _database(settings: Settings) -> Iterator[str]:
-    """The URL of the database, which must be there: one that is made only now knows nothing."""
-    from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
-
-    url = settings.require_database().get_secret_value()
-    require_cluster(url, os.environ)
-    with served(url, os.environ) as served_url:
-        yield served_url
 
 
 def as_object(found: Listing) -> dict[str, object]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.moments import Moment
 from etl.cli.progress import progress
@@ -71,22 +71,18 @@ def command(
     that may read. FILE is there when it is complete; until then what it held before is.
     """
     from etl.jobs.export import Wanted, export  # noqa: PLC0415  spares --help
-    from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
 
     if since and until and since >= until:
         raise click.UsageError("--since must lie before --until.")
     wanted = Wanted(list(dict.fromkeys(personas)), since, until)
     settings = invocation.settings()
-    url = settings.require_database().get_secret_value()
-    # A database that is made only now has nothing to export.
-    require_cluster(url, os.environ)
     to_file = None if file is None or str(file) == "-" else file
     with (
-        served(url, os.environ) as served_url,
+        target_of(settings) as url,
         _writing(to_file) as write,
         _watching(invocation, to_file) as watch,
     ):
-        exported = export(settings, url=served_url, wanted=wanted, write=write, watch=watch)
+        exported = export(settings, url=url, wanted=wanted, write=write, watch=watch)
     told = {"file": str(to_file)} if to_file else {}
     if exported.lines:
         counts = {n: getattr(exported, n) for n in ("observations", "lines", "personas")}

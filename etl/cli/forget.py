@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import click
 
 from etl.cli import ended, options
 from etl.cli.boundary import tell_error
+from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.selection import PersonaId
 
@@ -53,22 +53,18 @@ def command(
     sync brings it back unless told to --unforget.
     """
     from etl.jobs.forget import forget, look  # noqa: PLC0415  spares --help
-    from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
 
     settings = invocation.settings()
-    url = settings.require_database().get_secret_value()
-    # A database that is made only now knows nobody.
-    require_cluster(url, os.environ)
     summaries: list[Forgotten] = []
-    with served(url, os.environ) as served_url:
-        found = look(settings, persona_id, url=served_url)
+    with target_of(settings) as url:
+        found = look(settings, persona_id, url=url)
         if dry_run or not found.is_anything:
             tell_found(invocation, found, as_json=as_json)
             return 0
         if not yes and sys.stdin.isatty():
             click.confirm(_question(found), abort=True, err=True)
         try:
-            forget(settings, persona_id, url=served_url, wait_seconds=wait, report=summaries.append)
+            forget(settings, persona_id, url=url, wait_seconds=wait, report=summaries.append)
         finally:
             for forgotten in summaries:
                 tell(invocation, forgotten, as_json=as_json)

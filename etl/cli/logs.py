@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from etl.cli.streams import steerable
+from etl.cli.streams import takes_colour
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +37,7 @@ def logs_to_stderr(invocation: Invocation) -> Iterator[None]:
     the parameters of statements, which are prompts.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_LazyFormatter(invocation, colour=_wants_colour()))
+    handler.setFormatter(_LazyFormatter(invocation, colour=takes_colour(sys.stderr)))
     ours, root = logging.getLogger("etl"), logging.getLogger()
     before = ours.level
     ours.setLevel(_level(invocation))
@@ -54,11 +53,6 @@ def _level(invocation: Invocation) -> int:
     if invocation.quiet:
         return logging.WARNING
     return logging.DEBUG if invocation.verbose else logging.INFO
-
-
-def _wants_colour() -> bool:
-    # https://no-color.org: set to anything but nothing.
-    return steerable(sys.stderr) and not os.environ.get("NO_COLOR")
 
 
 class _LazyFormatter(logging.Formatter):

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import sys
 import warnings
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
-from etl.cli.streams import steerable
+from etl.cli.streams import takes_colour
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from etl.report.passages import Finder
-    from etl.settings import Settings
 
 EXAMPLES = """\b
 Examples:
@@ -96,9 +94,9 @@ def search_command(
 
     find = _finder(phrase, regex=regex)
     settings = invocation.settings()
-    with _database(settings) as url:
+    with target_of(settings) as url:
         found = search(settings, find, url=url, history=history)
-    coloured = _is_coloured()
+    coloured = takes_colour(sys.stdout)
     _print(
         invocation,
         found_as_object(found, limit) if as_json else found_lines(found, limit, coloured=coloured),
@@ -152,9 +150,9 @@ def similar_command(
     from etl.jobs.prompts import similar  # noqa: PLC0415  spares --help
 
     settings = invocation.settings()
-    with _database(settings) as url:
+    with target_of(settings) as url:
         found = similar(settings, url=url, at_least=at_least / 100, groups=limit, variants=variants)
-    coloured = _is_coloured()
+    coloured = takes_colour(sys.stdout)
     _print(
         invocation,
         similar_as_object(found) if as_json else similar_lines(found, at_least, coloured=coloured),
@@ -190,9 +188,9 @@ def configurations_command(invocation: Invocation, *, limit: int, as_json: bool)
     from etl.jobs.configurations import configurations  # noqa: PLC0415  spares --help
 
     settings = invocation.settings()
-    with _database(settings) as url:
+    with target_of(settings) as url:
         found = configurations(settings, url=url, limit=limit)
-    coloured = _is_coloured()
+    coloured = takes_colour(sys.stdout)
     _print(
         invocation,
         configurations_as_object(found) if as_json else as_lines(found, coloured=coloured),
@@ -215,22 +213,6 @@ def _finder(phrase: str, *, regex: bool) -> Finder:
     except (re.error, RecursionError, OverflowError) as exc:
         raise click.UsageError(f"PHRASE is no regular expression: {exc}.") from exc
     return passages.expression(pattern)
-
-
-@contextmanager
-def _database(settings: Settings) -> Iterator[str]:
-    """The URL of the database, served when it is an embedded one."""
-    from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
-
-    url = settings.require_database().get_secret_value()
-    # A database that is made only now has nothing to tell.
-    require_cluster(url, os.environ)
-    with served(url, os.environ) as served_url:
-        yield served_url
-
-
-def _is_coloured() -> bool:
-    return steerable(sys.stdout) and not os.environ.get("NO_COLOR")
 
 
 def _print(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import click
 
 from etl.cli import ended, options
 from etl.cli.boundary import tell_error
+from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.progress import progress
 
@@ -87,28 +87,24 @@ def command(
     time is answered "not kept".
     """
     from etl.jobs.prune import Keep, foresee, prune  # noqa: PLC0415  spares --help
-    from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
 
     keep = Keep(history_days, history_versions, runs_days, issues_days, rejected_days)
     settings = invocation.settings()
-    url = settings.require_database().get_secret_value()
     summaries: list[Pruned] = []
-    # A database that is made only now holds nothing.
-    require_cluster(url, os.environ)
     try:
-        with served(url, os.environ) as served_url, progress(invocation, "histories") as line:
+        with target_of(settings) as url, progress(invocation, "histories") as line:
 
             def watch(done: int, total: int) -> None:
                 line.total(total)
                 line.update(done)
 
             if dry_run:
-                summaries.append(foresee(settings, keep, url=served_url, watch=watch))
+                summaries.append(foresee(settings, keep, url=url, watch=watch))
             else:
                 prune(
                     settings,
                     keep,
-                    url=served_url,
+                    url=url,
                     wait_seconds=wait,
                     report=summaries.append,
                     watch=watch,

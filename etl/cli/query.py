@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.moments import Duration
 from etl.errors import UsageError
@@ -85,16 +86,12 @@ def command(
     their digits. Times are in UTC.
     """
     from etl.jobs.query import answered  # noqa: PLC0415  spares --help
-    from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
 
     typed = _typed(sql, file)
     settings = invocation.settings()
-    url = settings.require_database().get_secret_value()
-    # A database that is made only now has nothing to tell.
-    require_cluster(url, os.environ)
     with (
-        served(url, os.environ) as served_url,
-        answered(settings, typed, url=served_url, timeout=timeout) as answer,
+        target_of(settings) as url,
+        answered(settings, typed, url=url, timeout=timeout) as answer,
     ):
         if form == "table":
             _show(answer, width)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -12,9 +11,10 @@ from uuid import UUID
 
 import click
 
+from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.moments import MomentOrAgo
-from etl.cli.streams import steerable
+from etl.cli.streams import takes_colour
 
 if TYPE_CHECKING:
     from etl.report.digest import Digest
@@ -63,24 +63,20 @@ def command(
     from etl.payload.decode import dumps  # noqa: PLC0415  spares --help
     from etl.report.extra import require_html_libraries  # noqa: PLC0415  spares --help
     from etl.report.text import json_text  # noqa: PLC0415  spares --help
-    from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
 
     if page is not None:
         if as_json:
             raise click.UsageError("--json and --html exclude each other.")
         require_html_libraries()
     settings = invocation.settings()
-    url = settings.require_database().get_secret_value()
-    # A database that is made only now has nothing to tell.
-    require_cluster(url, os.environ)
-    with served(url, os.environ) as served_url:
-        found = report(settings, url=served_url, since=since, **(_ON_A_PAGE if page else {}))
+    with target_of(settings) as url:
+        found = report(settings, url=url, since=since, **(_ON_A_PAGE if page else {}))
     if page is not None:
         _write(page, found, is_told=not invocation.quiet)
     elif as_json:
         click.echo(json_text(dumps(as_object(found))))
     elif not invocation.quiet:
-        coloured = steerable(sys.stdout) and not os.environ.get("NO_COLOR")
+        coloured = takes_colour(sys.stdout)
         for line in as_lines(found, coloured=coloured):
             click.echo(line, color=coloured)
 

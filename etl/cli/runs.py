@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING
 
 import click
 
+from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
 
 if TYPE_CHECKING:
@@ -82,19 +82,15 @@ def command(
     """
     from etl.cli import runs_screen as screen  # noqa: PLC0415  spares --help
     from etl.jobs.runs import LAST, list_runs, tell_run  # noqa: PLC0415  spares --help
-    from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
 
     if run_id not in (None, LAST) and (commands or statuses):
         raise click.UsageError("--command and --status choose among runs: not with a RUN_ID.")
     settings = invocation.settings()
-    url = settings.require_database().get_secret_value()
-    # A database that is made only now has nothing to tell.
-    require_cluster(url, os.environ)
-    with served(url, os.environ) as served_url:
+    with target_of(settings) as url:
         if run_id is None:
             listed = list_runs(
                 settings,
-                url=served_url,
+                url=url,
                 limit=limit or _RUNS,
                 commands=commands,
                 statuses=statuses,
@@ -105,7 +101,7 @@ def command(
             told = tell_run(
                 settings,
                 run_id,
-                url=served_url,
+                url=url,
                 listed=limit or _ITEMS,
                 commands=commands,
                 statuses=statuses,

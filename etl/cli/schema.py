@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import click
 
+from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
 
 if TYPE_CHECKING:
@@ -63,10 +63,6 @@ def command(invocation: Invocation, *, format_: str, local: bool) -> None:
 
 def _map_there(settings: Settings) -> Map:
     from etl.jobs.local_map import local_map  # noqa: PLC0415  spares --help
-    from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
 
-    url = settings.require_database().get_secret_value()
-    # A database that is made only now has no columns of its own.
-    require_cluster(url, os.environ)
-    with served(url, os.environ) as served_url:
-        return local_map(served_url, settings.database.schema_)
+    with target_of(settings) as url:
+        return local_map(url, settings.database.schema_)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import TYPE_CHECKING
 
 import click
 
 from etl.cli.boundary import tell_error
+from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.moments import Duration
 
@@ -45,14 +45,10 @@ def command(invocation: Invocation, *, max_age: timedelta | None, as_json: bool)
     """
     from etl.cli.screen import as_lines  # noqa: PLC0415  spares --help
     from etl.jobs.status import status  # noqa: PLC0415  spares --help
-    from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
 
     settings = invocation.settings()
-    url = settings.require_database().get_secret_value()
-    # A database that is made only now has nothing to tell.
-    require_cluster(url, os.environ)
-    with served(url, os.environ) as served_url:
-        found = status(settings, url=served_url, max_age=max_age)
+    with target_of(settings) as url:
+        found = status(settings, url=url, max_age=max_age)
     error = found.error
     try:
         if as_json:

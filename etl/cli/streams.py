@@ -82,6 +82,12 @@ def steerable(stream: TextIO) -> bool:
     return stream.isatty() and (os.environ.get("TERM") or "dumb") != "dumb"
 
 
+def takes_colour(stream: TextIO) -> bool:
+    """Whether it shows colours, and nobody has said that there shall be none."""
+    # https://no-color.org: set to anything but nothing.
+    return steerable(stream) and not os.environ.get("NO_COLOR")
+
+
 def _text(stream: io.BufferedWriter, *, like: TextIO | None) -> TextIO:
     """A text stream that is like the one before, but for what it can't encode."""
     before = like if isinstance(like, io.TextIOWrapper) else None

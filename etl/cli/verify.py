@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import IO, TYPE_CHECKING
 
 import click
 
 from etl.cli.boundary import tell_error
+from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.progress import progress
 from etl.cli.selection import wanted_personas, which_personas
@@ -53,17 +53,15 @@ def command(
     A role that may read is enough.
     """
     from etl.jobs.verify import verify  # noqa: PLC0415  spares --help
-    from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
     from etl.tables import FAILURES  # noqa: PLC0415  spares --help
 
     settings = invocation.settings()
-    url = settings.require_database().get_secret_value()
+    settings.require_database()
     settings.require_key()
     wanted, discover = wanted_personas(ids, ids_from, settings, every=every)
     ended: list[Verified] = []
-    require_cluster(url, os.environ)
     try:
-        with served(url, os.environ) as served_url, progress(invocation) as line:
+        with target_of(settings) as url, progress(invocation) as line:
 
             def watch(tally: Tally) -> None:
                 line.total(tally.requested)
@@ -73,7 +71,7 @@ def command(
             verify(
                 settings,
                 wanted,
-                url=served_url,
+                url=url,
                 discover=discover,
                 sample=sample,
                 report=ended.append,
