@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from etl.cli.prompts_screen import counted, differing_lines, holder_lines
+from etl.cli.prompts_screen import differing_lines, holder_lines
 from etl.cli.prose import Marks
-from etl.report.text import cut, escaped
+from etl.report.text import counted, cut, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,7 +14,7 @@ from etl.payload.decode import dumps
 from etl.payload.differences import ABSENT
 from etl.payload.paths import element, member
 from etl.report.persona_diff import elements, is_prose, is_set, reference_at
-from etl.report.text import as_line, cut, escaped
+from etl.report.text import as_line, counted, cut, escaped
 from etl.report.word_diff import word_diff
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def _between(events: list[Event]) -> Iterator[str]:
     if not events:
         yield "Nothing happened in between."
         return
-    yield f"{len(events)} change{'' if len(events) == 1 else 's'}:"
+    yield f"{counted(len(events), 'change')}:"
     few = len(events) <= 2 * _EVENTS
     for event in events if few else events[:_EVENTS]:
         yield _happened(event)

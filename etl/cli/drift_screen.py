@@ -12,7 +12,7 @@ from wcwidth import ljust, width, wrap
 
 from etl.jobs.typed_paths import as_typed
 from etl.proposal.model import Proposal, Refusal
-from etl.report.text import cut, escaped
+from etl.report.text import counted, cut, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,7 +50,7 @@ def as_lines(found: Listing) -> Iterator[str]:
 def as_proposed(revised: Revised, here: Path) -> Iterator[str]:
     """The columns, what gets none and why, the files, and what to do with them."""
     for proposal in revised.proposals:
-        values = _counted(proposal.values, "value")
+        values = counted(proposal.values, "value")
         yield from _path_and(proposal.drift, f" → {_answer(proposal)}; from {values}")
     refusals = [refusal for refusal in revised.refusals if not refusal.is_waiting]
     if refusals and revised.proposals:
@@ -58,7 +58,7 @@ def as_proposed(revised: Revised, here: Path) -> Iterator[str]:
     for refusal in refusals:
         yield from _path_and(refusal.drift, f": {_answer(refusal)}")
     if waiting := len(revised.refusals) - len(refusals):
-        told = _counted(waiting, "field")
+        told = counted(waiting, "field")
         yield f"{told} proposed already; `persona-etl migrate` adds what waits."
     if revised.shown:
         for file, text in revised.shown.items():
@@ -141,7 +141,7 @@ def _how_many(found: Listing) -> str:
     hidden = f"{found.hidden:,} ignored or mapped: --all shows them" if found.hidden else ""
     if not shown:
         return f"The API and the map agree{f', but for {hidden}' if hidden else ''}."
-    return f"{_counted(shown, 'difference')}{f', and {hidden}' if hidden else ''}."
+    return f"{counted(shown, 'difference')}{f', and {hidden}' if hidden else ''}."
 
 
 def _path_and(drift: Drift, what: str) -> Iterator[str]:
@@ -162,10 +162,6 @@ def _wrapped(text: str, indent: str) -> Sequence[str]:
         subsequent_indent=f"{indent}  ",
         break_on_hyphens=False,
     )
-
-
-def _counted(number: int, one: str) -> str:
-    return f"{number:,} {one}{'' if number == 1 else 's'}"
 
 
 def _day(moment: datetime) -> str:

@@ -11,7 +11,7 @@ from wcwidth import clip, width
 from etl.cli.prose import Marks, as_block
 from etl.jobs.prompts import personas_of
 from etl.report.likeness import LONGEST
-from etl.report.text import ELLIPSIS, as_line, cut
+from etl.report.text import ELLIPSIS, as_line, counted, cut
 from etl.report.word_diff import word_diff
 
 if TYPE_CHECKING:
@@ -72,11 +72,6 @@ def similar_lines(found: Similar, at_least: int, *, coloured: bool) -> Iterator[
     if found.groups > len(found.first):
         yield ""
         yield f"… {counted(found.groups - len(found.first), 'more group')}; --limit shows them …"
-
-
-def counted(count: int, thing: str) -> str:
-    """How many, in words."""
-    return f"{count:,} {thing}{'' if count == 1 else 's'}"
 
 
 def holder_lines(holders: list[Holder]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from wcwidth import ljust, rjust, width
 
 from etl.cli.query_data import plain
-from etl.report.text import ELLIPSIS, cut, escaped
+from etl.report.text import ELLIPSIS, counted, cut, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,7 +42,7 @@ def as_lines(
     widths = [max(map(width, column)) for column in zip(names, *cells, strict=True)]
     fitted = _fitted(widths, room)
     yield from _table(columns, names, cells, fitted) if fitted else _blocks(names, cells, room)
-    yield f"({len(rows):,} row{'' if len(rows) == 1 else 's'})"
+    yield f"({counted(len(rows), 'row')})"
 
 
 def _fitted(widths: list[int], room: int) -> list[int] | None:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 from wcwidth import ljust, rjust, width, wrap
 
 from etl.cli.prose import Marks
-from etl.report.text import as_line, cut, length_of_time
+from etl.report.text import as_line, counted, cut, length_of_time, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from etl.report.digest import Concern, Digest, Happening, PromptChange, RunSum
 
@@ -81,9 +81,9 @@ def _totals(found: Digest) -> Iterator[str]:
         "knowledge group": totals.knowledge_groups,
         "share link": totals.share_links,
     }
-    yield from _labelled("they have", ", ".join(_counted(n, what) for what, n in shared.items()))
-    prompts = _counted(totals.prompts, "distinct prompt")
-    distinct = f"{prompts}, {_counted(totals.configurations, 'distinct configuration')}"
+    yield from _labelled("they have", ", ".join(counted(n, what) for what, n in shared.items()))
+    prompts = counted(totals.prompts, "distinct prompt")
+    distinct = f"{prompts}, {counted(totals.configurations, 'distinct configuration')}"
     yield from _labelled("in use", distinct)
     bands = [f"{band.personas:,} {band.label}" for band in found.ages if band.personas]
     yield from _labelled("last seen", ", ".join(bands))
@@ -152,7 +152,7 @@ def _grouped(found: Digest, change: str) -> Iterator[str]:
     names = sorted(_name(one) for one in _of_personas(found) if one.change == change)
     if names:
         count = _count_by_change(found, "persona")[change]
-        yield from _labelled(change, _listed(names, count))
+        yield from _labelled(change, listed(f"{count:,}: ", names, count, _ROOM))
 
 
 def _fields(found: Digest) -> Iterator[str]:
@@ -212,7 +212,7 @@ def _shared(found: Digest) -> Iterator[str]:
     edited = [one for one in found.happenings.first if one.kind != "persona"]
     edited = [one for one in edited if one.change in {"updated", "restored"}]
     for number, one in enumerate(edited[:_SHARED]):
-        who = _counted(one.personas, "persona")
+        who = counted(one.personas, "persona")
         paths = ", ".join(as_line(path, _LONGEST_NAME) for path in islice(one.paths, 4))
         kind = one.kind.replace("_", " ")
         told = f"{kind} {_name(one)}: {paths}"
@@ -244,9 +244,7 @@ def _runs(found: Digest, marks: Marks) -> Iterator[str]:
         ended = [one for one in found.run_sums if one.status not in _NEITHER]
         if total := sum(one.runs for one in ended):
             good = sum(one.runs for one in ended if one.status == "succeeded")
-            yield from _labelled(
-                "succeeded", f"{_percent(good, total)} of {_counted(total, 'run')}"
-            )
+            yield from _labelled("succeeded", f"{_percent(good, total)} of {counted(total, 'run')}")
     yield from _rhythm(found)
 
 
@@ -282,18 +280,6 @@ def _count_by_change(found: Digest, kind: str) -> Counter[str]:
     return counts
 
 
-def _listed(names: Sequence[str], count: int) -> str:
-    """How many, and as many of their names as fit the line."""
-    line = f"{count:,}: {names[0]}"
-    for number, name in enumerate(names[1:], start=1):
-        longer, left = f"{line}, {name}", count - number - 1
-        if width(f"{longer} and {left:,} more" if left else longer) > _ROOM:
-            return f"{line} and {left + 1:,} more"
-        line = longer
-    left = count - len(names)
-    return f"{line} and {left:,} more" if left else line
-
-
 def _labelled(label: str, told: str, size: int = _LABEL) -> Iterator[str]:
     """On as many lines as it takes, all behind the label."""
     for number, line in enumerate(wrap(told, _WIDTH - size, break_on_hyphens=False)):
@@ -326,7 +312,3 @@ def _seconds(seconds: float) -> str:
 
 def _short(number: int) -> str:
     return f"{number}" if number < _THOUSAND else f"{number // _THOUSAND}k"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from wcwidth import ljust, width, wrap
 
 from etl.cli.logs import timestamp
-from etl.report.text import cut, escaped, length_of_time
+from etl.report.text import counted, cut, escaped, length_of_time
 from etl.tables import FAILURES
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def told_lines(told: Told) -> Iterator[str]:
     if run.http_requests:
         yield from _labelled("requests", str(run.http_requests))
     if run.new_drift_paths:
-        changes = _counted(run.new_drift_paths, "API change")
+        changes = counted(run.new_drift_paths, "API change")
         yield from _labelled("drift", f"{changes} new in this run: see `persona-etl drift`")
     if run.error:
         yield from _labelled("error", escaped(run.error))
@@ -112,7 +112,7 @@ def _item(item: ItemRow, outcome: str) -> Iterator[str]:
     if outcome in FAILURES:
         status = item.http_status or "no answer"
         why = f": {escaped(item.message)}" if item.message else ""
-        told = f"{status} after {_counted(item.attempts, 'attempt')}{why}"
+        told = f"{status} after {counted(item.attempts, 'attempt')}{why}"
         for line in wrap(told, _WIDTH - 4, break_on_hyphens=False):
             yield f"    {line}"
 
@@ -122,7 +122,7 @@ def _issues(told: Told) -> Iterator[str]:
     if issues is None or not issues.count:
         return
     yield ""
-    yield f"{_counted(issues.count, 'value issue')} open, met last in this run"
+    yield f"{counted(issues.count, 'value issue')} open, met last in this run"
     for issue in issues.first:
         yield cut(f"  {issue.kind} {issue.entity_id} {escaped(issue.path)}", _WIDTH)
         yield cut(f"    {escaped(issue.problem)}", _WIDTH)
@@ -138,9 +138,9 @@ def _left(told: Told) -> Iterator[str]:
     if left is None:
         yield "Whom it wanted is not known: it can't be resumed."
     elif run.status == "running":
-        yield f"{_counted(left, 'persona')} left so far: it is under way, or has died."
+        yield f"{counted(left, 'persona')} left so far: it is under way, or has died."
     elif left:
-        yield f"{_counted(left, 'persona')} left; to go on with those:"
+        yield f"{counted(left, 'persona')} left; to go on with those:"
         yield f"  persona-etl backfill api --resume {run.run_id}"
     else:
         yield "Nothing is left of it."
@@ -174,7 +174,3 @@ def _took(run: Entry, now: datetime) -> str:
     if run.status == "running":
         return f"{length_of_time(now - run.started_at)} so far"
     return length_of_time(run.finished_at - run.started_at) if run.finished_at else ""
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -6,11 +6,9 @@ import textwrap
 from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
-from wcwidth import width
-
 from etl.cli.logs import timestamp
 from etl.jobs.status import REMOVED_LATELY
-from etl.report.text import cut, escaped, length_of_time
+from etl.report.text import counted, cut, escaped, length_of_time, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,7 +115,7 @@ def _now(found: Status) -> Iterator[str]:
     elif not run:
         yield f"nothing runs{', as far as a replica knows' if found.is_replica else ''}"
         if found.unfolded:
-            what = "1 document" if found.unfolded == 1 else f"{found.unfolded} documents"
+            what = counted(found.unfolded, "document")
             yield f"a load from files was cut short; the next run folds {what}"
     for dead in found.orphans[:1]:
         more = f" and {len(found.orphans) - 1} more" if len(found.orphans) > 1 else ""
@@ -204,7 +202,7 @@ def _to_look_at(found: Status) -> Iterator[str]:
         return
     counts = {"value issue": found.value_issues, "API change": found.drift_paths}
     if any(counts.values()):
-        told = ", ".join(f"{n} {what}{'' if n == 1 else 's'}" for what, n in counts.items() if n)
+        told = ", ".join(counted(number, what) for what, number in counts.items() if number)
         yield f"{told}: see `persona-etl drift`" if found.drift_paths else told
 
 
@@ -222,20 +220,12 @@ def _counts(run: RunRow) -> str:
         for name, count in run.counts.items()
         if count and name != "requested"
     ]
-    requested = run.counts["requested"]
-    return f"{requested} persona{'' if requested == 1 else 's'}: {', '.join(parts)}"
+    return f"{counted(run.counts['requested'], 'persona')}: {', '.join(parts)}"
 
 
 def _listed(sort: Sort, told: Callable[[PersonaRow], str], what: str = "") -> str:
     """How many, and as many of them as fit the line."""
-    line = f"{sort.count}{what}: {told(sort.first[0])}"
-    for number, row in enumerate(sort.first[1:], start=1):
-        longer = f"{line}, {told(row)}"
-        left = sort.count - number - 1
-        if width(f"{longer} and {left} more" if left else longer) > _ROOM:
-            return f"{line} and {left + 1} more"
-        line = longer
-    return line
+    return listed(f"{sort.count}{what}: ", [told(row) for row in sort.first], sort.count, _ROOM)
 
 
 def _name(row: PersonaRow) -> str:

@@ -21,6 +21,7 @@ from etl.jobs.opened_run import close, concluded, opened_run
 from etl.jobs.settling import settle
 from etl.jobs.summary import log_new_drift
 from etl.payload.decode import loads
+from etl.report.text import counted
 from etl.store.engine import database_now, make_engine, translated
 from etl.store.ledger import add_items_of_opened, opened_by, set_counts
 from etl.store.mapped import at_head, map_of
@@ -194,7 +195,7 @@ class _Load:
 def _rejections(tally: LineTally) -> PersonaError | None:
     if not tally.rejected:
         return None
-    lines = f"{tally.lines} line{'' if tally.lines == 1 else 's'}"
+    lines = counted(tally.lines, "line")
     rest = "the rest is loaded" if tally.rejected < tally.lines else "nothing is loaded"
     return PersonaError(
         f"{tally.rejected} of {lines} rejected, {rest}; first: {tally.first_rejected[0]}"

@@ -24,6 +24,7 @@ from etl.errors import (
 )
 from etl.report.catalogue import all_functions, all_views
 from etl.report.ours import reporting_schema
+from etl.report.text import counted
 from etl.report.views_sql import present_views
 from etl.settings import API_KEY_VARIABLE, load_settings, settings_file
 from etl.source.answer import ListForbiddenError, ToldToWaitError
@@ -123,7 +124,7 @@ def _file(file: Path | None) -> str:
 
 def _whom(settings: Settings) -> str:
     count = len(settings.personas.ids)
-    told = f"{count} persona{'' if count == 1 else 's'}"
+    told = counted(count, "persona")
     if settings.personas.discover:
         return f"{told} and all that the API lists" if count else "all that the API lists"
     return told if count else "no personas: set ids or discover, or tell sync"
@@ -286,7 +287,7 @@ def _local_lines(
     except (UsageError, DatabaseError) as exc:
         return [wrong("local", str(exc).removeprefix("Postgres: "), exc.exit_code)]
     if pending := history.between(present, history.head):
-        count = f"{len(pending)} local revision{'' if len(pending) == 1 else 's'} to run"
+        count = f"{counted(len(pending), 'local revision')} to run"
         how = "`persona-etl migrate`" if access.may_migrate else _BY_DBA
         return [
             wrong("local", f"{count}, {schema} is at {present}: {how}", DatabaseError.exit_code)

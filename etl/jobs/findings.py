@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from etl.errors import DiscrepancyError
 from etl.payload.canonical import same
 from etl.report.discrepancy import Discrepancy
+from etl.report.text import counted
 from etl.tables import documents
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def differs(found: Findings) -> DiscrepancyError:
         return left_over(found)
     which = f"all but {left}" if left else "it" if total == 1 else "them"
     return DiscrepancyError(
-        f"{_counted(total)}; `persona-etl backfill replay` mends {which},"
+        f"{counted(total, 'difference')}; `persona-etl backfill replay` mends {which},"
         " when no other run holds the lock"
     )
 
@@ -108,11 +109,7 @@ def left_over(found: Findings) -> DiscrepancyError:
         what = "a document is not what it was when it was observed; restore it from a backup"
     else:
         what = "others refer to what should not be there; run again without --table"
-    return DiscrepancyError(f"{_counted(found.left.total())} can't be mended: {what}")
-
-
-def _counted(differences: int) -> str:
-    return f"{differences} difference{'' if differences == 1 else 's'}"
+    return DiscrepancyError(f"{counted(found.left.total(), 'difference')} can't be mended: {what}")
 
 
 def _differing(table: Table, is_: Row, should_be: Row) -> Iterable[str]:

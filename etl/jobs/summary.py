@@ -18,7 +18,7 @@ from etl.errors import (
     SafetyStopError,
     SourceDownError,
 )
-from etl.report.text import as_line
+from etl.report.text import as_line, counted
 from etl.tables import FAILURES, OUTCOMES
 
 if TYPE_CHECKING:
@@ -135,7 +135,8 @@ def refusal(tally: Tally) -> RunError | None:
         )
     if requested and outcomes["failed"] == requested:
         return SourceDownError(
-            f"none of {_personas(requested)} could be fetched; first: {_told(tally.first_failure)}"
+            f"none of {counted(requested, 'persona')} could be fetched;"
+            f" first: {_told(tally.first_failure)}"
         )
     return None
 
@@ -201,14 +202,10 @@ def _failures(tally: Tally, run_id: UUID | None) -> PersonaError | None:
         return None
     failed = {outcome: tally.outcomes[outcome] for outcome in FAILURES if tally.outcomes[outcome]}
     return PersonaError(
-        f"{sum(failed.values())} of {_personas(tally.requested)} not copied"
+        f"{sum(failed.values())} of {counted(tally.requested, 'persona')} not copied"
         f" ({', '.join(f'{count} {outcome}' for outcome, count in failed.items())});"
         f" first: {_told(first)}" + (f"; see `persona-etl runs {run_id}`" if run_id else "")
     )
-
-
-def _personas(count: int) -> str:
-    return f"{count} persona{'' if count == 1 else 's'}"
 
 
 def _told(item: Item | None) -> str:

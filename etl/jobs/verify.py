@@ -20,6 +20,7 @@ from etl.jobs.findings import differs, not_folded
 from etl.jobs.garbage import seldom_collected
 from etl.jobs.halt import Halt, stopped_by_signals
 from etl.jobs.summary import Tally, log_outcomes, refusal, status_of
+from etl.report.text import counted
 from etl.store.engine import driver_connection, translated
 from etl.store.faithful import loads_faithfully, read_faithfully
 from etl.store.mapped import at_head
@@ -177,12 +178,12 @@ class _Verification:
             told.append(f"versions and tables: {differs(found.found)}")
         if found.lost.number:
             told.append(
-                f"{_times(found.lost.number, 'change')} had been copied and {_is(found.lost)} lost;"
-                " restore observations and documents from a backup"
+                f"{counted(found.lost.number, 'change')} had been copied and {_is(found.lost)}"
+                " lost; restore observations and documents from a backup"
             )
         if found.ahead.number:
             told.append(
-                f"{_times(found.ahead.number, 'change')} at the API {_is(found.ahead)} not copied"
+                f"{counted(found.ahead.number, 'change')} at the API {_is(found.ahead)} not copied"
                 " yet; `persona-etl sync` does that"
             )
         if not told:
@@ -200,14 +201,10 @@ class _Verification:
         why = ", ".join(f"{counts[name]} {name}" for name in FAILURES if counts[name])
         return PersonaError(
             f"{sum(counts[name] for name in FAILURES)} of"
-            f" {_times(counts['requested'], 'persona')} could not be verified ({why});"
+            f" {counted(counts['requested'], 'persona')} could not be verified ({why});"
             f" first: persona {first.persona_id}: {first.message}"
         )
 
 
 def _is(changes: Changes) -> str:
     return "is" if changes.number == 1 else "are"
-
-
-def _times(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -64,6 +64,25 @@ def length_of_time(time: timedelta) -> str:
     return f"{whole} {great} {rest // size} {small}" if rest >= size else f"{whole} {great}"
 
 
+def counted(number: int, what: str) -> str:
+    """`1 run`, `1,200 runs`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def listed(head: str, names: Sequence[str], count: int, room: int) -> str:
+    """The first name, as many others as fit `room` columns, and how many of `count` are left."""
+    fitting = ""
+    for number in range(1, len(names) + 1):
+        line = head + ", ".join(names[:number])
+        if fitting and width(line) > room:
+            break
+        left = count - number
+        whole = f"{line} and {left:,} more" if left else line
+        if not fitting or width(whole) <= room:
+            fitting = whole
+    return fitting
+
+
 def escaped(text: str) -> str:
     """The text with escapes in the place of what `as_line` would leave out."""
     return "".join(c if _is_harmless(c) else f"\\u{ord(c):04x}" for c in text)

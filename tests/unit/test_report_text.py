@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wcwidth import width
 
-from etl.report.text import as_line, as_table, escaped, json_text, length_of_time
+from etl.report.text import as_line, as_table, escaped, json_text, length_of_time, listed
 
 
 def test_columns_line_up_and_numbers_stand_to_the_right() -> None:
@@ -98,3 +98,10 @@ def test_json_for_a_terminal_leaves_every_script_as_it_is() -> None:
     assert (
         json_text('"美咲 \x9b2J\u202e\U0001f600"'.encode()) == '"美咲 \\u009b2J\\u202e\U0001f600"'
     )
+
+
+def test_of_names_as_many_are_listed_as_fit_and_the_rest_is_counted() -> None:
+    assert listed("3: ", ["Ada", "Bo", "Cy"], 3, 80) == "3: Ada, Bo, Cy"
+    assert listed("3: ", ["Ada", "Bo", "Cy"], 3, 14) == "3: Ada, Bo, Cy"
+    assert listed("3: ", ["Ada", "Bo", "Cy"], 3, 13) == "3: Ada and 2 more"
+    assert listed("1,200: ", ["Ada", "Bo"], 1200, 80) == "1,200: Ada, Bo and 1,198 more"
