@@ -29,7 +29,7 @@ _TOTALS = text("""
            (SELECT count(DISTINCT tool_id) FROM persona_tools WHERE is_live) AS tools,
            (SELECT count(DISTINCT knowledge_group_id)
               FROM persona_knowledge_groups WHERE is_live) AS knowledge_groups,
-           (SELECT count(*) FROM share_links WHERE state <> 'persona removed') AS share_links,
+           (SELECT count(*) FROM share_links WHERE is_live) AS share_links,
            (SELECT count(*) FROM prompts) AS prompts,
            (SELECT count(*) FROM configurations) AS configurations
 """)

@@ -161,6 +161,7 @@ def _share_links(the_map: Map) -> View:
     links = the_map.tables[tables.share_links.name]
     ours = {
         "persona_name": _PERSONA_NAME,
+        "is_live": _IS_LIVE,
         "state": "open; or why it does not open: disabled, expired, used up, persona removed.",
         "uses_left": "How often it can still be opened; NULL: as often as one likes.",
     }
@@ -174,6 +175,7 @@ def _share_links(the_map: Map) -> View:
     selected = {
         **{called: f"link.{name(column.name)}" for called, column in own.items()},
         "persona_name": "persona.name",
+        "is_live": "persona.removed_at IS NULL",
         **{
             called: f"""ARRAY(SELECT item.{name(element_of(table).name)}
                FROM {name(table.name)} AS item

@@ -84,6 +84,10 @@ def drift_view(the_map: Map) -> View:
     """A row a path, with what the map has there."""
     columns = {
         **comments(*tables.drift_paths.c),
+        "last_seen_at": (
+            "When it last came in new content; of a missing field, when the last version that had"
+            " it ended."
+        ),
         "meaning": "The problem, in words.",
         "table_name": "The table that is filled from there; NULL: the map has nothing.",
         "column_name": "Its column; NULL: the table has the members of what stands there.",
@@ -106,7 +110,9 @@ def dictionary_view(the_map: Map, views: Iterable[View]) -> View:
         "path": "The API's path in there; NULL: no member of the API is in it.",
         "is_observed": "Set by the latest observation; it makes no versions and has no history.",
         "is_local": "Added at this target, not by a release.",
-        "no_longer_sent_since": "When the field last came; NULL: the API still sends it.",
+        "no_longer_sent_since": (
+            "When the last version that had the field ended; NULL: the API still sends it."
+        ),
     }
     comment = (
         "Each column of the normalized tables and of the views: type, meaning, the API's path and"

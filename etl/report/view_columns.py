@@ -35,7 +35,7 @@ _TYPES: Final[Mapping[str, tuple[str, ...]]] = {
     "text[]": ("persona_names",),
     "timestamptz": (
         *("valid_from", "valid_to", "last_observed_at", "last_changed_at", "removed_at"),
-        *("changed_at", "not_before", "no_longer_sent_since"),
+        *("changed_at", "not_before", "no_longer_sent_since", "last_seen_at"),
     ),
     "uuid": ("entity_id",),
     "uuid[]": ("persona_ids",),

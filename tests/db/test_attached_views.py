@@ -163,17 +163,26 @@ def test_a_share_link_says_whether_it_opens_and_how_often(attached):
     attached.sync([ONE])
     rows = shown(attached, "share_links", "share_link_id")
     assert [(row["state"], row["uses_left"]) for row in rows] == [told[1:] for told in LINKS]
-    assert {row["persona_name"] for row in rows} == {"Persona 1"}
+    assert {(row["persona_name"], row["is_live"]) for row in rows} == {("Persona 1", True)}
     origins = [row["allowed_origins"] for row in rows]
     assert origins == [["https://b.example", "https://a.example"]] + [[]] * (len(LINKS) - 1)
     attached.world.delete(ONE)
     attached.sync([ONE, BARE])
-    assert {row["state"] for row in shown(attached, "share_links")} == {"persona removed"}
+    gone = shown(attached, "share_links")
+    assert {(row["is_live"], row["state"]) for row in gone} == {(False, "persona removed")}
 
 
 # Each is called like something that a view has of its own, or like an alias in its SQL.
 CLASHES = {
-    "share_links": ("state", "uses_left", "persona_name", "link", "persona", "allowed_origins"),
+    "share_links": (
+        "state",
+        "uses_left",
+        "persona_name",
+        "is_live",
+        "link",
+        "persona",
+        "allowed_origins",
+    ),
     "voice_generation_options": ("persona_name", "is_live", "options", "name"),
     "tools": ("persona_count", "last_observed_at", "version", "tool", "used", "state"),
     "avatars": ("persona_count", "name", "valid_to", "available_versions", "avatar"),
