@@ -40,6 +40,12 @@ def test_the_readme_names_each_command() -> None:
     assert shown[1 : len(names) + 1] == names
 
 
+def test_the_sections_on_commands_stand_in_the_order_of_the_commands() -> None:
+    headings = re.findall(r"^### (.+)$", README, flags=re.MULTILINE)
+    told = [heading for heading in headings if heading.split()[0] in COMMANDS]
+    assert told == sorted(told, key=lambda heading: list(COMMANDS).index(heading.split()[0]))
+
+
 def test_the_readme_names_each_setting_with_its_default() -> None:
     table = section("## Settings")
     rows = dict(re.findall(r"^\| `([a-z_.]+)` \| (.*?)\|", table, flags=re.MULTILINE))
