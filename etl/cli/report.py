@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from typing import TYPE_CHECKING
 
 import click
 
@@ -60,9 +60,7 @@ def command(
     """
     from etl.cli.report_screen import as_lines  # noqa: PLC0415  spares --help
     from etl.jobs.report import report  # noqa: PLC0415  spares --help
-    from etl.payload.decode import dumps  # noqa: PLC0415  spares --help
     from etl.report.extra import require_html_libraries  # noqa: PLC0415  spares --help
-    from etl.report.text import json_text  # noqa: PLC0415  spares --help
 
     if page is not None:
         if as_json:
@@ -74,7 +72,7 @@ def command(
     if page is not None:
         _write(page, found, is_told=not invocation.quiet)
     elif as_json:
-        click.echo(json_text(dumps(as_object(found))))
+        click.echo(_as_json(found))
     elif not invocation.quiet:
         coloured = takes_colour(sys.stdout)
         for line in as_lines(found, coloured=coloured):
@@ -97,20 +95,14 @@ def _write(page: Path, found: Digest, *, is_told: bool) -> None:
         click.echo(f"{as_line(page)}: {len(written) / 1000:,.0f} kB")
 
 
-def as_object(found: Digest) -> dict[str, Any]:
-    """What `--json` prints: the digest's own names. Times are RFC 3339 in UTC."""
-    return {field.name: _plain(getattr(found, field.name)) for field in fields(found)}
+def _as_json(found: Digest) -> str:
+    """One object with the digest's own names. Times are RFC 3339 in UTC."""
+    from etl.report.text import json_text  # noqa: PLC0415  spares --help
+
+    return json_text(json.dumps(asdict(found), default=_plain, ensure_ascii=False).encode())
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401  whatever a digest holds
-    if is_dataclass(value):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+def _plain(value: object) -> str:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
-    if isinstance(value, date):
-        return value.isoformat()
-    if isinstance(value, UUID):
-        return str(value)
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return value
+    return value.isoformat() if isinstance(value, date) else str(value)

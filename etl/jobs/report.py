@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from etl.jobs import report_changes, report_runs, report_state
+from etl.jobs import report_changes, report_prompts, report_runs, report_state
 from etl.jobs.report_concerns import Findings, concerns
 from etl.jobs.status import busy, sources_of
 from etl.jobs.view_session import reading_views
@@ -164,7 +164,7 @@ def _look(
         change_days=days,
         changed_fields=report_changes.changed_fields(connection, since, listed=listed),
         happenings=report_changes.happenings(connection, since, days, listed=listed),
-        prompts=report_changes.prompt_changes(connection, since, listed=min(listed, _PROMPTS)),
+        prompts=report_prompts.prompt_changes(connection, since, listed=min(listed, _PROMPTS)),
         failing=failing,
         never_seen=never_seen,
         links=links,

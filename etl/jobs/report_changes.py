@@ -13,14 +13,11 @@ from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from etl.report.digest import (
-    LONGEST_PROMPT,
     ChangeDay,
     FieldChanges,
     Happening,
     Listed,
-    PromptChange,
 )
-from etl.report.word_diff import words_gone_and_come
 from etl.tables import KINDS, UUID_, entity_table
 
 if TYPE_CHECKING:
@@ -32,12 +29,12 @@ if TYPE_CHECKING:
 
     from etl.tables import Kind
 
-# Names and paths may be as long as the API likes, and paths as many.
-_LONGEST = 200
+LONGEST_NAME = 200
+"""Characters of a name or path, which may be as long as the API likes; and paths as many."""
 _PATHS = 20
 
-# Postgres knows later moments, and infinity, which no version of ours begins at.
-_SINCE = "valid_from BETWEEN :since AND '9999-12-31Z'"
+SINCE = "valid_from BETWEEN :since AND '9999-12-31Z'"
+"""Postgres knows later moments, and infinity, which no version of ours begins at."""
 
 _DAYS = """
     SELECT CAST(valid_from AT TIME ZONE 'UTC' AS date) AS day, '{kind}' AS kind, change,
@@ -71,9 +68,9 @@ _HAPPENED = """
         ON before.{key} = version.{key} AND before.valid_to = version.valid_from
 """
 
-# Of some past of an hour's reach Postgres may know times that Python does not.
-_NOT_BEFORE = """CASE WHEN before.last_observed_at BETWEEN '0001-01-02Z' AND '9999-12-31Z'
+NOT_BEFORE = """CASE WHEN before.last_observed_at BETWEEN '0001-01-02Z' AND '9999-12-31Z'
                 THEN before.last_observed_at END"""
+"""When `before` was last seen. Postgres may know times that Python does not."""
 
 # Who is live now, and how many have it.
 _USE = {
@@ -86,45 +83,6 @@ _USE = {
           FROM {table} WHERE {key} = ANY (:ids)""",
 }
 
-_PROMPT, _BRAIN = "brain.systemPrompt", "brain"
-
-# The paths say it; only where the whole brain came or went the texts have to be looked at.
-_TOLD = f"""
-    version.{_SINCE} AND version.change IN ('updated', 'restored')
-       AND '{_PROMPT}' = ANY (version.changed_paths)
-"""
-_TOLD_OR_NOT = f"""
-    version.{_SINCE} AND version.change IN ('updated', 'restored')
-       AND '{_BRAIN}' = ANY (version.changed_paths)
-       AND '{_PROMPT}' <> ALL (version.changed_paths)
-       AND version.system_prompt IS DISTINCT FROM before.system_prompt
-"""
-
-_AND_BEFORE = """
-      FROM persona_history AS version
-     CROSS JOIN LATERAL (
-            SELECT * FROM persona_history AS earlier
-             WHERE earlier.persona_id = version.persona_id AND earlier.version < version.version
-               AND earlier.change <> 'removed'
-             ORDER BY earlier.version DESC LIMIT 1) AS before
-"""
-
-_PROMPTS_COUNTED = f"""
-    SELECT (SELECT count(*) FROM persona_history AS version WHERE {_TOLD})
-         + (SELECT count(*) {_AND_BEFORE} WHERE {_TOLD_OR_NOT})
-"""  # noqa: S608  the texts above, nobody's input
-
-_PROMPTS = f"""
-    SELECT version.persona_id, left(version.name, :longest) AS name, version.valid_from AS at,
-           {_NOT_BEFORE} AS not_before,
-           left(before.system_prompt, :most) AS old, left(version.system_prompt, :most) AS new,
-           length(before.system_prompt) AS old_length, length(version.system_prompt) AS new_length,
-           before.change = 'pruned' AS is_pruned
-    {_AND_BEFORE}
-     WHERE {_TOLD} OR {_TOLD_OR_NOT}
-     ORDER BY version.valid_from DESC LIMIT :listed
-"""
-
 # LIMIT keeps the planner from joining: it takes the many for few, and goes through all for each.
 _LOOKED_UP = "SELECT * FROM {view} AS one WHERE one.persona_id = changed.persona_id LIMIT 1"
 
@@ -134,7 +92,7 @@ _VOICES_LOST = f"""
     SELECT left(persona.name, :longest) AS name, count(*) OVER () AS number
       FROM (SELECT DISTINCT persona_id
               FROM persona_history
-             WHERE {_SINCE} AND change IN ('updated', 'restored')
+             WHERE {SINCE} AND change IN ('updated', 'restored')
                AND 'voiceGenerationOptions' = ANY (changed_paths)
                AND changed_paths && '{{voice,voice.id}}') AS changed
      CROSS JOIN LATERAL ({_LOOKED_UP.format(view="personas")}) AS persona
@@ -146,19 +104,19 @@ _VOICES_LOST = f"""
 
 def change_days(connection: Connection, since: datetime) -> list[ChangeDay]:
     """How many versions began, by day, kind and change; days in order."""
-    query = " UNION ALL ".join(_DAYS.format(kind=kind, since=_SINCE) for kind in KINDS)
+    query = " UNION ALL ".join(_DAYS.format(kind=kind, since=SINCE) for kind in KINDS)
     rows = connection.execute(text(f"{query} ORDER BY day, kind, change"), {"since": since})
     return [ChangeDay(row.day, row.kind, row.change, row.versions) for row in rows]
 
 
 def changed_fields(connection: Connection, since: datetime, *, listed: int) -> Listed[FieldChanges]:
     """Which fields changed most often."""
-    each = " UNION ALL ".join(_FIELDS.format(kind=k, since=_SINCE, id=_ID) for k in KINDS)
+    each = " UNION ALL ".join(_FIELDS.format(kind=k, since=SINCE, id=_ID) for k in KINDS)
     query = f"""
         SELECT count(*) OVER () AS number, kind, left(path, :longest) AS path, versions
           FROM ({each}) AS field ORDER BY versions DESC, kind, path LIMIT :listed
     """  # noqa: S608  the texts above, nobody's input
-    asked = {"since": since, "longest": _LONGEST, "listed": listed}
+    asked = {"since": since, "longest": LONGEST_NAME, "listed": listed}
     rows = connection.execute(text(query), asked).all()
     return Listed(
         rows[0].number if rows else 0,
@@ -189,10 +147,10 @@ def _of_kind(
     key, name = _key_and_name(kind)
     query = text(
         _HAPPENED.format(
-            kind=kind, key=key, name=name, since=_SINCE, not_before=_NOT_BEFORE, paths=_PATHS
+            kind=kind, key=key, name=name, since=SINCE, not_before=NOT_BEFORE, paths=_PATHS
         )
     )
-    asked = {"since": since, "longest": _LONGEST, "listed": listed}
+    asked = {"since": since, "longest": LONGEST_NAME, "listed": listed}
     rows = list(
         chain.from_iterable(
             connection.execute(query, asked | {"change": change}) for change in changes
@@ -224,7 +182,7 @@ def _use(connection: Connection, kind: Kind, ids: set[UUID]) -> dict[UUID, Row[A
     query = _USE["persona" if kind == "persona" else "shared"]
     query = query.format(key=key, name=name, table=entity_table(kind).name)
     asked = text(query).bindparams(bindparam("ids", list(ids), type_=ARRAY(UUID_)))
-    return {row.entity_id: row for row in connection.execute(asked, {"longest": _LONGEST})}
+    return {row.entity_id: row for row in connection.execute(asked, {"longest": LONGEST_NAME})}
 
 
 def _key_and_name(kind: Kind) -> tuple[str, str]:
@@ -234,33 +192,7 @@ def _key_and_name(kind: Kind) -> tuple[str, str]:
     return key.name, "display_name" if "display_name" in columns else "name"
 
 
-def prompt_changes(connection: Connection, since: datetime, *, listed: int) -> Listed[PromptChange]:
-    """Who was told something else, the newest first. What only the API's shape did is left out."""
-    count = connection.execute(text(_PROMPTS_COUNTED), {"since": since}).scalar_one()
-    asked = {"since": since, "listed": listed, "longest": _LONGEST, "most": LONGEST_PROMPT}
-    return Listed(count, [_told(row) for row in connection.execute(text(_PROMPTS), asked)])
-
-
-def _told(row: Row[Any]) -> PromptChange:
-    gone = come = None
-    lengths = row.old_length or 0, row.new_length or 0
-    if not row.is_pruned and max(lengths) <= LONGEST_PROMPT:
-        gone, come = words_gone_and_come(row.old or "", row.new or "")
-    return PromptChange(
-        persona_id=row.persona_id,
-        name=row.name,
-        at=row.at,
-        not_before=row.not_before,
-        old=row.old,
-        new=row.new,
-        old_length=row.old_length,
-        new_length=row.new_length,
-        words_gone=gone,
-        words_come=come,
-    )
-
-
 def lost_voice_options(connection: Connection, since: datetime) -> Row[Any] | None:
     """Of whom a new voice cost options that nobody has set since: the first, and how many."""
-    asked = {"since": since, "longest": _LONGEST}
+    asked = {"since": since, "longest": LONGEST_NAME}
     return connection.execute(text(_VOICES_LOST), asked).one_or_none()
