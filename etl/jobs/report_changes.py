@@ -44,14 +44,16 @@ _DAYS = """
      GROUP BY 1, 3
 """
 
-# `[<id>]` in a path is the element of that id.
+# `[<id>]` in a path is the element of that id: where several changed, the field counts once.
 _FIELDS = """
-    SELECT '{kind}' AS kind, count(*) AS versions,
-           CASE WHEN path LIKE '%[%' THEN regexp_replace(path, {id}, '[]', 'g') ELSE path END
-           AS path
-      FROM {kind}_history CROSS JOIN LATERAL unnest(changed_paths) AS changed (path)
+    SELECT '{kind}' AS kind, count(*) AS versions, changed.path
+      FROM {kind}_history
+     CROSS JOIN LATERAL (
+           SELECT DISTINCT CASE WHEN path LIKE '%[%' THEN regexp_replace(path, {id}, '[]', 'g')
+                           ELSE path END AS path
+             FROM unnest(changed_paths) AS listed (path)) AS changed
      WHERE {since} AND change IN ('updated', 'restored')
-     GROUP BY 3
+     GROUP BY changed.path
 """
 _ID = "'[[][0-9a-fA-F-]{36}[]]'"
 

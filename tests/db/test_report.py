@@ -15,6 +15,7 @@ from etl.sandbox import Fault
 from etl.settings import load_settings
 from etl.store.engine import make_engine
 from tests.cli.test_status_command import enter
+from tests.db.test_attached_views import link
 from tests.db.test_forget import forget_in
 from tests.db.test_replay import leave_unfolded
 from tests.db.test_view_session import as_role
@@ -68,10 +69,12 @@ def counted(digest: Digest) -> dict[tuple[str, str], int]:
 def test_what_was_edited_is_told_with_its_reach_and_a_first_load_does_not_hide_it(target) -> None:
     told, named, gone, back, *_ = target.world.persona_ids
     target.world.edit(told, {"brain": {"systemPrompt": "You are kind. You listen."}})
+    target.world.edit(named, {"shareLinks": [link(n, usageLimit=5) for n in (1, 2)]})
     target.sync()
     before = target.now()
     target.world.edit(told, {"brain": {"systemPrompt": "You are very kind, and you listen."}})
-    target.world.edit(named, {"name": "After", "skipGreeting": None})
+    links = [link(n, usageLimit=6) for n in (1, 2)]
+    target.world.edit(named, {"name": "After", "skipGreeting": None, "shareLinks": links})
     avatar = target.world.payload(told)["avatar"]["id"]
     target.world.edit(avatar, {"activeVersion": "v9"}, "avatars")
     target.world.delete(gone)
@@ -109,7 +112,8 @@ def test_what_was_edited_is_told_with_its_reach_and_a_first_load_does_not_hide_i
     assert prompt.not_before <= prompt.at
     fields = {(one.kind, one.path): one.versions for one in late.changed_fields.first}
     assert fields["avatar", "activeVersion"] == fields["persona", "brain.systemPrompt"] == 1
-    assert fields["persona", "name"] == 1
+    # In one version, though of two links.
+    assert fields["persona", "shareLinks[].usageLimit"] == fields["persona", "name"] == 1
     assert ("persona", "newMember") not in fields
     assert (late.totals.live, late.totals.removed) == (5, 1)
     assert concerns(late).keys() == {"drift"}
