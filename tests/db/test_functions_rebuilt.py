@@ -9,7 +9,7 @@ from alembic import command
 
 from etl.errors import DatabaseError
 from etl.jobs.migrate import migrate, migrate_sql
-from etl.report.catalogue import all_functions, all_views
+from etl.report.catalogue import all_views
 from etl.report.ours import MARK
 from etl.report.views_sql import drop_views, pause_views
 from etl.store.engine import make_engine
@@ -250,16 +250,6 @@ def test_while_the_views_are_paused_a_function_tells_so_too(engine):
         run_script(connection, pause_views("anam"))
     with engine.connect() as connection, pytest.raises(sa.exc.DataError, match="about to be made"):
         connection.execute(sa.text("SELECT * FROM anam_reporting.personas_as_of(now())"))
-
-
-def test_every_function_is_told_about(engine):
-    statement = """
-        SELECT proname, obj_description(oid, 'pg_proc') AS told FROM pg_proc
-        WHERE pronamespace = 'anam_reporting'::regnamespace
-    """
-    with engine.connect() as connection:
-        found = {row.proname: row.told for row in connection.execute(sa.text(statement))}
-    assert found == {f.name: f"{f.comment} {MARK}" for f in all_functions()}
 
 
 def test_the_functions_of_two_schemas_of_any_name_are_each_their_own(engine, database_url):

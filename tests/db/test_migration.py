@@ -209,17 +209,6 @@ def faults(name: str, text: str) -> list[str]:
     return [fault for fault, is_found in found.items() if is_found] + empty
 
 
-@pytest.mark.parametrize("schema", ["anam", "anam_reporting"])
-def test_each_table_view_and_column_has_a_comment(engine, schema):
-    rows = [row for row in catalog(engine, schema) if "alembic_version" not in row[1]]
-    shown = [row for row in rows if row[0] == "relation" and row[2][0] in "rv"]
-    names = {row[1] for row in shown}
-    # Indexes have columns too, without comments of their own.
-    columns = [row for row in rows if row[0] == "column" and row[1].partition(".")[0] in names]
-    assert "personas" in names
-    assert [row[1] for row in shown + columns if not row[3]] == []
-
-
 ODD_NAME = 'Odd "name" it\'s 100%:x'
 
 

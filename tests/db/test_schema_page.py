@@ -21,7 +21,7 @@ COLUMNS = """
            col_description(attrelid, attnum) AS comment, obj_description(attrelid) AS about
       FROM pg_attribute
      WHERE attrelid = CAST(:relation AS regclass) AND attnum > 0 AND NOT attisdropped
-     ORDER BY attname
+     ORDER BY attnum
 """
 FUNCTIONS = """
     SELECT proname, obj_description(oid, 'pg_proc') FROM pg_proc
@@ -47,11 +47,11 @@ def test_the_tables_are_what_the_dictionary_says(engine) -> None:
     page = schema_page()
     for table in SHIPPED.tables:
         there = catalogue(engine, COLUMNS, relation=f"anam.{table}")
-        told = sorted(cells(page, f"Table `{table}`"))
-        assert [
+        # A column that came later stands last in the table.
+        assert sorted(
             (called.removesuffix(" °"), in_full(type_), null == "yes", comment)
-            for called, type_, null, *_, comment in told
-        ] == [(row.attname, row.type, row.may_be_null, row.comment) for row in there]
+            for called, type_, null, *_, comment in cells(page, f"Table `{table}`")
+        ) == sorted((row.attname, row.type, row.may_be_null, row.comment) for row in there)
         assert {row.about for row in there} == {above(page, f"Table `{table}`")}
 
 
@@ -59,7 +59,7 @@ def test_the_views_are_what_the_dictionary_says(engine) -> None:
     page = schema_page()
     for view in all_views():
         there = catalogue(engine, COLUMNS, relation=f"anam_reporting.{view.name}")
-        told = sorted(cells(page, f"View `{view.name}`"))
+        told = cells(page, f"View `{view.name}`")
         assert [
             (called.removesuffix(" °"), in_full(type_), comment)
             for called, type_, _, comment in told

@@ -57,16 +57,6 @@ def test_a_persona_is_one_wide_row(target):
     assert all(any(row[count] for row in rows) for count in counts)
 
 
-@pytest.mark.parametrize("view", all_views(), ids=lambda view: view.name)
-def test_a_view_has_the_columns_and_comments_that_it_declares(target, view):
-    columns = """
-        SELECT attname, col_description(attrelid, attnum) AS comment FROM pg_attribute
-        WHERE attrelid = %s::regclass AND attnum > 0 ORDER BY attnum
-    """
-    found = target.query(columns, [f"anam_reporting.{view.name}"])
-    assert [(row["attname"], row["comment"]) for row in found] == list(view.columns.items())
-
-
 def test_the_views_carry_every_column_of_personas_and_runs_with_the_map_s_words():
     views = {view.name: view for view in all_views()}
     for table in (tables.personas, tables.runs):
