@@ -43,7 +43,7 @@ def command(invocation: Invocation, *, max_age: timedelta | None, as_json: bool)
     persona that the settings want was seen within it. Asks the database alone, and writes nothing:
     a role that may read the reporting views is enough.
     """
-    from etl.cli.screen import as_lines  # noqa: PLC0415  spares --help
+    from etl.cli.status_screen import as_lines  # noqa: PLC0415  spares --help
     from etl.jobs.status import status  # noqa: PLC0415  spares --help
 
     settings = invocation.settings()

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections import Counter
-from dataclasses import dataclass, replace
-from datetime import UTC, date, timedelta
+from dataclasses import replace
+from datetime import UTC, timedelta
 from functools import cache
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from etl.report.by_day import by_day
 from etl.report.charts import charts
 from etl.report.digest import Listed, T
 from etl.report.edits import edited
@@ -28,12 +27,12 @@ from etl.report.text import length_of_time
 from etl.tables import FAILURES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from jinja2 import Template
 
     from etl.report.charts import Chart
-    from etl.report.digest import Digest, Happening
+    from etl.report.digest import Digest
     from etl.report.edits import Edited
 
 LARGEST: Final = 2_000_000
@@ -49,11 +48,8 @@ _MOST_HALVINGS = 11
 _MOST_PATHS = 6
 # Later ones are folded.
 _OPEN_PROMPTS = 5
-_OPEN_HAPPENINGS = 16
 # A change seen so soon after is told by one time.
 _CLOSE = timedelta(hours=6)
-# More of one sort on one day are folded into a line.
-_FEW = 5
 
 _CHANGES: Final = {
     "created": ("+", "good", "first seen"),
@@ -117,12 +113,12 @@ def _filled(digest: Digest, drawn: Sequence[Chart], prompts: Sequence[Edited]) -
         ),
         style=Markup(style),  # noqa: S704
         script=Markup(script),  # noqa: S704
-        changed=sum(day.versions for day in digest.change_days),
+        changed=digest.happenings.count,
         sections=_sections(digest),
         figures=_figures(digest),
         charts=drawn,
         period=period(digest.since, digest.now),
-        days=list(_days(digest.happenings.first)),
+        days=list(by_day(digest.happenings.first)),
         prompts=prompts,
         troubles=[*digest.failing.first, *digest.never_seen.first],
         rhythm=_rhythm(digest),
@@ -178,47 +174,13 @@ def _hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-@dataclass(frozen=True, slots=True)
-class _Day:
-    """What happened on a day, in UTC."""
-
-    date: date
-    count: int
-    groups: Sequence[Sequence[Happening]]
-    is_open: bool
-
-
-def _days(happenings: Sequence[Happening]) -> Iterator[_Day]:
-    told = 0
-    for day, on_it in groupby(happenings, lambda h: h.at.astimezone(UTC).date()):
-        found = list(on_it)
-        yield _Day(day, len(found), groups := _sorts(found), is_open=told < _OPEN_HAPPENINGS)
-        told += len(groups)
-
-
-def _sorts(happenings: list[Happening]) -> list[list[Happening]]:
-    """Each by itself, but many of a sort together: a first load is one line."""
-    many = Counter((h.kind, h.change) for h in happenings)
-    groups: list[list[Happening]] = []
-    together: dict[tuple[str, str], list[Happening]] = {}
-    for happening in happenings:
-        sort = happening.kind, happening.change
-        if sort in together:
-            together[sort].append(happening)
-            continue
-        groups.append([happening])
-        if many[sort] > _FEW:
-            together[sort] = groups[-1]
-    return groups
-
-
 def _figures(digest: Digest) -> list[tuple[str, int]]:
     totals = digest.totals
     return [
         ("live personas", totals.live),
         ("removed", totals.removed),
         ("distinct prompts", totals.prompts),
-        ("distinct setups", totals.configurations),
+        ("distinct configurations", totals.configurations),
         ("avatars", totals.avatars),
         ("voices", totals.voices),
         ("tools", totals.tools),
