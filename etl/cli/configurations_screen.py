@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from etl.cli.prompts_screen import differing_lines, holder_lines
+from etl.cli.prompts_screen import LONGEST_SHOWN, SHORT_ID, WIDTH, differing_lines, holder_lines
 from etl.cli.prose import Marks
 from etl.report.text import counted, cut, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from etl.jobs.configurations import Configuration, Configurations, Odd
+    from etl.jobs.configurations import Apart, Configuration, Configurations
 
-_WIDTH = 80
-_SHORT_ID = 8
 _LONGEST_VALUE = 40
-_LONGEST_SHOWN = 200
 
 
 def as_lines(found: Configurations, *, coloured: bool) -> Iterator[str]:
@@ -25,44 +22,47 @@ def as_lines(found: Configurations, *, coloured: bool) -> Iterator[str]:
     marks = Marks(coloured)
     personas = counted(found.personas, "live persona")
     shared = f"{found.shared:,}" if found.shared else "none"
-    yield f"{personas}, set up in {counted(found.distinct, 'way')}, {shared} of them shared"
+    yield f"{personas} in {counted(found.distinct, 'distinct configuration')}, {shared} shared"
     for one in found.most_shared:
         yield ""
         yield marks.heading(_title(one))
         yield from holder_lines(one.holders)
     if found.shared > len(found.most_shared):
         yield ""
-        yield f"… {found.shared - len(found.most_shared):,} more that are shared …"
+        rest = counted(found.shared - len(found.most_shared), "more shared configuration")
+        yield f"… {rest}; --limit shows them …"
     yield ""
-    if not found.odd:
+    if not found.one_apart:
         yield "no two of them differ in one setting only"
         return
-    yield f"Alike in all but one setting: {counted(found.odd, 'set')} of them"
-    for odd in found.first_odd:
+    yield f"Alike in all but one setting: {counted(found.one_apart, 'set')} of them"
+    for group in found.first_one_apart:
         yield ""
-        yield from _odd(odd, marks)
-    if found.odd > len(found.first_odd):
+        yield from _apart(group, marks)
+    if found.one_apart > len(found.first_one_apart):
         yield ""
-        yield f"… {counted(found.odd - len(found.first_odd), 'more set')}; --limit shows them …"
+        rest = counted(found.one_apart - len(found.first_one_apart), "more set")
+        yield f"… {rest}; --limit shows them …"
 
 
 def _title(one: Configuration) -> str:
     who = counted(len(one.holders), "persona")
-    return f"configuration {one.configuration_id[:_SHORT_ID]}, {who}"
+    return f"configuration {one.configuration_id[:SHORT_ID]}, {who}"
 
 
-def _odd(odd: Odd, marks: Marks) -> Iterator[str]:
-    ways = counted(odd.configurations, "configuration")
-    heading = f"{escaped(odd.setting)}: {ways}, {counted(odd.personas, 'persona')}"
-    yield marks.heading(cut(heading, _WIDTH))
-    usual = odd.first[0].settings[odd.setting]
-    for one in odd.first:
-        value = one.settings[odd.setting]
+def _apart(group: Apart, marks: Marks) -> Iterator[str]:
+    ways = counted(group.configurations, "configuration")
+    heading = f"{escaped(group.setting)}: {ways}, {counted(group.personas, 'persona')}"
+    yield marks.heading(cut(heading, WIDTH))
+    usual = group.first[0].settings[group.setting]
+    for one in group.first:
+        value = one.settings[group.setting]
         who = counted(len(one.holders), "persona")
-        shown = escaped(json.dumps(value, ensure_ascii=False)[:_LONGEST_SHOWN])
+        shown = escaped(json.dumps(value, ensure_ascii=False)[:LONGEST_SHOWN])
         yield f"{cut(shown, _LONGEST_VALUE)}  {who}"
         yield from holder_lines(one.holders)
         if isinstance(value, str) and isinstance(usual, str) and value != usual and " " in value:
             yield from differing_lines(usual, value, marks)
-    if odd.configurations > len(odd.first):
-        yield f"… {counted(odd.configurations - len(odd.first), 'more configuration')} …"
+    if group.configurations > len(group.first):
+        rest = counted(group.configurations - len(group.first), "more configuration")
+        yield f"… {rest}; --limit shows them …"

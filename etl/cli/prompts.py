@@ -1,4 +1,4 @@
-"""`prompts`: which contain a phrase, which are nearly alike, and how many ways to be set up."""
+"""`prompts`: which contain a phrase, which are nearly alike, and who is set up alike."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def similar_command(
 @command.command(
     "configurations",
     epilog=CONFIGURATIONS_EXAMPLES,
-    short_help="Count the ways in which personas are set up.",
+    short_help="Count the distinct configurations.",
 )
 @click.option(
     "--limit",
@@ -176,7 +176,7 @@ def similar_command(
 @_as_json
 @pass_invocation
 def configurations_command(invocation: Invocation, *, limit: int, as_json: bool) -> None:
-    """Say in how many ways live personas are set up, and which nearly agree.
+    """Count the distinct configurations of live personas, and show which nearly agree.
 
     All settings count, the prompt too, but for what is each persona's own: its name, description
     and share links. Those that agree in all but one setting are shown by that setting: maybe they

@@ -97,17 +97,18 @@ def configurations_as_object(found: Configurations) -> dict[str, Any]:
         "most_shared": [
             {**_configuration(one), "settings": one.settings} for one in found.most_shared
         ],
-        "one_apart_count": found.odd,
+        "one_apart_count": found.one_apart,
         "one_apart": [
             {
-                "setting": odd.setting,
-                "configurations": odd.configurations,
-                "personas": odd.personas,
+                "setting": group.setting,
+                "configurations": group.configurations,
+                "personas": group.personas,
                 "first": [
-                    {"value": one.settings[odd.setting], **_configuration(one)} for one in odd.first
+                    {"value": one.settings[group.setting], **_configuration(one)}
+                    for one in group.first
                 ],
             }
-            for odd in found.first_odd
+            for group in found.first_one_apart
         ],
     }
 

@@ -20,15 +20,16 @@ if TYPE_CHECKING:
     from etl.jobs.prompts import Found, FoundPrompt, Holder, PromptGroup, Similar
     from etl.report.passages import Excerpt
 
-_WIDTH = 80
+WIDTH = 80
+SHORT_ID = 8
+"""Of a SHA-256 so many digits."""
+LONGEST_SHOWN = 200
+"""A name or a value can have megabytes, of which no more ever fits."""
 _INDENT = "    "
-_ROOM = _WIDTH - len(_INDENT)
-_SHORT_ID = 8
+_ROOM = WIDTH - len(_INDENT)
 # Of a prompt's personas so many are listed, and so many lines of how it differs.
 _HOLDERS = 5
 _LINES = 12
-# A name or a beginning can have megabytes, of which no more ever fits.
-_LONGEST_SHOWN = 200
 
 _MATCH: Final = ("\x1b[7m", "\x1b[0m")
 _PLAIN_MATCH: Final = ("»", "«")
@@ -77,12 +78,12 @@ def similar_lines(found: Similar, at_least: int, *, coloured: bool) -> Iterator[
 def holder_lines(holders: list[Holder]) -> Iterator[str]:
     """A line each, indented; not of all where there are many."""
     for holder in holders[:_HOLDERS]:
-        name = as_line((holder.name or "without a name")[:_LONGEST_SHOWN])
+        name = as_line((holder.name or "without a name")[:LONGEST_SHOWN])
         when = ""
         if holder.valid_from:
             until = _time(holder.valid_to) if holder.valid_to else "now"
             when = f"{_time(holder.valid_from)} to {until}  "
-        yield cut(f"{_INDENT}{holder.persona_id}  {when}{name}", _WIDTH)
+        yield cut(f"{_INDENT}{holder.persona_id}  {when}{name}", WIDTH)
     if len(holders) > _HOLDERS:
         yield f"{_INDENT}… {len(holders) - _HOLDERS:,} more; --json has them …"
 
@@ -99,7 +100,7 @@ def differing_lines(old: str, new: str, marks: Marks) -> Iterator[str]:
 def _found(prompt: FoundPrompt, marks: Marks) -> Iterator[str]:
     times = "once" if prompt.passages == 1 else f"{prompt.passages:,} times"
     who = counted(personas_of(prompt.holders), "persona")
-    yield marks.heading(f"prompt {prompt.prompt_id[:_SHORT_ID]}, {who}, {times}")
+    yield marks.heading(f"prompt {prompt.prompt_id[:SHORT_ID]}, {who}, {times}")
     yield from holder_lines(prompt.holders)
     yield from (_excerpt(excerpt, marks) for excerpt in prompt.first)
     if prompt.passages > len(prompt.first):
@@ -110,8 +111,8 @@ def _excerpt(excerpt: Excerpt, marks: Marks) -> str:
     """The passage in its line, as much of it as fits, with what stands around it."""
     start, end = _MATCH if marks.coloured else _PLAIN_MATCH
     place = f"{_INDENT}line {excerpt.line}: "
-    room = _WIDTH - len(place) - (0 if marks.coloured else len(start + end))
-    passage = cut(as_line(excerpt.passage[:_LONGEST_SHOWN]) or "␣", room * 2 // 3)
+    room = WIDTH - len(place) - (0 if marks.coloured else len(start + end))
+    passage = cut(as_line(excerpt.passage[:LONGEST_SHOWN]) or "␣", room * 2 // 3)
     # as_line takes the blanks away that stand next to the passage.
     before, after = (as_line(f"|{text}|")[1:-1] for text in (excerpt.before, excerpt.after))
     before = _end_of(before, (room - width(passage)) // 2)
@@ -130,14 +131,14 @@ def _group(group: PromptGroup, marks: Marks) -> Iterator[str]:
     yield marks.heading(f"{prompts}, {personas}")
     reference = group.reference
     who = counted(len(reference.holders), "persona")
-    yield f"prompt {reference.prompt_id[:_SHORT_ID]}, {who}"
+    yield f"prompt {reference.prompt_id[:SHORT_ID]}, {who}"
     yield from holder_lines(reference.holders)
-    yield f"{_INDENT}{as_line(reference.text[:_LONGEST_SHOWN], _ROOM)}".rstrip()
+    yield f"{_INDENT}{as_line(reference.text[:LONGEST_SHOWN], _ROOM)}".rstrip()
     for one in group.first:
         who = counted(len(one.prompt.holders), "persona")
         # Rounded down: 100 % is only what has the same words.
         alike = f"{int(one.similarity * 100)} % like it"
-        yield f"prompt {one.prompt.prompt_id[:_SHORT_ID]}, {who}, {alike}"
+        yield f"prompt {one.prompt.prompt_id[:SHORT_ID]}, {who}, {alike}"
         yield from holder_lines(one.prompt.holders)
         yield from differing_lines(reference.text, one.prompt.text, marks)
     if group.prompts - 1 > len(group.first):

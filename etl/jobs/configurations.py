@@ -1,4 +1,4 @@
-"""Says in how many ways the live personas are set up, and which of these differ in one setting.
+"""Counts the distinct configurations of live personas, and says which differ in one setting.
 
 It reads the reporting views alone and writes nothing.
 """
@@ -44,7 +44,7 @@ SELECT configuration_id, settings, persona_ids, persona_names
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """A way to be set up, and the live personas that are."""
+    """All that live personas are set up with alike, and who they are."""
 
     configuration_id: str
     settings: dict[str, Any]
@@ -52,7 +52,7 @@ class Configuration:
 
 
 @dataclass(frozen=True, slots=True)
-class Odd:
+class Apart:
     """Configurations that agree in all but one setting; of them the first, of most personas."""
 
     setting: str
@@ -70,9 +70,9 @@ class Configurations:
     shared: int
     """Those that more than one persona has."""
     most_shared: list[Configuration]
-    odd: int
+    one_apart: int
     """Sets of configurations that agree in all but one setting."""
-    first_odd: list[Odd]
+    first_one_apart: list[Apart]
 
 
 def configurations(settings: Settings, *, url: str, limit: int) -> Configurations:
@@ -93,28 +93,28 @@ def configurations(settings: Settings, *, url: str, limit: int) -> Configuration
 
         apart = one_apart(all_settings())
 
-        def personas(odd: OneApart) -> int:
-            return sum(counts[number] for number in odd.numbers)
+        def personas(group: OneApart) -> int:
+            return sum(counts[number] for number in group.numbers)
 
-        apart.sort(key=lambda odd: (-personas(odd), odd.setting, odd.numbers))
+        apart.sort(key=lambda group: (-personas(group), group.setting, group.numbers))
         shared = sum(count > 1 for count in counts)
         most_shared = range(min(shared, limit))
-        numbers = {number for odd in apart[:limit] for number in odd.numbers[:limit]}
+        numbers = {number for group in apart[:limit] for number in group.numbers[:limit]}
         shown = _shown(connection, [ids[number] for number in numbers.union(most_shared)])
         return Configurations(
             distinct=len(ids),
             personas=sum(counts),
             shared=shared,
             most_shared=[shown[ids[number]] for number in most_shared],
-            odd=len(apart),
-            first_odd=[
-                Odd(
-                    odd.setting,
-                    len(odd.numbers),
-                    personas(odd),
-                    [shown[ids[number]] for number in odd.numbers[:limit]],
+            one_apart=len(apart),
+            first_one_apart=[
+                Apart(
+                    group.setting,
+                    len(group.numbers),
+                    personas(group),
+                    [shown[ids[number]] for number in group.numbers[:limit]],
                 )
-                for odd in apart[:limit]
+                for group in apart[:limit]
             ],
         )
 

@@ -30,21 +30,6 @@ def sandbox():
 
 
 @pytest.fixture
-def url(sandbox, database_url, tmp_path, monkeypatch):
-    for name, value in {
-        "ANAM_API_KEY": sandbox.key,
-        "ANAM_API_URL": sandbox.url,
-        "PERSONA_ETL_DATABASE__URL": database_url,
-        "PERSONA_ETL_PERSONAS__IDS": ",".join(sandbox.persona_ids),
-        "XDG_CONFIG_HOME": str(tmp_path),
-        "HOME": str(tmp_path),
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    return database_url
-
-
-@pytest.fixture
 def told_prompts(sandbox, url):
     """What gives the personas these prompts, in order, and copies them."""
 
@@ -243,7 +228,7 @@ def test_configurations_are_counted_and_shown_where_one_setting_differs(sandbox,
     ]
     assert [one["value"] for one in found["one_apart"][1]["first"]] == [1, 1.1]
     lines = shown("configurations", "--limit", "2")
-    assert lines[0] == "6 live personas, set up in 4 ways, 1 of them shared"
+    assert lines[0] == "6 live personas in 4 distinct configurations, 1 shared"
     at = lines.index("voice_speed: 2 configurations, 4 personas")
     assert lines[at + 1] == "1  3 personas"
     assert lines[at + 5] == "1.1  1 persona"
@@ -254,7 +239,7 @@ def test_configurations_are_counted_and_shown_where_one_setting_differs(sandbox,
 def test_where_all_are_set_up_otherwise_it_says_so(told_prompts):
     told_prompts()
     assert shown("configurations") == [
-        "6 live personas, set up in 6 ways, none of them shared",
+        "6 live personas in 6 distinct configurations, none shared",
         "",
         "no two of them differ in one setting only",
     ]
@@ -283,5 +268,7 @@ def test_an_empty_database_is_told_plainly(url):
         "0 distinct prompts of 0 personas",
         "no two of them are at least 90 % alike",
     ]
-    assert shown("configurations")[0] == ("0 live personas, set up in 0 ways, none of them shared")
+    assert shown("configurations")[0] == (
+        "0 live personas in 0 distinct configurations, none shared"
+    )
     assert shown("search", "x", exit_code=8) == ["none of 0 distinct prompts contains it"]

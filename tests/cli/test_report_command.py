@@ -27,22 +27,6 @@ def sandbox():
 
 
 @pytest.fixture
-def url(sandbox, database_url, tmp_path, monkeypatch):
-    """A migrated database without a persona; what the commands find set."""
-    for name, value in {
-        "ANAM_API_KEY": sandbox.key,
-        "ANAM_API_URL": sandbox.url,
-        "PERSONA_ETL_DATABASE__URL": database_url,
-        "PERSONA_ETL_PERSONAS__IDS": ",".join(sandbox.persona_ids),
-        "XDG_CONFIG_HOME": str(tmp_path),
-        "HOME": str(tmp_path),
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    return database_url
-
-
-@pytest.fixture
 def busy(sandbox, url):
     """The same after two syncs, between which as much happened as a screen must bear."""
     assert run("-q", "sync").exit_code == 0

@@ -26,22 +26,6 @@ def sandbox():
         yield running
 
 
-@pytest.fixture
-def url(sandbox, database_url, tmp_path, monkeypatch):
-    """A migrated database whose ledger is empty; what the commands find set."""
-    for name, value in {
-        "ANAM_API_KEY": sandbox.key,
-        "ANAM_API_URL": sandbox.url,
-        "PERSONA_ETL_DATABASE__URL": database_url,
-        "PERSONA_ETL_PERSONAS__IDS": ",".join(sandbox.persona_ids),
-        "XDG_CONFIG_HOME": str(tmp_path),
-        "HOME": str(tmp_path),
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    return database_url
-
-
 def shown(*arguments: str) -> list[str]:
     """What it prints to people, which fits their terminal and can't steer it."""
     result = run("runs", *arguments)

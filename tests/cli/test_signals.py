@@ -29,22 +29,6 @@ def sandbox():
         yield running
 
 
-@pytest.fixture
-def url(sandbox, database_url, tmp_path, monkeypatch):
-    """A migrated database; what the command finds set."""
-    for name, value in {
-        "ANAM_API_KEY": sandbox.key,
-        "ANAM_API_URL": sandbox.url,
-        "PERSONA_ETL_DATABASE__URL": database_url,
-        "PERSONA_ETL_PERSONAS__IDS": ",".join(sandbox.persona_ids),
-        "XDG_CONFIG_HOME": str(tmp_path),
-        "HOME": str(tmp_path),
-    }.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    return database_url
-
-
 @contextmanager
 def stuck(url: str, *command: str, table: str = "personas"):
     """The command, waiting for a table that somebody has locked, and that somebody."""
