@@ -1033,6 +1033,12 @@ def entity_table(kind: Kind) -> Table:
     return next(t for t in projections(kind) if origin(t).shape == "entity")
 
 
+def name_column(kind: Kind) -> Column[Any]:
+    """What an entity of this kind is called by."""
+    columns = entity_table(kind).columns
+    return columns["display_name" if "display_name" in columns else "name"]
+
+
 KINDS: Final[tuple[Kind, ...]] = ("avatar", "voice", "tool", "knowledge_group", "persona")
 SHARED: Final[dict[str, Kind]] = {
     "avatar": "avatar",

@@ -48,7 +48,7 @@ COMMANDS = {
 class EtlGroup(click.Group):
     """A group that imports a command on use and turns any EtlError into its exit code."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
         """List the names in the order of the table, which is that of first use."""
         return list(COMMANDS)
 
@@ -60,7 +60,7 @@ class EtlGroup(click.Group):
         command: click.Command = importlib.import_module(module).command
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  click's signature
         """List the commands for `--help` without importing one."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
@@ -84,7 +84,7 @@ class EtlGroup(click.Group):
         ]
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
-    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  click's signature
         """Run the command. An int that it returns is the exit code."""
         try:
             code = super().invoke(ctx)
@@ -98,17 +98,17 @@ class EtlGroup(click.Group):
                 instead = f"It goes before the command: persona-etl {exc.option_name} …"
                 told = click.UsageError(f"{exc.message} {instead}", exc.ctx)
             ctx.exit(ended_by(ctx.obj or Invocation(), told))
-        except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001
+        except (Exception, KeyboardInterrupt) as exc:  # noqa: BLE001  the boundary
             # A mistake in the command's name comes before the options have become an Invocation.
             as_json = ctx.params.get("log_format") == "json"
             ctx.exit(ended_by(ctx.obj or Invocation(json_logs=as_json), exc))
         ctx.exit(code or 0)
 
-    def main(self, *args: Any, **options: Any) -> NoReturn:  # noqa: ANN401
+    def main(self, *args: Any, **options: Any) -> NoReturn:  # noqa: ANN401  click's signature
         """Exit with the command's code, whatever happens, also before there is a command."""
         try:
             code = super().main(*args, **{**options, "standalone_mode": False})
-        except Exception as exc:  # noqa: BLE001
+        except Exception as exc:  # noqa: BLE001  the boundary
             # The options could not be read: of them only this one matters now.
             given = " ".join(sys.argv[1:]).replace("=", " ")
             code = ended_by(Invocation(json_logs="--log-format json" in given), exc)
@@ -176,6 +176,6 @@ def main() -> None:
             signal.signal(number, signal.SIG_IGN)
 
 
-def _terminate(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001  a handler's signature
     """Unwind on SIGTERM as on Ctrl-C, so that what a command started is stopped."""
     raise Terminated

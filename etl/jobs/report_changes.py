@@ -18,7 +18,7 @@ from etl.report.digest import (
     Happening,
     Listed,
 )
-from etl.tables import KINDS, UUID_, entity_table
+from etl.tables import KINDS, UUID_, entity_table, name_column
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -189,9 +189,8 @@ def _use(connection: Connection, kind: Kind, ids: set[UUID]) -> dict[UUID, Row[A
 
 def _key_and_name(kind: Kind) -> tuple[str, str]:
     """The columns of the views that tell which it is, and what it is called."""
-    columns = entity_table(kind).columns
     (key,) = entity_table(kind).primary_key.columns
-    return key.name, "display_name" if "display_name" in columns else "name"
+    return key.name, name_column(kind).name
 
 
 def lost_voice_options(connection: Connection, since: datetime) -> Row[Any] | None:

@@ -72,7 +72,7 @@ def _name_of(kind: str, entity_id: str) -> str:
     for known in tables.KINDS:
         entity = tables.entity_table(known)
         (key,) = entity.primary_key.columns
-        named = "display_name" if "display_name" in entity.c else "name"
+        named = tables.name_column(known).name
         cases.append(
             f"""WHEN {text(known)} THEN (SELECT entity.{named} FROM {entity.name} AS entity
                                     WHERE entity.{key.name} = {entity_id})"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from etl.report.ours import text
-from etl.tables import KINDS, entity_table, source
+from etl.tables import KINDS, name_column, source
 
 if TYPE_CHECKING:
     from etl.tables import Kind
@@ -21,6 +21,5 @@ def name_of(document: str, kind: str) -> str:
 
 
 def _path(kind: Kind) -> str:
-    columns = entity_table(kind).columns
-    found = source(columns["display_name" if "display_name" in columns else "name"])
+    found = source(name_column(kind))
     return found.path if found else "name"

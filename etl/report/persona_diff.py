@@ -17,7 +17,7 @@ from etl.payload.decode import loads
 from etl.payload.differences import ABSENT, Absence, Difference, differences, is_reshaped
 from etl.payload.documents import referenced
 from etl.payload.paths import UUID_FORM
-from etl.tables import SHARED, entity_table, set_paths, source
+from etl.tables import SHARED, name_column, set_paths, source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -123,8 +123,7 @@ def _of_shared(kind: Kind, entity_id: UUID, before: Snapshot, after: Snapshot) -
 
 def name_in(kind: Kind, document: JsonObject) -> str | None:
     """What a document calls its entity."""
-    columns = entity_table(kind).columns
-    found = source(columns["display_name" if "display_name" in columns else "name"])
+    found = source(name_column(kind))
     name = document.get(found.path) if found else None
     return name if isinstance(name, str) else None
 

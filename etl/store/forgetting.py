@@ -40,6 +40,7 @@ from etl.tables import (
     documents,
     drift_paths,
     is_observed,
+    name_column,
     observations,
     owner_of,
     persona_sync_state,
@@ -231,7 +232,7 @@ def forget_statistics(connection: Connection) -> None:
 def _name(connection: Connection, kind: Kind, entity_id: UUID) -> str | None:
     table = map_of(connection).entity_table(kind)
     (key,) = table.primary_key.columns
-    column = table.c["name" if "name" in table.c else "display_name"]
+    column = table.c[name_column(kind).name]
     found: str | None = connection.execute(select(column).where(key == entity_id)).scalar()
     return found
 
