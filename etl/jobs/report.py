@@ -12,9 +12,10 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from etl.jobs import report_changes, report_prompts, report_runs, report_state
+from etl.jobs.busy import busy
 from etl.jobs.report_concerns import Findings, concerns
-from etl.jobs.status import busy, sources_of
 from etl.jobs.view_session import reading_views
+from etl.jobs.view_sources import sources_of
 from etl.report.digest import Digest, Listed, Trouble
 from etl.report.ledger import runs_view
 from etl.store.engine import LOOKS_FOR_SECONDS, database_now, make_engine, translated

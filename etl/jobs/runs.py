@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy.exc import ProgrammingError
 
 from etl.errors import UsageError
-from etl.jobs.status import sources_of
+from etl.jobs.view_sources import sources_of
 from etl.report.ledger import runs_view
 from etl.store.asked_for import count_left, has_list
 from etl.store.engine import LOOKS_FOR_SECONDS, database_now, make_engine, translated

@@ -6,7 +6,6 @@ do; what only the tables tell is then left open.
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -14,32 +13,29 @@ from typing import TYPE_CHECKING
 from sqlalchemy.exc import ProgrammingError
 
 from etl.errors import DatabaseError, DiscrepancyError, EtlError
+from etl.jobs.busy import busy
+from etl.jobs.view_sources import sources_of
 from etl.report.ledger import runs_view
-from etl.report.ours import in_schema, name, reporting_schema
 from etl.report.present import freshness_view
 from etl.report.text import as_line, length_of_time
 from etl.store.engine import LOOKS_FOR_SECONDS, database_now, make_engine, translated
 from etl.store.erasures import forgotten
-from etl.store.lock import current_writer
 from etl.store.migration import current_and_head, require_head
 from etl.store.standing import (
-    is_replica,
     open_drift_paths,
     open_value_issues,
     read_freshness,
     read_ledger,
     relations,
-    runs_under_way,
 )
 from etl.store.unfolded import count_unfolded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping
     from datetime import datetime
 
     from sqlalchemy import Connection, Engine
 
-    from etl.report.views import View
     from etl.settings import Settings
     from etl.store.entries import RunRow
     from etl.store.lock import Holder
@@ -164,40 +160,6 @@ def status(settings: Settings, *, url: str, max_age: timedelta | None) -> Status
             raise
 
 
-def sources_of(
-    connection: Connection,
-    schema: str,
-    tables: Mapping[str, bool],
-    views: Sequence[View],
-    read: Iterable[str],
-) -> dict[str, str]:
-    """What stands for the views: the tables, when the role may read them, as views may be older.
-
-    Args:
-        connection: Of the role.
-        schema: That of the tables.
-        tables: Those that are there, and whether the role may read each.
-        views: Of the reporting schema.
-        read: The tables that they read.
-
-    Raises:
-        DatabaseError: the role may read neither.
-    """
-    reporting = reporting_schema(schema)
-    if all(tables.get(table) for table in read):
-        return {view.name: f"({in_schema(view.query, schema)})" for view in views}
-    readable = relations(connection, reporting)
-    if not all(readable.get(view.name) for view in views):
-        role = connection.exec_driver_sql("SELECT current_user").scalar_one()
-        raise DatabaseError(
-            f"role {role} may read neither the tables in {schema} nor the views in {reporting};"
-            f" as their owner run `persona-etl migrate --grant-reader {shlex.quote(role)}`"
-        )
-    # A colon in a schema's name starts no parameter.
-    prefix = name(reporting).replace(":", r"\:")
-    return {view.name: f"{prefix}.{name(view.name)}" for view in views}
-
-
 def _revision(engine: Engine, schema: str, tables: Mapping[str, bool]) -> Revision:
     """Raises when there is none: the tables are somebody else's."""
     if not tables.get("alembic_version"):
@@ -210,35 +172,6 @@ def _revision(engine: Engine, schema: str, tables: Mapping[str, bool]) -> Revisi
             raise
         return Revision(at, exc)
     return Revision(at, None)
-
-
-@dataclass(frozen=True, slots=True)
-class Busy:
-    """Who writes now, and who says so and does not."""
-
-    is_replica: bool
-    holder: Holder | None
-    running: RunRow | None
-    orphans: list[RunRow]
-
-
-def busy(connection: Connection, runs: str, schema: str) -> Busy:
-    """A run's row says running from after the lock is taken until before it is given up.
-
-    So one that says so before and after a look at the lock, and does not hold it, has died.
-    """
-    before = {run.run_id for run in runs_under_way(connection, runs)}
-    follows = is_replica(connection)
-    holder = None if follows else current_writer(connection, schema)
-    after = runs_under_way(connection, runs)
-    if follows or (holder and holder.run_id is None):
-        # Whose lock it is can't be seen.
-        alive = after[:1]
-    else:
-        holds = holder.run_id if holder else None
-        alive = [run for run in after if run.run_id == holds or run.run_id not in before][:1]
-    orphans = [run for run in after if run not in alive]
-    return Busy(follows, holder, alive[0] if alive else None, orphans)
 
 
 def _look(
