@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from etl.jobs.report_state import EXPIRES_SOON
 from etl.report.digest import Concern
-from etl.report.text import as_line, length_of_time
+from etl.report.text import as_line, counted, length_of_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -73,7 +73,7 @@ def _runs(found: Findings) -> Iterator[Concern]:
     if found.died:
         run = found.died[0]
         count = len(found.died)
-        which = f"A {run.command} that began" if count == 1 else f"{count} runs, the last begun"
+        which = f"A {run.command} that began" if count == 1 else f"{count:,} runs, the last begun"
         told = f"{which} {found.ago(run.started_at)} ago died: it says running, and nobody writes."
         yield Concern("died", "act", count, told, "the next run closes it: `persona-etl sync`")
     is_stop = last is not None and last.started_at == found.last_stopped_at
@@ -86,7 +86,7 @@ def _runs(found: Findings) -> Iterator[Concern]:
         yield Concern("mass_removal" if is_stop else "sync_failed", "act", 1, told, next_step)
     if found.last_stopped_at and not is_stop:
         count = found.stopped_removals
-        runs = "A run" if count == 1 else f"{count} runs"
+        runs = "A run" if count == 1 else f"{count:,} runs"
         told = (
             f"{runs} stopped rather than remove many personas,"
             f" the last {found.ago(found.last_stopped_at)} ago; later ones did not."
@@ -95,7 +95,7 @@ def _runs(found: Findings) -> Iterator[Concern]:
         yield Concern("mass_removal", "look", count, told, next_step)
     yield from _late(found)
     if found.unfolded:
-        told = f"A load from files was cut short: {_documents(found.unfolded)} to be folded."
+        told = f"A load from files was cut short: {_are(found.unfolded, 'document')} to be folded."
         next_step = "the next run folds them: `persona-etl backfill replay`"
         yield Concern("unfolded", "act", found.unfolded, told, next_step)
 
@@ -131,21 +131,17 @@ def _personas(found: Findings) -> Iterator[Concern]:
     if failing := found.failing.count:
         first = found.failing.first[0]
         why = as_line(first.last_error, _LONGEST_ERROR) or first.last_outcome
-        if failing == 1:
-            told = f"{_who(first)} can't be copied, {_since(found, first)}: {why}"
-        else:
-            told = (
-                f"{failing} personas can't be copied; {_who(first)}, {_since(found, first)}: {why}"
-            )
+        who, copied = _who(first), "can't be copied"
+        which = f"{who} {copied}" if failing == 1 else f"{failing:,} personas {copied}; {who}"
+        told = f"{which}, {_since(found, first)}: {why}"
         next_step = "`persona-etl runs last` tells each; `persona-etl sync` asks again"
         yield Concern("failing", "act", failing, told, next_step)
     # Where no sync comes that is the reason, and who fails is told already.
-    others = found.stale.count - sum(bool(one.consecutive_failures) for one in found.stale.first)
-    if others > 0 and not is_late(found.rhythm, found.now):
-        stale = found.stale.count
-        first = next(one for one in found.stale.first if not one.consecutive_failures)
+    others = [one for one in found.stale.first if not one.consecutive_failures]
+    if others and not is_late(found.rhythm, found.now):
+        stale, first = found.stale.count, others[0]
         length = timedelta(seconds=found.rhythm.late_after_seconds)
-        which = "1 live persona was" if stale == 1 else f"{stale} live personas were"
+        which = _they(stale, "live persona", "was", "were")
         told = (
             f"{which} not seen for {length_of_time(length)}: {_who(first)}, {_since(found, first)}"
         )
@@ -154,12 +150,12 @@ def _personas(found: Findings) -> Iterator[Concern]:
         yield Concern("stale", "act", stale, f"{told}.", next_step)
     if never := found.never_seen.count:
         first = found.never_seen.first[0]
-        others_too = "" if never == 1 else f" and {never - 1} more"
+        others_too = "" if never == 1 else f" and {never - 1:,} more"
         told = f"The settings name {first.persona_id}{others_too}, which no sync has ever seen."
         yield Concern("never_seen", "look", never, told, "check the ids: probably a typo")
     if lost := found.lost_options:
         who = as_line(found.lost_options_of, _LONGEST_NAME) or "one without a name"
-        which = f"{who} lost" if lost == 1 else f"{lost} personas, {who} first, lost"
+        which = f"{who} lost" if lost == 1 else f"{lost:,} personas, {who} first, lost"
         told = f"{which} voice generation options when another voice was chosen."
         next_step = "`persona-etl diff PERSONA_ID` tells which; set them again at Anam if meant"
         yield Concern("voice_options_lost", "act", lost, told, next_step)
@@ -170,24 +166,20 @@ def _links(found: Findings) -> Iterator[Concern]:
     if links.expiring:
         days = EXPIRES_SOON.days
         first = f", the first in {length_of_time(links.next - found.now)}" if links.next else ""
-        which = (
-            "1 share link expires"
-            if links.expiring == 1
-            else f"{links.expiring} share links expire"
-        )
+        which = _they(links.expiring, "share link", "expires", "expire")
         told = f"{which} within {days} days{first}."
         next_step = _query("SELECT * FROM share_links ORDER BY expires_at")
         yield Concern("links_expiring", "act", links.expiring, told, next_step)
     if count := links.used_up:
-        told = f"{_links_are(count)} enabled and used up: nobody gets in any more."
+        told = f"{_are(count, 'share link')} enabled and used up: nobody gets in any more."
         next_step = _query("SELECT * FROM share_links WHERE state = 'used up'")
         yield Concern("links_used_up", "act", count, told, next_step)
     if count := links.expired:
-        told = f"{_links_are(count)} enabled though expired."
+        told = f"{_are(count, 'share link')} enabled though expired."
         next_step = _query("SELECT * FROM share_links WHERE state = 'expired'")
         yield Concern("links_expired", "look", count, told, next_step)
     if count := links.wide_open:
-        which = "1 share link opens" if count == 1 else f"{count} share links open"
+        which = _they(count, "share link", "opens", "open")
         next_step = _query("SELECT * FROM share_links WHERE allow_all_origins")
         yield Concern("links_open", "look", count, f"{which} on every site.", next_step)
 
@@ -195,36 +187,35 @@ def _links(found: Findings) -> Iterator[Concern]:
 def _data(found: Findings) -> Iterator[Concern]:
     if count := found.drift.count:
         first = found.drift.first[0]
-        fields = "1 field" if count == 1 else f"{count} fields"
         path = as_line(first.path, _LONGEST_NAME)
-        told = f"The API has moved in {fields}, last seen in {first.kind} {path}."
+        told = f"The API has moved in {counted(count, 'field')}, last seen in {first.kind} {path}."
         next_step = "`persona-etl drift` shows where, and what to do"
         yield Concern("drift", "look", count, told, next_step)
     if count := found.value_issues.count:
-        values = "1 value does" if count == 1 else f"{count} values do"
+        values = _they(count, "value", "does", "do")
         latest = as_line(found.value_issues.latest, 2 * _LONGEST_NAME)
         told = f"{values} not fit, so that the column is NULL; the latest: {latest}."
         next_step = _query("SELECT * FROM value_issues WHERE resolved_at IS NULL")
         yield Concern("value_issues", "look", count, told, next_step)
     if count := found.rejected.count:
-        answers = "1 answer was" if count == 1 else f"{count} answers were"
+        answers = _they(count, "answer", "was", "were")
         latest = as_line(found.rejected.latest, 2 * _LONGEST_NAME)
         told = f"{answers} no persona, the latest: {latest}."
         next_step = _query("SELECT * FROM rejected_payloads")
         yield Concern("rejected", "look", count, told, next_step)
 
 
-def _links_are(number: int) -> str:
-    return "1 share link is" if number == 1 else f"{number} share links are"
+def _they(number: int, what: str, does: str, do: str) -> str:
+    return f"{counted(number, what)} {does if number == 1 else do}"
+
+
+def _are(number: int, what: str) -> str:
+    return _they(number, what, "is", "are")
 
 
 def _ended(status: str) -> str:
     told = {"deferred": "was put off ", "interrupted": "was interrupted "}
     return told.get(status, f"{status} ")
-
-
-def _documents(number: int) -> str:
-    return "1 document is" if number == 1 else f"{number} documents are"
 
 
 def _who(persona: Trouble) -> str:
