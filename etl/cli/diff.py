@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
-from etl.cli.moments import MomentOrVersion
+from etl.cli.moments import MomentOrVersion, iso
 from etl.cli.selection import PersonaId
 from etl.cli.streams import takes_colour
 
@@ -111,8 +110,8 @@ def as_object(found: Diff) -> dict[str, Any]:
         "name": found.name,
         "from": _moment(found.before),
         "to": _moment(found.after),
-        "first_seen_at": _iso(found.first_seen_at),
-        "kept_since": _iso(found.kept_since),
+        "first_seen_at": iso(found.first_seen_at),
+        "kept_since": iso(found.kept_since),
         "is_reshaped": bool(changes) and all(change["of_shape"] for change in changes),
         "changes": changes,
         "not_kept": [_document(c.kind, c.entity_id) for c in found.comparisons if not c.is_kept],
@@ -123,10 +122,10 @@ def as_object(found: Diff) -> dict[str, Any]:
 
 def _moment(snapshot: Snapshot) -> dict[str, Any]:
     return {
-        "at": _iso(snapshot.at),
+        "at": iso(snapshot.at),
         "state": snapshot.state,
         "version": snapshot.version,
-        "valid_from": _iso(snapshot.valid_from),
+        "valid_from": iso(snapshot.valid_from),
         "shown_version": snapshot.shown_version,
     }
 
@@ -161,8 +160,8 @@ def _change(found: Diff, comparison: Comparison, change: Difference) -> dict[str
 
 def _event(event: Event) -> dict[str, Any]:
     return {
-        "at": _iso(event.at),
-        "not_before": _iso(event.not_before),
+        "at": iso(event.at),
+        "not_before": iso(event.not_before),
         "document": _document(*event.key),
         "name": event.name,
         "version": event.version,
@@ -173,7 +172,3 @@ def _event(event: Event) -> dict[str, Any]:
 
 def _document(kind: Kind, entity_id: UUID) -> str:
     return "persona" if kind == "persona" else f"{kind} {entity_id}"
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return moment.astimezone(UTC).isoformat() if moment else None

@@ -11,6 +11,7 @@ import click
 from etl.cli.boundary import tell_error
 from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
+from etl.cli.moments import iso
 
 if TYPE_CHECKING:
     from etl.jobs.drift import Listing, Revised
@@ -181,8 +182,8 @@ def as_object(found: Listing) -> dict[str, object]:
                 "json_types": each.drift.json_types,
                 "shapes": each.drift.shapes,
                 "new_members": each.drift.new_members,
-                "first_seen_at": each.drift.first_seen_at.isoformat(),
-                "last_seen_at": each.drift.last_seen_at.isoformat(),
+                "first_seen_at": iso(each.drift.first_seen_at),
+                "last_seen_at": iso(each.drift.last_seen_at),
                 "occurrences": each.drift.occurrences,
                 "proposal": _line(each.proposed),
                 "refusal": _reason(each.proposed),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from etl.cli.moments import iso
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
@@ -37,8 +39,8 @@ def as_object(ended: Ended, command: str) -> dict[str, object]:
         "run_id": ended.run_id and str(ended.run_id),
         "command": command,
         "status": ended.status,
-        "started_at": ended.started_at.isoformat(),
-        "finished_at": ended.finished_at and ended.finished_at.isoformat(),
+        "started_at": iso(ended.started_at),
+        "finished_at": iso(ended.finished_at),
     }
 
 

@@ -11,6 +11,7 @@ from etl.cli import ended, options
 from etl.cli.boundary import tell_error
 from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
+from etl.cli.moments import iso
 from etl.cli.selection import PersonaId
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def tell_found(invocation: Invocation, found: Found, *, as_json: bool) -> None:
                 "started_at": None,
                 "finished_at": None,
                 **_what(belongings.persona_id, belongings.rows, belongings.shared),
-                "forgotten_at": found.erased_at and found.erased_at.isoformat(),
+                "forgotten_at": iso(found.erased_at),
             }
         )
     elif invocation.quiet:
@@ -105,7 +106,7 @@ def tell(invocation: Invocation, forgotten: Forgotten, *, as_json: bool) -> None
                 {
                     **ended.as_object(forgotten, "forget"),
                     **_what(forgotten.persona_id, forgotten.rows, forgotten.shared),
-                    "forgotten_at": forgotten.erased_at and forgotten.erased_at.isoformat(),
+                    "forgotten_at": iso(forgotten.erased_at),
                 }
             )
         elif not invocation.quiet:

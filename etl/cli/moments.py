@@ -1,5 +1,7 @@
 """Moments on the command line: a time as in RFC 3339 or a day, which is its midnight; in UTC.
 
+That is how `--json` has them, too.
+
 Where a persona's versions can be meant, they are moments too; where the past is, so is a length of
 time, which was so long ago.
 """
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, overload
 
 import click
 
@@ -119,6 +121,15 @@ class MomentOrVersion(click.ParamType["When"]):
                 ctx,
             )
         return found
+
+
+@overload
+def iso(moment: datetime) -> str: ...
+@overload
+def iso(moment: datetime | None) -> str | None: ...
+def iso(moment: datetime | None) -> str | None:
+    """As in RFC 3339, in UTC; null where there is none."""
+    return None if moment is None else moment.astimezone(UTC).isoformat()
 
 
 def _parsed(text: str) -> datetime | None:

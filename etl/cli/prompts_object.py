@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from etl.cli.moments import iso
 from etl.jobs.prompts import personas_of
 from etl.report.word_diff import word_diff
 
@@ -129,13 +129,9 @@ def _holders(holders: list[Holder]) -> list[dict[str, str | None]]:
     return [
         {"persona_id": str(holder.persona_id), "name": holder.name}
         | (
-            {"valid_from": _iso(holder.valid_from), "valid_to": _iso(holder.valid_to)}
+            {"valid_from": iso(holder.valid_from), "valid_to": iso(holder.valid_to)}
             if holder.valid_from
             else {}
         )
         for holder in holders
     ]
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return moment.astimezone(UTC).isoformat() if moment else None

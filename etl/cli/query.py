@@ -52,8 +52,9 @@ logger = logging.getLogger(__name__)
     "form",
     type=click.Choice(["table", "csv", "json", "jsonl"]),
     default="table",
-    help=f"A table of up to {_SHOWN:,} rows for people (default), or all rows: as CSV, as a JSON "
-    "array of objects, or as an object a line.",
+    show_default=True,
+    help=f"A table of up to {_SHOWN:,} rows for people, or all rows: as CSV, as a JSON array of "
+    "objects, or as an object a line.",
 )
 @click.option(
     "--width",
@@ -66,7 +67,8 @@ logger = logging.getLogger(__name__)
     type=Duration(),
     default="60s",
     metavar="TIME",
-    help="Cancel it unless its last row has come by then: 60s (default), 10m, 2h.",
+    show_default=True,
+    help="Cancel it unless its last row has come by then, like 30s, 10m, 2h.",
 )
 @pass_invocation
 def command(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ import click
 
 from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
-from etl.cli.moments import MomentOrAgo
+from etl.cli.moments import MomentOrAgo, iso
 from etl.cli.streams import takes_colour
 
 if TYPE_CHECKING:
@@ -104,5 +104,5 @@ def _as_json(found: Digest) -> str:
 
 def _plain(value: object) -> str:
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat()
+        return iso(value)
     return value.isoformat() if isinstance(value, date) else str(value)

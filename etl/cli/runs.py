@@ -9,10 +9,9 @@ import click
 
 from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
+from etl.cli.moments import iso
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from etl.jobs.runs import Told
     from etl.store.entries import Entry
 
@@ -122,8 +121,8 @@ def as_object(run: Entry) -> dict[str, object]:
         "run_id": str(run.run_id),
         "command": run.command,
         "status": run.status,
-        "started_at": _iso(run.started_at),
-        "finished_at": _iso(run.finished_at),
+        "started_at": iso(run.started_at),
+        "finished_at": iso(run.finished_at),
         "counts": run.counts,
         "value_issues": run.value_issues,
         "new_drift_paths": run.new_drift_paths,
@@ -175,7 +174,3 @@ def as_whole_object(told: Told) -> dict[str, object]:
         },
         "left": told.left,
     }
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return moment.isoformat() if moment else None

@@ -10,7 +10,7 @@ import click
 from etl.cli.boundary import tell_error
 from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
-from etl.cli.moments import Duration
+from etl.cli.moments import Duration, iso
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
@@ -76,8 +76,8 @@ def as_object(found: Status) -> dict[str, object]:
             "run_id": str(row.run_id),
             "command": row.command,
             "status": row.status,
-            "started_at": _iso(row.started_at),
-            "finished_at": _iso(row.finished_at),
+            "started_at": iso(row.started_at),
+            "finished_at": iso(row.finished_at),
             "age_seconds": age(row.finished_at or row.started_at),
             "counts": row.counts,
             "error": row.error,
@@ -90,9 +90,9 @@ def as_object(found: Status) -> dict[str, object]:
             "name": row.name,
             "last_outcome": row.last_outcome,
             "consecutive_failures": row.consecutive_failures,
-            "last_success_at": _iso(row.last_success_at),
+            "last_success_at": iso(row.last_success_at),
             "age_seconds": age(row.last_success_at),
-            "removed_at": _iso(row.removed_at),
+            "removed_at": iso(row.removed_at),
             "last_error": row.last_error,
         }
 
@@ -104,7 +104,7 @@ def as_object(found: Status) -> dict[str, object]:
         "ok": error is None,
         "exit_code": 0 if error is None else error.exit_code,
         "reasons": [{"code": reason.code, "message": reason.told} for reason in found.reasons],
-        "now": _iso(found.now),
+        "now": iso(found.now),
         "max_age_seconds": found.max_age and found.max_age.total_seconds(),
         "is_replica": found.is_replica,
         "lock": None
@@ -114,18 +114,18 @@ def as_object(found: Status) -> dict[str, object]:
             "command": holder.command,
             "run_id": holder.run_id and str(holder.run_id),
             "client": holder.client,
-            "since": _iso(holder.since),
+            "since": iso(holder.since),
         },
         "running": run(found.running),
         "died": [run(row) for row in found.orphans],
         "last_run": run(ledger.last),
         "last_sync": run(ledger.last_sync),
         "last_success": run(ledger.last_success),
-        "skipped_since": {"count": ledger.skipped, "last_at": _iso(ledger.last_skipped_at)},
+        "skipped_since": {"count": ledger.skipped, "last_at": iso(ledger.last_skipped_at)},
         "live": {
             "count": personas.live,
             "unconfirmed": personas.unconfirmed,
-            "oldest_success_at": _iso(personas.oldest),
+            "oldest_success_at": iso(personas.oldest),
             "oldest_age_seconds": age(personas.oldest),
             "median_age_seconds": age(personas.median),
             "newest_age_seconds": age(personas.newest),
@@ -144,7 +144,3 @@ def as_object(found: Status) -> dict[str, object]:
             "at_head": None if found.revision.at is None else found.revision.wrong is None,
         },
     }
-
-
-def _iso(moment: datetime | None) -> str | None:
-    return moment.isoformat() if moment else None

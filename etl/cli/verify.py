@@ -9,6 +9,7 @@ import click
 from etl.cli.boundary import tell_error
 from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
+from etl.cli.moments import iso
 from etl.cli.progress import progress
 from etl.cli.selection import wanted_personas, which_personas
 
@@ -107,8 +108,8 @@ def as_object(verified: Verified) -> dict[str, object]:
     return {
         "command": "verify",
         "status": verified.status,
-        "started_at": verified.started_at.isoformat(),
-        "finished_at": verified.finished_at.isoformat(),
+        "started_at": iso(verified.started_at),
+        "finished_at": iso(verified.finished_at),
         "counts": verified.counts,
         "differences": dict(compared.found.differences),
         "first": [difference.as_object() for difference in compared.found.first],
