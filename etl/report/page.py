@@ -88,7 +88,7 @@ def _bounded(digest: Digest, halvings: int) -> Digest:
 
     return replace(
         digest,
-        concerns=digest.concerns[: 50 >> halvings],
+        concerns=digest.concerns[: (50 >> halvings) or 1],
         changed_fields=first(8, digest.changed_fields),
         happenings=first(200, digest.happenings),
         prompts=first(_MOST_PROMPTS, digest.prompts),
@@ -234,7 +234,7 @@ def _left_out(digest: Digest) -> str:
         "personas": "personas",
     }
     return ", ".join(
-        f"{len(listed.first):,} of {listed.count:,} {word}"
+        f"{number(len(listed.first))} of {number(listed.count)} {word}"
         for name, word in told.items()
         if (listed := getattr(digest, name)).count > len(listed.first)
     )

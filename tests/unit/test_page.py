@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import replace
 from datetime import timedelta, timezone
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -154,6 +155,15 @@ def test_a_quiet_week_says_so_everywhere() -> None:
     assert "could not be copied" not in text
 
 
+def test_what_there_is_no_room_for_is_not_said_not_to_be() -> None:
+    none: Listed[Any] = Listed(7, [])
+    digest = replace(week(), happenings=none, prompts=none, links=none, drift=none, runs=none)
+    text = told(replace(digest, personas=none))
+    for words in ("Nothing", "No prompt", "No share link", "They differ nowhere", "There are none"):
+        assert words not in text
+    assert text.count("0 of 7 ") == 12
+
+
 def _long(n: int, word: str) -> str:
     return "".join(
         f"Sentence {n} of {m} is {word if m % 7 == 0 else 'long'}.\n" for m in range(200)
@@ -172,7 +182,7 @@ def test_of_more_the_first_are_there_and_it_says_so() -> None:
     page = Page(as_page(week(12_345, 1234, 56)))
     assert "1 000 of 12 345 personas are here; persona-etl query has all." in page.text
     assert "200 of 1 234 changes are here" in page.text
-    left_out = "Not all is here: 200 of 1,234 changes, 20 of 56 edited prompts, 25 of 176 runs"
+    left_out = "Not all is here: 200 of 1 234 changes, 20 of 56 edited prompts, 25 of 176 runs"
     assert left_out in page.text
     assert (
         sum(value.startswith("persona-") for _, name, value in page.attributes if name == "id")
