@@ -176,7 +176,7 @@ def similar_command(
 @_as_json
 @pass_invocation
 def configurations_command(invocation: Invocation, *, limit: int, as_json: bool) -> None:
-    """Count the distinct configurations of live personas, and show which nearly agree.
+    """Count the distinct configurations of live personas.
 
     All settings count, the prompt too, but for what is each persona's own: its name, description
     and share links. Those that agree in all but one setting are shown by that setting: maybe they
