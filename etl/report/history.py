@@ -26,13 +26,14 @@ if TYPE_CHECKING:
 
 _DOCUMENT = "unpacked.document"
 
-# The document is unpacked once, below, and not at each mention: OFFSET keeps the planner from
-# putting its expression into the places where it is used.
+# The document is unpacked once, below, and not at each mention: HAVING keeps the planner from
+# putting its expression into the places where it is used. It also says that there is one row, so
+# that a query which shows nothing of the document reads none: both joins are left out then.
 _FROM = """
   FROM document_versions AS version
   LEFT JOIN documents AS stored
     ON stored.kind = version.kind AND stored.content_hash = version.content_hash
- CROSS JOIN LATERAL (SELECT stored.document || '{}' AS document OFFSET 0) AS unpacked
+ LEFT JOIN LATERAL (SELECT stored.document || '{}' AS document HAVING true) AS unpacked ON true
 """.strip("\n")
 
 _FIRST_SEEN = """(SELECT first.valid_from

@@ -183,6 +183,21 @@ def test_only_the_columns_that_are_asked_for_are_taken_out_of_documents(filled):
     assert str(outputs["name, llm_id, extra"]).count("||") == 1
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "(SELECT count(*) FROM {} WHERE valid_from > '2026-01-01 19:30Z') AS _",
+        "(SELECT change, unnest(changed_paths), last_observed_at FROM {}) AS _",
+    ],
+)
+@pytest.mark.parametrize("view", ["persona_history", "voice_history"])
+def test_what_shows_nothing_of_the_documents_reads_none(filled, view, query):
+    nodes = nodes_of(filled, query.format(f"anam_reporting.{view}"))
+    read = {node["Relation Name"] for node in nodes if "Relation Name" in node}
+    assert "document_versions" in read
+    assert "documents" not in read
+
+
 @pytest.mark.parametrize(("kind", "kept", "gone"), [("persona", 3, 20 * 17), ("voice", 2, 10)])
 def test_what_is_to_be_pruned_is_found_by_indexes(filled_url, kind, kept, gone):
     """A hundredth of all, as a batch of many is. Postgres itself counts what it scans."""
