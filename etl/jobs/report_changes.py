@@ -21,8 +21,8 @@ from etl.report.digest import (
 from etl.tables import KINDS, UUID_, entity_table, name_column
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from datetime import datetime
+    from collections.abc import Mapping, Sequence
+    from datetime import date, datetime
     from uuid import UUID
 
     from sqlalchemy import Connection, Row
@@ -64,11 +64,15 @@ _HAPPENED = """
            ARRAY(SELECT left(path, :longest)
                    FROM unnest(version.changed_paths[1:{paths}]) AS listed (path)) AS paths
       FROM (SELECT * FROM {kind}_history
-             WHERE {since} AND change = :change
+             WHERE {since} AND {until} AND change = :change
              ORDER BY valid_from DESC LIMIT :listed) AS version
       LEFT JOIN {kind}_history AS before
         ON before.{key} = version.{key} AND before.valid_to = version.valid_from
 """
+
+# The index on when versions began does not tell created ones from others: for a first load of weeks
+# ago all that came since would be gone through.
+_UNTIL = "valid_from < (CAST(:last_day AS date) + 1) AT TIME ZONE 'UTC'"
 
 NOT_BEFORE = """CASE WHEN before.last_observed_at BETWEEN '0001-01-02Z' AND '9999-12-31Z'
                 THEN before.last_observed_at END"""
@@ -130,12 +134,16 @@ def happenings(
     connection: Connection, since: datetime, days: Sequence[ChangeDay], *, listed: int
 ) -> Listed[Happening]:
     """The latest versions, so many of each sort; `days`: all of them, counted."""
-    sorts = {(day.kind, day.change) for day in days}
     found = [
         happening
         for kind in KINDS
         for happening in _of_kind(
-            connection, since, kind, sorted(c for k, c in sorts if k == kind), listed
+            connection,
+            since,
+            kind,
+            # The days are in order.
+            {day.change: day.day for day in days if day.kind == kind},
+            listed,
         )
     ]
     found.sort(key=attrgetter("kind", "entity_id"))
@@ -144,18 +152,26 @@ def happenings(
 
 
 def _of_kind(
-    connection: Connection, since: datetime, kind: Kind, changes: Iterable[str], listed: int
+    connection: Connection, since: datetime, kind: Kind, last_days: Mapping[str, date], listed: int
 ) -> list[Happening]:
+    """The latest of a kind, by what became of it, which was last on that day."""
     key, name = _key_and_name(kind)
     query = text(
         _HAPPENED.format(
-            kind=kind, key=key, name=name, since=SINCE, not_before=NOT_BEFORE, paths=_PATHS
+            kind=kind,
+            key=key,
+            name=name,
+            since=SINCE,
+            until=_UNTIL,
+            not_before=NOT_BEFORE,
+            paths=_PATHS,
         )
     )
     asked = {"since": since, "longest": LONGEST_NAME, "listed": listed}
     rows = list(
         chain.from_iterable(
-            connection.execute(query, asked | {"change": change}) for change in changes
+            connection.execute(query, asked | {"change": change, "last_day": last_day})
+            for change, last_day in sorted(last_days.items())
         )
     )
     use = _use(connection, kind, {row.entity_id for row in rows})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
+from etl.jobs.report_changes import change_days, happenings
 from etl.store.engine import make_engine
 from etl.store.pasts import keep_pasts
 from etl.store.pruning import (
@@ -196,6 +198,26 @@ def test_what_shows_nothing_of_the_documents_reads_none(filled, view, query):
     read = {node["Relation Name"] for node in nodes if "Relation Name" in node}
     assert "document_versions" in read
     assert "documents" not in read
+
+
+def test_a_first_load_of_long_ago_is_told_without_going_through_what_came_since(filled_url):
+    """Postgres itself counts what it fetches."""
+    fetched = (
+        "SELECT idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'document_versions'"
+    )
+    with make_engine(filled_url, "anam_reporting").connect() as connection:
+        connection.exec_driver_sql(
+            "UPDATE anam.document_versions SET valid_from = valid_from - interval '9 days'"
+            " WHERE kind = 'persona' AND version = 1"
+        )
+        since = datetime(2025, 12, 1, tzinfo=UTC)
+        days = change_days(connection, since)
+        created = [day for day in days if (day.kind, day.change) == ("persona", "created")]
+        before = connection.exec_driver_sql(fetched).scalar_one()
+        found = happenings(connection, since, created, listed=5)
+        assert {one.version for one in found.first} == {1}
+        assert connection.exec_driver_sql(fetched).scalar_one() - before < VERSIONS * 5
+        connection.rollback()
 
 
 @pytest.mark.parametrize(("kind", "kept", "gone"), [("persona", 3, 20 * 17), ("voice", 2, 10)])
