@@ -16,7 +16,7 @@ from etl.report.likeness import LONGEST, groups_of
 from etl.report.passages import excerpts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
     from uuid import UUID
 
@@ -26,10 +26,15 @@ if TYPE_CHECKING:
     from etl.report.passages import Excerpt, Finder
     from etl.settings import Settings
 
+    Watch = Callable[[int, int], None]
+
 # So many of a prompt's passages are shown.
 _EXCERPTS = 3
 # A prompt can have 10 MB: not many at once.
 _ROWS_AT_ONCE = 50
+# The past of so few is found by index, in order, and sorted nowhere: that of all would be sorted
+# with its texts, on the server's disk, before the first of them came.
+_PASTS_AT_ONCE = 100
 
 _LIVE = """
 SELECT prompt_id, system_prompt, persona_ids, persona_names
@@ -38,7 +43,7 @@ SELECT prompt_id, system_prompt, persona_ids, persona_names
 _PAST = """
 SELECT system_prompt, persona_id, name, valid_from, valid_to
   FROM prompt_history
- WHERE system_prompt IS NOT NULL
+ WHERE persona_id = ANY (CAST(:ids AS uuid[])) AND system_prompt IS NOT NULL
 """
 _TO_COMPARE = """
 SELECT prompt_id, persona_count,
@@ -126,14 +131,23 @@ class Similar:
     first: list[PromptGroup]
 
 
-def search(settings: Settings, find: Finder, *, url: str, history: bool) -> Found:
+def search(
+    settings: Settings,
+    find: Finder,
+    *,
+    url: str,
+    history: bool,
+    watch: Watch = lambda _done, _total: None,
+) -> Found:
     """The prompts in which something is found: of live personas, or all that there ever were.
 
-    Raises DatabaseError when the views can't be read.
+    With `history`, `watch` is told of how many personas the past was read, and of how many it will
+    be. Raises DatabaseError when the views can't be read.
     """
     found: dict[str, FoundPrompt | None] = {}
     with reading_views(url, settings.database.schema_) as connection:
-        for text, prompt_id, holders in (_past if history else _live)(connection):
+        told = _past(connection, watch) if history else _live(connection)
+        for text, prompt_id, holders in told:
             if prompt_id not in found:
                 found[prompt_id] = _searched(prompt_id, text, find)
             prompt = found[prompt_id]
@@ -152,12 +166,19 @@ def personas_of(holders: list[Holder]) -> int:
 
 
 def similar(
-    settings: Settings, *, url: str, at_least: float, groups: int, variants: int
+    settings: Settings,
+    *,
+    url: str,
+    at_least: float,
+    groups: int,
+    variants: int,
+    watch: Watch = lambda _done, _total: None,
 ) -> Similar:
     """The groups of live prompts whose words are `at_least` so alike, from 0 to 1.
 
     Of the groups so many are told, those of the most personas first, and of each group so many
-    prompts beside the reference, the most alike first.
+    prompts beside the reference, the most alike first. `watch` is told how many were compared, and
+    how many will be.
 
     Raises DatabaseError when the views can't be read.
     """
@@ -175,7 +196,7 @@ def similar(
                 counts.append(row.persona_count)
                 yield row.system_prompt, row.persona_count
 
-        found = groups_of(texts(), at_least)
+        found = groups_of(texts(), at_least, watch)
 
         def personas(group: Group) -> int:
             return counts[group.reference] + sum(counts[other.number] for other in group.others)
@@ -223,12 +244,16 @@ def _live(connection: Connection) -> Iterator[tuple[str, str, list[Holder]]]:
         yield row.system_prompt, row.prompt_id, holders_in(row)
 
 
-def _past(connection: Connection) -> Iterator[tuple[str, str, list[Holder]]]:
-    for row in _rows(connection, _PAST):
-        text = row.system_prompt
-        holder = Holder(row.persona_id, row.name, row.valid_from, row.valid_to)
-        # As the view of the prompts has it.
-        yield text, sha256(text.encode()).hexdigest(), [holder]
+def _past(connection: Connection, watch: Watch) -> Iterator[tuple[str, str, list[Holder]]]:
+    known = connection.execute(sa.text("SELECT persona_id FROM personas ORDER BY persona_id"))
+    ids = known.scalars().all()
+    for first in range(0, len(ids), _PASTS_AT_ONCE):
+        watch(first, len(ids))
+        for row in _rows(connection, _PAST, ids=ids[first : first + _PASTS_AT_ONCE]):
+            text = row.system_prompt
+            holder = Holder(row.persona_id, row.name, row.valid_from, row.valid_to)
+            # As the view of the prompts has it.
+            yield text, sha256(text.encode()).hexdigest(), [holder]
 
 
 def holders_in(row: Row[Any]) -> list[Holder]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from rapidfuzz.distance import Indel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 # Of a longer text it takes too long to say how alike two are: its words squared.
 LONGEST = 100_000
@@ -35,6 +35,8 @@ _SKETCH = 64
 # share the most are compared. It is what bounds the time where all have the same long beginning.
 _MEETINGS = 2000
 _COMPARISONS = 24
+
+_TOLD_EACH = 100
 
 
 class Alike(NamedTuple):
@@ -72,13 +74,18 @@ class _Read(NamedTuple):
     sketch: array[int]
 
 
-def groups_of(texts: Iterable[tuple[str, int]], at_least: float) -> list[Group]:
+def groups_of(
+    texts: Iterable[tuple[str, int]],
+    at_least: float,
+    watch: Callable[[int, int], None] = lambda _done, _total: None,
+) -> list[Group]:
     """The groups of at least two texts, out of the texts and how often each is used.
 
     Each text of a group is `at_least` so alike, from 0 to 1, to its reference; of two other ones
     that is not said, so a chain of small steps never ends up in one group. The most used text comes
     first, of equals the one that has most in common with all; each joins the reference that it is
     most alike, or is one itself. The same texts in the same order make the same groups.
+    Now and then `watch` is told how many were compared, and how many will be.
     """
     read: list[_Read] = []
     used: list[int] = []
@@ -89,7 +96,9 @@ def groups_of(texts: Iterable[tuple[str, int]], at_least: float) -> list[Group]:
     frequency = Counter(chain.from_iterable(each.sketch for each in read))
     found: dict[int, list[Alike]] = {}
     references: dict[int, list[int]] = {}
-    for number in _in_order(read, used, frequency):
+    for done, number in enumerate(_in_order(read, used, frequency)):
+        if done % _TOLD_EACH == 0:
+            watch(done, len(read))
         rarest = sorted(
             (pair for pair in read[number].sketch if frequency[pair] > 1),
             key=lambda pair: (frequency[pair], pair),

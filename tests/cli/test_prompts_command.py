@@ -147,6 +147,18 @@ def test_a_terminal_has_the_passage_reversed(told_prompts):
     assert "\x1b[7mkind to\x1b[0m each guest" in terminal.raw
 
 
+@pytest.mark.parametrize(
+    ("command", "how_far"),
+    [(["search", "--history", "kind to"], "personas 0/6"), (["similar"], "prompts 0/6")],
+)
+def test_what_takes_long_says_on_a_terminal_how_far_it_is(told_prompts, command, how_far):
+    told_prompts(PROMPT)
+    with Terminal([sys.executable, "-m", "etl", "prompts", *command]) as terminal:
+        assert terminal.read_to_the_end() == 0
+    assert how_far in terminal.raw
+    assert not any(how_far in line for line in terminal.screen.shown)
+
+
 # ── similar ──────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -176,3 +176,9 @@ def test_more_words_than_characters_are_still_told_apart() -> None:
 def test_a_text_without_an_end_of_a_word_takes_no_time() -> None:
     assert similarity("x" * 1_000_000, "x" * 1_000_000) == 1
     assert similarity("x" * 1_000_000, "y") == 0
+
+
+def test_it_tells_now_and_then_how_many_were_compared():
+    told: list[tuple[int, int]] = []
+    groups_of([(str(n), 1) for n in range(250)], AT_LEAST, lambda *how_far: told.append(how_far))
+    assert told == [(0, 250), (100, 250), (200, 250)]
