@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import warnings
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click

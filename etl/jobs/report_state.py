@@ -21,6 +21,7 @@ EXPIRES_SOON = timedelta(days=14)
 # A name may be as long as the API likes.
 _LONGEST = 200
 
+# As the view of the prompts has them, but told apart by their digests: the texts are long to sort.
 _TOTALS = text("""
     SELECT (SELECT count(*) FROM personas WHERE removed_at IS NULL) AS live,
            (SELECT count(*) FROM personas WHERE removed_at IS NOT NULL) AS removed,
@@ -30,7 +31,9 @@ _TOTALS = text("""
            (SELECT count(DISTINCT knowledge_group_id)
               FROM persona_knowledge_groups WHERE is_live) AS knowledge_groups,
            (SELECT count(*) FROM share_links WHERE is_live) AS share_links,
-           (SELECT count(*) FROM prompts) AS prompts,
+           (SELECT count(*)
+              FROM (SELECT DISTINCT sha256(convert_to(system_prompt, 'UTF8')) FROM personas
+                     WHERE removed_at IS NULL AND system_prompt IS NOT NULL) AS prompt) AS prompts,
            (SELECT count(*) FROM configurations) AS configurations
 """)
 
