@@ -6,11 +6,16 @@ dropped, so that what is stored out of line is really fetched. The median of thr
 more than a few seconds one. Nothing is made with `sync`, which would take hours: the rows are those
 that it would have left, by `bench/report_data.sql`. It needs 10 GB and a superuser, as which the
 foreign keys are not checked while it fills.
+
+With `--commands` it runs the commands instead, each in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -31,9 +36,9 @@ SLOW_SECONDS = 3.0
 ONE = "md5('persona' || 4321)::uuid"
 VOICE, AVATAR, TOOL = (f"md5('{kind}' || 77)::uuid" for kind in ("voice", "avatar", "tool"))
 LLM = "'CUSTOMER_CLIENT_V1'"
-DAY = "BETWEEN now() - interval '3 days' AND now() - interval '2 days'"
+DAY = "BETWEEN now() - interval '10 days' AND now() - interval '9 days'"
 A_DAY_AGO = "now() - interval '1 day'"
-MOMENT = "now() - interval '10 days'"
+MOMENT = "now() - interval '17 days'"
 
 _OF_VERSIONS = (
     "document_versions AS v LEFT JOIN documents AS d"
@@ -186,6 +191,39 @@ QUERIES = {
     "dictionary: all": ("dictionary", "information_schema.columns"),
 }
 
+_PRESENT = "personas JOIN brains USING (persona_id)"
+_LATELY = f"{_OF_VERSIONS} AND v.valid_from > now() - interval '{{}} days'"
+
+# What is run, and the floor.
+COMMANDS = {
+    "status": (["status"], "persona_sync_state JOIN personas USING (persona_id)"),
+    "runs": (["runs"], "runs"),
+    "report: a quiet week": (["report"], _PRESENT),
+    "report --html: a quiet week": (["report", "--html", "-"], _PRESENT),
+    "report: all versions": (["report", "--since", "60d"], _LATELY.format(60)),
+    "prompts search": (["prompts", "search", "zebra lantern"], _PRESENT),
+    "prompts search: nothing found": (["prompts", "search", "no such words"], _PRESENT),
+    "prompts search --history": (
+        ["prompts", "search", "--history", "no such words"],
+        _LATELY.format(60),
+    ),
+    "prompts similar": (["prompts", "similar"], _PRESENT),
+    "prompts configurations": (["prompts", "configurations"], _PRESENT),
+    "query: all personas as CSV": (
+        ["query", "SELECT * FROM personas", "--format", "csv", "--timeout", "1h"],
+        _PRESENT,
+    ),
+    "query: changes of a day as JSON lines": (
+        [
+            *("query", f"SELECT * FROM changes WHERE changed_at {DAY}"),
+            *("--format", "jsonl", "--timeout", "1h"),
+        ],
+        f"{_OF_VERSIONS} AND v.valid_from {DAY}",
+    ),
+}
+# `prompts search` found nothing.
+_WELL = {0, 8}
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -193,6 +231,7 @@ def main() -> None:
     parser.add_argument("--versions", type=int, default=20)
     parser.add_argument("--database-url", help="a superuser's, instead of an embedded Postgres")
     parser.add_argument("--only", default="", help="ask only what has this text in its heading")
+    parser.add_argument("--commands", action="store_true", help="run the commands instead")
     parser.add_argument("--plans", action="store_true", help="show how Postgres answers as well")
     options = parser.parse_args()
     with (
@@ -205,6 +244,9 @@ def main() -> None:
         took = time.perf_counter() - began
         size = _size(connection)
         print(f"{options.personas} personas of {options.versions} versions, {size}, {took:.0f} s\n")
+        if options.commands:
+            _run_commands(connection, url, schema, options.only)
+            return
         print(f"{'':40}{'rows':>9}{'view ms':>10}{'floor ms':>10}{'ratio':>8}")
         for heading, (asked, floor) in QUERIES.items():
             if options.only not in heading:
@@ -251,6 +293,31 @@ def ask(connection: Connection, schema: str, query: str) -> tuple[float, int]:
             times.append(time.perf_counter() - began)
             rows = cursor.rowcount
     return sorted(times)[len(times) // 2], rows
+
+
+def _run_commands(connection: Connection, url: str, schema: str, only: str) -> None:
+    print(f"{'':40}{'s':>7}{'CPU s':>7}{'MiB':>6}{'floor s':>9}{'ratio':>7}")
+    environment = os.environ | {
+        "PERSONA_ETL_DATABASE__URL": url,
+        "PERSONA_ETL_DATABASE__SCHEMA": schema,
+    }
+    for heading, (arguments, floor) in COMMANDS.items():
+        if only not in heading:
+            continue
+        of_floor, _ = ask(connection, schema, floor)
+        began = time.perf_counter()
+        command = [sys.executable, "-m", "etl", *arguments]
+        process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+        _, status, used = os.wait4(process.pid, 0)
+        took = time.perf_counter() - began
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode not in _WELL:
+            raise SystemExit(f"{heading}: exit code {process.returncode}")
+        print(
+            f"{heading:40}{took:7.1f}{used.ru_utime + used.ru_stime:7.1f}"
+            f"{used.ru_maxrss / 1024:6.0f}{of_floor:9.1f}{took / of_floor:7.1f}",
+            flush=True,
+        )
 
 
 def _run(connection: Connection, script: str, numbers: dict[str, int]) -> None:
