@@ -11,7 +11,7 @@ from etl.cli import ended, options
 from etl.cli.boundary import tell_error
 from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
-from etl.cli.progress import progress
+from etl.cli.progress import watched
 
 if TYPE_CHECKING:
     from etl.jobs.replay import Replayed
@@ -69,12 +69,7 @@ def command(
     settings = invocation.settings()
     summaries: list[Replayed] = []
     try:
-        with target_of(settings) as url, progress(invocation, "checked") as line:
-
-            def watch(done: int, total: int) -> None:
-                line.total(total)
-                line.update(done)
-
+        with target_of(settings) as url, watched(invocation, "checked") as watch:
             if check:
                 summaries.append(compare(settings, url=url, tables=names, watch=watch))
             else:

@@ -13,7 +13,7 @@ import click
 from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.moments import Moment
-from etl.cli.progress import progress
+from etl.cli.progress import watched
 from etl.cli.selection import PersonaId
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def command(
     with (
         target_of(settings) as url,
         _writing(to_file) as write,
-        _watching(invocation, to_file) as watch,
+        watched(invocation, is_shown=to_file is not None) as watch,
     ):
         exported = export(settings, url=url, wanted=wanted, write=write, watch=watch)
     told = {"file": str(to_file)} if to_file else {}
@@ -100,18 +100,3 @@ def _writing(file: Path | None) -> Iterator[Callable[[bytes], object]]:
         return
     with complete_file(file) as output:
         yield output.write
-
-
-@contextmanager
-def _watching(invocation: Invocation, file: Path | None) -> Iterator[Callable[[int, int], None]]:
-    """On the way to standard output whoever reads that shows how far it is."""
-    if file is None:
-        yield lambda _done, _total: None
-        return
-    with progress(invocation, "personas") as line:
-
-        def watch(done: int, total: int) -> None:
-            line.total(total)
-            line.update(done)
-
-        yield watch

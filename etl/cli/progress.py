@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 from etl.cli.streams import steerable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from tqdm import tqdm
 
@@ -76,6 +76,26 @@ def progress(invocation: Invocation, of: str = "personas") -> Iterator[Progress]
         line.close()
         sys.stderr.write(_ERASE_TO_THE_END_OF_THE_LINE)
         sys.stderr.flush()
+
+
+@contextmanager
+def watched(
+    invocation: Invocation, of: str = "personas", *, is_shown: bool = True
+) -> Iterator[Callable[[int, int], None]]:
+    """The same, for a job that tells how many it has done and how many there are.
+
+    `is_shown` is false where somebody else shows it, or it takes no time.
+    """
+    if not is_shown:
+        yield lambda _done, _total: None
+        return
+    with progress(invocation, of) as line:
+
+        def watch(done: int, total: int) -> None:
+            line.total(total)
+            line.update(done)
+
+        yield watch
 
 
 def _is_wanted(invocation: Invocation) -> bool:

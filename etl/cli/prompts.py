@@ -6,19 +6,18 @@ import json
 import re
 import sys
 import warnings
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
+from etl.cli.progress import watched
 from etl.cli.streams import takes_colour
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
-    from etl.jobs.prompts import Watch
     from etl.report.passages import Finder
 
 EXAMPLES = """\b
@@ -96,7 +95,7 @@ def search_command(
 
     find = _finder(phrase, regex=regex)
     settings = invocation.settings()
-    with target_of(settings) as url, _watching(invocation, "personas", is_long=history) as watch:
+    with target_of(settings) as url, watched(invocation, is_shown=history) as watch:
         found = search(settings, find, url=url, history=history, watch=watch)
     coloured = takes_colour(sys.stdout)
     _print(
@@ -152,7 +151,7 @@ def similar_command(
     from etl.jobs.prompts import similar  # noqa: PLC0415  spares --help
 
     settings = invocation.settings()
-    with target_of(settings) as url, _watching(invocation, "prompts") as watch:
+    with target_of(settings) as url, watched(invocation, "prompts") as watch:
         found = similar(
             settings,
             url=url,
@@ -222,23 +221,6 @@ def _finder(phrase: str, *, regex: bool) -> Finder:
     except (re.error, RecursionError, OverflowError) as exc:
         raise click.UsageError(f"PHRASE is no regular expression: {exc}.") from exc
     return passages.expression(pattern)
-
-
-@contextmanager
-def _watching(invocation: Invocation, of: str, *, is_long: bool = True) -> Iterator[Watch]:
-    """What shows on a terminal how far it is, where that takes long."""
-    from etl.cli.progress import progress  # noqa: PLC0415  spares --help
-
-    if not is_long:
-        yield lambda _done, _total: None
-        return
-    with progress(invocation, of) as line:
-
-        def watch(done: int, total: int) -> None:
-            line.total(total)
-            line.update(done)
-
-        yield watch
 
 
 def _print(

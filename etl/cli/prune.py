@@ -10,7 +10,7 @@ from etl.cli import ended, options
 from etl.cli.boundary import tell_error
 from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
-from etl.cli.progress import progress
+from etl.cli.progress import watched
 
 if TYPE_CHECKING:
     from etl.jobs.prune import Pruned
@@ -92,12 +92,7 @@ def command(
     settings = invocation.settings()
     summaries: list[Pruned] = []
     try:
-        with target_of(settings) as url, progress(invocation, "histories") as line:
-
-            def watch(done: int, total: int) -> None:
-                line.total(total)
-                line.update(done)
-
+        with target_of(settings) as url, watched(invocation, "histories") as watch:
             if dry_run:
                 summaries.append(foresee(settings, keep, url=url, watch=watch))
             else:
