@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from hashlib import sha256
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -263,6 +264,7 @@ def holders_in(row: Row[Any]) -> list[Holder]:
 
 def _searched(prompt_id: str, text: str, find: Finder) -> FoundPrompt | None:
     spans = find(text)
-    if not spans:
+    first = list(islice(spans, _EXCERPTS))
+    if not first:
         return None
-    return FoundPrompt(prompt_id, len(spans), excerpts(text, spans[:_EXCERPTS]))
+    return FoundPrompt(prompt_id, len(first) + sum(1 for _ in spans), excerpts(text, first))

@@ -13,11 +13,12 @@ from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from typing import TypeAlias
 
-    # Finds all passages in a text, in order; none overlaps another.
-    Finder: TypeAlias = "Callable[[str], list[Span]]"
+    # Finds all passages in a text, in order; none overlaps another. They come as asked for:
+    # there may be millions.
+    Finder: TypeAlias = "Callable[[str], Iterator[Span]]"
 
 # More around a passage fits on no line.
 _CONTEXT = 80
@@ -48,11 +49,10 @@ def phrase(wanted: str) -> Finder:
     """
     needle = " ".join(map(_folded, wanted.split()))
 
-    def find(text: str) -> list[Span]:
+    def find(text: str) -> Iterator[Span]:
         # Most texts do not have it, which is soon seen.
-        if needle not in _folded(" ".join(text.split())):
-            return []
-        return _spans(text, needle)
+        if needle in _folded(" ".join(text.split())):
+            yield from _spans(text, needle)
 
     return find
 
@@ -60,13 +60,13 @@ def phrase(wanted: str) -> Finder:
 def expression(pattern: re.Pattern[str]) -> Finder:
     """What finds where a regular expression matches anything."""
 
-    def find(text: str) -> list[Span]:
-        return [Span(*found.span()) for found in pattern.finditer(text) if found[0]]
+    def find(text: str) -> Iterator[Span]:
+        return (Span(*found.span()) for found in pattern.finditer(text) if found[0])
 
     return find
 
 
-def excerpts(text: str, spans: Sequence[Span]) -> list[Excerpt]:
+def excerpts(text: str, spans: Iterable[Span]) -> list[Excerpt]:
     """What stands at these places."""
     return [
         Excerpt(
@@ -89,7 +89,7 @@ def _folded(text: str) -> str:
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", text).casefold())
 
 
-def _spans(text: str, needle: str) -> list[Span]:
+def _spans(text: str, needle: str) -> Iterator[Span]:
     words = list(_WORD.finditer(text))
     folded = [_folded(word[0]) for word in words]
     # Where in the folded text each word begins; a blank is before it.
@@ -108,7 +108,6 @@ def _spans(text: str, needle: str) -> list[Span]:
         letter = bisect_left(places, within)
         return word.start() + originals[letter] if places[letter] == within else None
 
-    found: list[Span] = []
     at = whole.find(needle)
     while at >= 0:
         end = at + len(needle)
@@ -119,9 +118,8 @@ def _spans(text: str, needle: str) -> list[Span]:
         if span[0] is None or span[1] is None:
             at = whole.find(needle, at + 1)
             continue
-        found.append(Span(span[0], span[1]))
+        yield Span(span[0], span[1])
         at = whole.find(needle, end)
-    return found
 
 
 def _letters(word: str) -> tuple[array[int], array[int]]:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 import unicodedata
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from etl.report.passages import Excerpt, excerpts, expression, phrase
+
+if TYPE_CHECKING:
+    from etl.report.passages import Finder
 
 COMPOSED, DECOMPOSED = "Zo\u00eb", "Zoe\u0308"
 
@@ -50,7 +55,16 @@ def test_an_accent_is_part_of_its_letter() -> None:
 def test_an_expression_finds_what_it_matches_but_not_nothing() -> None:
     find = expression(re.compile(r"x*\d", re.IGNORECASE))
     assert [tuple(span) for span in find("xX1 2")] == [(0, 3), (4, 5)]
-    assert expression(re.compile("x*"))("abc") == []
+    assert list(expression(re.compile("x*"))("abc")) == []
+
+
+@pytest.mark.parametrize("find", [phrase("e"), expression(re.compile("e"))])
+def test_millions_of_passages_are_never_in_memory_at_once(find: Finder) -> None:
+    tracemalloc.start()
+    assert sum(1 for _ in find("e" * 100_000)) == 100_000
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2_000_000
 
 
 def test_an_excerpt_has_its_line_and_what_stands_around_it() -> None:
@@ -69,7 +83,7 @@ def test_what_was_put_in_is_found_in_any_spelling(before: str, wanted: str, afte
     assume(wanted.strip() and not unicodedata.combining(wanted.strip()[0]))
     text = f"{before} {wanted} {after}"
     for spelled in (wanted, unicodedata.normalize("NFC", wanted), f" {wanted}\n", wanted.upper()):
-        assert phrase(spelled)(text)
+        assert list(phrase(spelled)(text))
 
 
 @given(words, words)
