@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 from etl.cli.prompts_screen import LONGEST_SHOWN, SHORT_ID, WIDTH, differing_lines, holder_lines
 from etl.cli.prose import Marks
+from etl.payload.decode import dumps
 from etl.report.text import counted, cut, escaped
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _apart(group: Apart, marks: Marks) -> Iterator[str]:
     for one in group.first:
         value = one.settings[group.setting]
         who = counted(len(one.holders), "persona")
-        shown = escaped(json.dumps(value, ensure_ascii=False)[:LONGEST_SHOWN])
+        shown = escaped(dumps(value).decode()[:LONGEST_SHOWN])
         yield f"{cut(shown, _LONGEST_VALUE)}  {who}"
         yield from holder_lines(one.holders)
         if isinstance(value, str) and isinstance(usual, str) and value != usual and " " in value:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 import warnings
@@ -227,8 +226,11 @@ def _print(
     invocation: Invocation, shown: dict[str, Any] | Iterable[str], *, coloured: bool
 ) -> None:
     """Prints an object as JSON, or lines unless that is not wanted."""
+    from etl.payload.decode import dumps  # noqa: PLC0415  spares --help
+    from etl.report.text import json_text  # noqa: PLC0415  spares --help
+
     if isinstance(shown, dict):
-        click.echo(json.dumps(shown))
+        click.echo(json_text(dumps(shown)))
     elif not invocation.quiet:
         for line in shown:
             click.echo(line, color=coloured)

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from etl.jobs.prompts import holders_in
 from etl.jobs.view_session import reading_views
+from etl.payload.decode import loads
 from etl.report.one_apart import one_apart
 
 if TYPE_CHECKING:
@@ -80,7 +81,8 @@ def configurations(settings: Settings, *, url: str, limit: int) -> Configuration
 
     Raises DatabaseError when the views can't be read.
     """
-    with reading_views(url, settings.database.schema_) as connection:
+    schema = settings.database.schema_
+    with reading_views(url, schema, json_deserializer=loads) as connection:
         ids: list[str] = []
         counts: list[int] = []
 

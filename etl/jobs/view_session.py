@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shlex
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.exc import ProgrammingError
 
@@ -20,7 +20,7 @@ from etl.store.snapshot import looking_engine
 from etl.store.standing import relations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy import Connection
 
@@ -30,14 +30,16 @@ _NOT_ALLOWED: Final = "42501"
 
 
 @contextmanager
-def reading_views(url: str, schema: str) -> Iterator[Connection]:
+def reading_views(
+    url: str, schema: str, *, json_deserializer: Callable[[str | bytes], Any] | None = None
+) -> Iterator[Connection]:
     """One snapshot of the views of the tables in `schema`; nothing can be written.
 
     Raises DatabaseError when they are not there, not of this release, or not to be read by this
     role, and for what Postgres does to us within.
     """
     reporting = reporting_schema(schema)
-    engine = looking_engine(url, reporting)
+    engine = looking_engine(url, reporting, json_deserializer=json_deserializer)
     with translated(engine), engine.begin() as connection:
         role = connection.exec_driver_sql("SELECT current_user").scalar_one()
         there = relations(connection, reporting)

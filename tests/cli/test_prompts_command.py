@@ -248,6 +248,16 @@ def test_configurations_are_counted_and_shown_where_one_setting_differs(sandbox,
     assert lines[-1] == "… 2 more sets; --limit shows them …"
 
 
+def test_numbers_of_settings_have_all_their_digits(sandbox, url, told_prompts):
+    told_prompts()
+    set_up(url, sandbox)
+    number = f"1{'0' * 320}.5"
+    execute(url, f"UPDATE personas SET widget_config = '{{\"x\": {number}}}'")
+    printed = run("prompts", "configurations", "--json").stdout
+    assert f'"x":{number}' in printed
+    assert "Infinity" not in printed
+
+
 def test_where_all_are_set_up_otherwise_it_says_so(told_prompts):
     told_prompts()
     assert shown("configurations") == [
