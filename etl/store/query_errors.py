@@ -54,6 +54,9 @@ def explained(statement: Statement) -> Iterator[None]:
     started = monotonic()
     try:
         yield
+    except UnicodeDecodeError as exc:
+        # What we asked the server for is UTF-8.
+        raise UsageError("what it returns is not in UTF-8; leave client_encoding as it is") from exc
     except psycopg.Error as exc:
         state = exc.sqlstate or ""
         if state == _CANCELLED and monotonic() - started >= statement.timeout.total_seconds():

@@ -243,6 +243,7 @@ def test_sql_is_an_argument_a_file_or_standard_input(url, tmp_path):
         (["DROP TABLE personas"], "query only reads: it runs no DROP; write a SELECT"),
         (["SELECT 1; DROP TABLE personas"], "query runs one statement at a time"),
         (["SELECT 1/0"], "error: division by zero"),
+        (["SELECT set_config('client_encoding', 'LATIN1', true), 'é'"], "leave client_encoding"),
     ],
 )
 def test_mistakes_are_told_and_nothing_is_printed(url, tmp_path, arguments, told):
