@@ -108,7 +108,7 @@ def _show(answer: Answer, width: int | None) -> None:
     from etl.cli.query_screen import as_lines, terminal_width  # noqa: PLC0415  spares --help
 
     room = terminal_width() if width is None else width
-    for line in as_lines(answer.columns, list(islice(answer.rows, _SHOWN)), room):
+    for line in as_lines(answer.columns, islice(answer.rows, _SHOWN), room):
         click.echo(line)
     if next(answer.rows, None) is not None:
         logger.warning("only the first %s rows are shown; --format csv has all", f"{_SHOWN:,}")

@@ -11,7 +11,7 @@ from etl.cli.query_data import plain
 from etl.report.text import ELLIPSIS, counted, cut, escaped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from etl.store.query import Column, Value
 
@@ -28,11 +28,11 @@ def terminal_width() -> int:
 
 
 def as_lines(
-    columns: Sequence[Column], rows: Sequence[Sequence[Value]], room: int
+    columns: Sequence[Column], rows: Iterable[Sequence[Value]], room: int
 ) -> Iterator[str]:
     """All of it, of at most `room` columns a line (0: without a limit), and how many rows.
 
-    NULL is left empty; a text that is blank is in quotes.
+    NULL is left empty; a text that is blank is in quotes. Of a row no more is kept than is shown.
     """
     names = [_on_a_line(column.name, room) for column in columns]
     cells = [
@@ -42,7 +42,7 @@ def as_lines(
     widths = [max(map(width, column)) for column in zip(names, *cells, strict=True)]
     fitted = _fitted(widths, room)
     yield from _table(columns, names, cells, fitted) if fitted else _blocks(names, cells, room)
-    yield f"({counted(len(rows), 'row')})"
+    yield f"({counted(len(cells), 'row')})"
 
 
 def _fitted(widths: list[int], room: int) -> list[int] | None:

@@ -8,6 +8,7 @@ import json
 import signal
 import subprocess
 import sys
+import tracemalloc
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -17,6 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wcwidth import width
 
+from etl.cli.query_screen import as_lines
+from etl.store.query import Column
 from tests.cli.terminal import Terminal
 from tests.cli.test_export_command import shell
 from tests.cli.test_sync_command import rows, run, started, wait_until
@@ -109,6 +112,15 @@ def test_a_table_ends_somewhere_and_says_so(url):
     assert result.stdout.splitlines()[-1] == "(1,000 rows)"
     assert "only the first 1,000 rows are shown; --format csv has all" in result.stderr
     assert run("query", "SELECT generate_series(1, 1000) AS g").stderr == ""
+
+
+def test_of_rows_in_a_table_no_more_is_kept_than_is_shown():
+    tracemalloc.start()
+    lines = as_lines([Column("t", "text")], (("x" * 100_000,) for _ in range(300)), 80)
+    assert sum(1 for _ in lines) == 303
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 2_000_000
 
 
 def test_it_is_as_wide_as_the_terminal(url, monkeypatch):
