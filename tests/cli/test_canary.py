@@ -299,6 +299,34 @@ def test_all_goes_well_and_nothing_is_told(stage, canary):
     assert b"INSERT INTO" in stage.heard
 
 
+def test_reports_tell_no_secret(stage, canary):
+    """What analysts ask with; also where a link expires, a prompt changes and a query is wrong."""
+    assert stage.run("sync") == 0
+    edited = payload(canary, PERSONA, name="Edited")
+    edited["shareLinks"][0] |= {"enabled": True, "expiresAt": "2000-01-01T00:00:00Z"}
+    stage.world.set_payload(PERSONA, edited)
+    stage.world.set_payload(OTHER, payload(canary, OTHER))
+    refusal = {"message": canary("x?token={}")}
+    stage.sandbox.order(Fault(status=400, body=refusal, target=IDS[2], times=None))
+    assert stage.run("sync") == 3
+    assert stage.run("report") == stage.run("report", "--json") == 0
+    assert stage.run("report", "--html", "-") == stage.run("report", "--html", "page.html") == 0
+    for view in ("tools", "share_links", "changes"):
+        assert stage.run("query", f"SELECT * FROM {view}", "--format", "json") == 0
+    wrong = "SELECT CAST(system_prompt AS integer) FROM prompts"
+    assert stage.run("query", wrong) == 2
+    assert stage.run("prompts", "search", "--history", "example") == 0
+    assert stage.run("prompts", "similar") == 0
+    assert stage.run("prompts", "configurations", "--json") == 0
+    assert stage.run("schema", "--local") == 0
+    nobody = sa.make_url(stage.url).set(password=canary(), port=1)
+    unreachable = nobody.render_as_string(hide_password=False)
+    for command in (["report"], ["query", "SELECT 1"], ["prompts", "similar"]):
+        assert stage.run(*command, PERSONA_ETL_DATABASE__URL=unreachable) == 6
+    assert stage.leaks() == []
+    assert "https://cdn.example.com/v.mp4" in "".join(stage.told)
+
+
 def test_an_export_holds_no_secret(stage, canary):
     assert stage.run("sync") == 0
     stage.world.set_payload(PERSONA, payload(canary, PERSONA, name="Edited"))
