@@ -45,8 +45,9 @@ def reading_views(
         there = relations(connection, reporting)
         missing = [view.name for view in all_views() if view.name not in there]
         if missing:
-            # Without any table that is told in a better way.
-            require_head(looking_engine(url, schema), schema)
+            if not there:
+                # Without any table that is told in a better way.
+                require_head(looking_engine(url, schema), schema)
             raise _outdated(reporting, f"it has no view {missing[0]}")
         if not all(there[view.name] for view in all_views()):
             raise _refused(role, reporting)

@@ -51,6 +51,18 @@ def test_views_of_another_release_are_told(target) -> None:
         pass
 
 
+def test_a_reader_of_older_views_is_told_to_migrate_and_not_what_else_it_may_not(
+    role, target
+) -> None:
+    migrate(make_engine(target.url, target.schema), target.schema, readers=[role])
+    target.query("DROP VIEW anam_reporting.share_links")
+    with (
+        pytest.raises(DatabaseError, match="no view share_links; run `persona-etl migrate`"),
+        reading_views(as_role(target, role), target.schema),
+    ):
+        pass
+
+
 def test_where_there_is_nothing_it_is_said_to_migrate(target) -> None:
     with (
         pytest.raises(DatabaseError, match="persona-etl migrate"),
