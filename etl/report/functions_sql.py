@@ -1,6 +1,6 @@
 """The SQL that makes the functions of the reporting schema and drops them.
 
-It leans on two procedures that live as long as the transaction which makes everything anew.
+It leans on procedures that live as long as the transaction which makes everything anew.
 """
 
 from __future__ import annotations
@@ -55,6 +55,9 @@ BEGIN
     -- A function can be replaced as long as it gives the same, by the same names.
     BEGIN
         EXECUTE definition;
+        IF present IS NULL THEN
+            CALL {schema}.persona_etl_hand_over('FUNCTION', signature);
+        END IF;
         RETURN;
     EXCEPTION WHEN invalid_function_definition THEN
         IF present IS NULL THEN

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from etl.report import functions_sql
+from etl.report import functions_sql, handing_over
 from etl.report.catalogue import (
     all_functions,
     all_views,
@@ -78,6 +78,9 @@ BEGIN
         BEGIN
             EXECUTE format('CREATE OR REPLACE VIEW %s AS SELECT %s FROM (%s) AS shown',
                 target, ordered, query);
+            IF present IS NULL THEN
+                CALL {schema}.persona_etl_hand_over('VIEW', target);
+            END IF;
             RETURN;
         EXCEPTION WHEN invalid_table_definition THEN
             IF present IS NULL THEN
@@ -226,9 +229,11 @@ FROM pg_depend AS stands, {functions_of_ours}
 def build_views(schema: str, the_map: Map) -> list[str]:
     """What makes every view and function anew, for one transaction with search_path `schema`.
 
-    What is ours and in no release any more is dropped. Grants stay as they are.
+    What is ours and in no release any more is dropped. Grants stay as they are; what is new is
+    given to those who were promised it.
     """
     statements = [
+        handing_over.procedure(schema),
         *(_filled(procedure, schema) for procedure in (_DROP, _REPLACE)),
         *functions_sql.procedures(schema),
     ]
@@ -244,6 +249,7 @@ def build_views(schema: str, the_map: Map) -> list[str]:
         functions_sql.drop_retired(schema, all_functions()),
         _filled(_DROP_PROCEDURES, schema),
         functions_sql.drop_procedures(schema),
+        handing_over.drop_procedure(schema),
     ]
 
 

@@ -181,6 +181,40 @@ def test_a_view_keeps_its_owner(role, engine):
         assert found.scalar_one() == role
 
 
+def test_what_is_new_is_whose_the_others_are_whoever_migrates(new_role, engine, database_url):
+    """And who reads the others reads it."""
+    helper, reader, stranger = (new_role() for _ in range(3))
+    migrate(engine, "anam", readers=[reader])
+    for statement in (
+        f'GRANT "{engine.url.username}" TO {helper}',
+        f"ALTER DEFAULT PRIVILEGES FOR ROLE {helper} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC",
+        # Anybody may say that of what they make themselves.
+        f"ALTER DEFAULT PRIVILEGES FOR ROLE {stranger} IN SCHEMA anam_reporting"
+        f" GRANT SELECT ON TABLES TO {stranger}",
+    ):
+        change(engine, statement)
+    before = owners(engine), grants(engine)
+    change(engine, "DROP VIEW anam_reporting.prompts")
+    change(engine, "DROP FUNCTION anam_reporting.personas_as_of")
+    migrate(as_role(database_url, helper), "anam")
+    assert (owners(engine), grants(engine)) == before
+    with psycopg.connect(url_as(database_url, reader)) as session:
+        session.execute("SELECT FROM anam_reporting.personas_as_of(now())")
+
+
+def owners(engine: sa.Engine) -> set[str]:
+    """Whose views and functions are there."""
+    statement = """
+        SELECT relowner::regrole::text FROM pg_class
+        WHERE relnamespace = 'anam_reporting'::regnamespace
+        UNION
+        SELECT proowner::regrole::text FROM pg_proc
+        WHERE pronamespace = 'anam_reporting'::regnamespace
+    """
+    with engine.connect() as connection:
+        return set(connection.execute(sa.text(statement)).scalars())
+
+
 @pytest.fixture
 def busy_view(database_url, monkeypatch):
     """A session that reads a view and takes its time."""
