@@ -11,7 +11,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from etl.jobs.view_session import reading_views
-from etl.report.catalogue import all_views
+from etl.report.catalogue import view_names
 from etl.report.ours import reporting_schema
 from etl.store.engine import driver_connection, quote_identifier
 from etl.store.query import columns_of, rows_of
@@ -50,7 +50,7 @@ def answered(settings: Settings, sql: str, *, url: str, timeout: timedelta) -> I
     schema = settings.database.schema_
     with reading_views(url, schema) as connection:
         sees_tables = _settle(connection, schema, timeout)
-        views = {view.name for view in all_views()}
+        views = set(view_names())
         hidden = set() if sees_tables else metadata.tables.keys() - views
         statement = Statement(sql, timeout, sorted(views | metadata.tables.keys()), hidden)
         session = driver_connection(connection)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy.exc import ProgrammingError
 
 from etl.errors import DatabaseError
-from etl.report.catalogue import all_views
+from etl.report.catalogue import view_names
 from etl.report.ours import reporting_schema
 from etl.store.engine import translated
 from etl.store.migration import require_head
@@ -43,13 +43,13 @@ def reading_views(
     with translated(engine), engine.begin() as connection:
         role = connection.exec_driver_sql("SELECT current_user").scalar_one()
         there = relations(connection, reporting)
-        missing = [view.name for view in all_views() if view.name not in there]
+        missing = [name for name in view_names() if name not in there]
         if missing:
             if not there:
                 # Without any table that is told in a better way.
                 require_head(looking_engine(url, schema), schema)
             raise _outdated(reporting, f"it has no view {missing[0]}")
-        if not all(there[view.name] for view in all_views()):
+        if not all(there[name] for name in view_names()):
             raise _refused(role, reporting)
         try:
             yield connection

@@ -185,12 +185,12 @@ def test_what_is_new_is_whose_the_others_are_whoever_migrates(new_role, engine, 
     """And who reads the others reads it."""
     helper, reader, stranger = (new_role() for _ in range(3))
     migrate(engine, "anam", readers=[reader])
+    later = "IN SCHEMA anam_reporting GRANT SELECT ON TABLES TO"
     for statement in (
         f'GRANT "{engine.url.username}" TO {helper}',
         f"ALTER DEFAULT PRIVILEGES FOR ROLE {helper} REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC",
         # Anybody may say that of what they make themselves.
-        f"ALTER DEFAULT PRIVILEGES FOR ROLE {stranger} IN SCHEMA anam_reporting"
-        f" GRANT SELECT ON TABLES TO {stranger}",
+        f"ALTER DEFAULT PRIVILEGES FOR ROLE {stranger} {later} {stranger}",
     ):
         change(engine, statement)
     before = owners(engine), grants(engine)
