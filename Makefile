@@ -22,7 +22,7 @@ test: $(STAMP)
 # packages when they are missing. Whatever hangs on the server: of tests/db all that is not marked
 # `one_server`, of the commands' tests those in which the server itself speaks. The others print what
 # tests/db has got out of this server, and `make test` has them.
-COMMANDS := check migrate_command signals
+COMMANDS := check migrate_command prompts_command query_command signals
 test-system: $(STAMP)
 	tests/system/install
 	$(BIN)/python -m tests.system.server $(BIN)/pytest -n auto -m "not one_server" \

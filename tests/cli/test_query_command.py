@@ -324,6 +324,8 @@ def test_a_reader_that_has_seen_enough_wants_no_remark(url):
     assert (done.returncode, done.stdout, done.stderr) == (141, "g\n1\n", "")
 
 
+# What fills memory is the client.
+@pytest.mark.one_server
 def test_rows_are_never_in_memory_all_at_once(url):
     # 150 MB of them, besides the 75 that the program takes for one.
     sql = "SELECT repeat('x', 30000) FROM generate_series(1, 5000)"

@@ -42,6 +42,9 @@ def test_the_whole_job_runs_and_leaves_no_setting_to_the_next_client(session_poo
     url = through(session_pool, database)
     before = next_clients_settings(url)
     job.copies(url)
+    for asks in (["report", "--json"], ["query", "SELECT count(*) FROM personas"]):
+        done = job.run(*asks, url=url)
+        assert (done.returncode, done.stderr) == (0, "")
     sessions = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
     ((pooled,),) = database.admin.execute(sessions, [database.owner]).fetchall()
     assert pooled >= 3
@@ -78,7 +81,7 @@ def test_transaction_mode_is_refused_before_anything_is_set_or_made(
 ):
     url = through(transaction_pool, database)
     before = next_clients_settings(url)
-    for command in ("migrate", "sync"):
+    for command in ("migrate", "sync", "report"):
         line = job.fails(url, command)
         assert "a pooler in transaction mode" in line
         assert "session mode" in line

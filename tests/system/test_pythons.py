@@ -61,7 +61,7 @@ def test_the_job_runs_from_an_empty_folder_on_python(version, wheel, locked, tmp
     subprocess.run([PYTHONS[version], "-m", "venv", "--without-pip", home], check=True)
     pip = [sys.executable, "-m", "pip", "--python", home / "bin" / "python", "install", "--quiet"]
     pip += ["--disable-pip-version-check", "--only-binary=:all:", "--constraint", locked]
-    subprocess.run([*pip, f"{wheel}[embedded]"], check=True)
+    subprocess.run([*pip, f"{wheel}[embedded,html]"], check=True)
 
     folder = tmp_path / "empty"
     folder.mkdir()
@@ -94,6 +94,7 @@ def test_the_job_runs_from_an_empty_folder_on_python(version, wheel, locked, tmp
         assert f"is at {revisions()[-1]} now" in run("migrate")
         assert "created" in run("sync")
         assert "unchanged" in run("sync")
+        assert run("report", "--html", "-").count("<svg ") > 1
 
 
 def test_this_python_is_among_them():
