@@ -56,7 +56,8 @@ BEGIN
     BEGIN
         EXECUTE definition;
         IF present IS NULL THEN
-            CALL {schema}.persona_etl_hand_over('FUNCTION', signature);
+            CALL {schema}.persona_etl_hand_over(
+                'FUNCTION', signature, to_regclass(format('%I.personas', {reporting})));
         END IF;
         RETURN;
     EXCEPTION WHEN invalid_function_definition THEN

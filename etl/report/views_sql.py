@@ -79,7 +79,8 @@ BEGIN
             EXECUTE format('CREATE OR REPLACE VIEW %s AS SELECT %s FROM (%s) AS shown',
                 target, ordered, query);
             IF present IS NULL THEN
-                CALL {schema}.persona_etl_hand_over('VIEW', target);
+                CALL {schema}.persona_etl_hand_over(
+                    'VIEW', target, to_regclass(format('%I.personas', {reporting})));
             END IF;
             RETURN;
         EXCEPTION WHEN invalid_table_definition THEN
@@ -234,6 +235,7 @@ def build_views(schema: str, the_map: Map) -> list[str]:
     """
     statements = [
         handing_over.procedure(schema),
+        handing_over.tables(schema, the_map),
         *(_filled(procedure, schema) for procedure in (_DROP, _REPLACE)),
         *functions_sql.procedures(schema),
     ]

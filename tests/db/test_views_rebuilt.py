@@ -203,7 +203,6 @@ def test_what_is_new_is_whose_the_others_are_whoever_migrates(new_role, engine, 
         session.execute("SELECT FROM anam_reporting.personas_as_of(now())")
 
 
-@pytest.mark.xfail(strict=True, reason="tables of a revision are left to whoever ran it")
 def test_a_table_that_is_new_is_whose_the_others_are_whoever_migrates(
     new_role, engine, database_url
 ):
