@@ -115,7 +115,8 @@ def test_the_revisions_make_what_the_map_would(engine, database_url):
     "difference",
     [
         "ALTER TABLE personas ADD stray text",
-        "ALTER TABLE tools ALTER config TYPE text",
+        # No view shows it, which would stand in the way.
+        "ALTER TABLE rejected_payloads ALTER body TYPE text",
         "ALTER TABLE personas ALTER name SET DEFAULT 'x'",
         "COMMENT ON COLUMN personas.name IS 'another'",
         "COMMENT ON TABLE personas IS 'another'",
