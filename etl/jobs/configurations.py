@@ -31,7 +31,8 @@ _ALL = """
 SELECT configuration_id, persona_count,
        (SELECT jsonb_object_agg(key, CASE WHEN length(CAST(value AS text)) <= 64
                                           THEN CAST(value AS text)
-                                          ELSE encode(sha256(convert_to(CAST(value AS text), 'UTF8')),
+                                          ELSE encode(sha256(convert_to(
+                                              CAST(value AS text), 'UTF8')),
                                                       'hex') END)
           FROM jsonb_each(settings)) AS settings
   FROM configurations
