@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING
 
 from etl.jobs.report_state import EXPIRES_SOON
@@ -22,6 +22,9 @@ _LONGEST_NAME = 30
 _LONGEST_ERROR = 400
 
 _HOUR = timedelta(hours=1)
+
+# What is asked for next are rows that were counted, as a table of 80 columns has room for.
+_A_LINK = "SELECT persona_name, type"
 
 # Endings of a sync that somebody should look at; of a partial one the personas are told.
 _BROKEN = {
@@ -168,19 +171,26 @@ def _links(found: Findings) -> Iterator[Concern]:
         first = f", the first in {length_of_time(links.next - found.now)}" if links.next else ""
         which = _they(links.expiring, "share link", "expires", "expire")
         told = f"{which} within {days} days{first}."
-        next_step = _query("SELECT * FROM share_links ORDER BY expires_at")
+        next_step = _query(
+            f"{_A_LINK}, expires_at FROM share_links WHERE state = 'open'"
+            f" AND expires_at <= now() + interval '{days}d' ORDER BY expires_at"
+        )
         yield Concern("links_expiring", "act", links.expiring, told, next_step)
     if count := links.used_up:
         told = f"{_are(count, 'share link')} enabled and used up: nobody gets in any more."
-        next_step = _query("SELECT * FROM share_links WHERE state = 'used up'")
+        next_step = _query(
+            f"{_A_LINK}, usage_count, usage_limit FROM share_links WHERE state = 'used up'"
+        )
         yield Concern("links_used_up", "act", count, told, next_step)
     if count := links.expired:
         told = f"{_are(count, 'share link')} enabled though expired."
-        next_step = _query("SELECT * FROM share_links WHERE state = 'expired'")
+        next_step = _query(f"{_A_LINK}, expires_at FROM share_links WHERE state = 'expired'")
         yield Concern("links_expired", "look", count, told, next_step)
     if count := links.wide_open:
         which = _they(count, "share link", "opens", "open")
-        next_step = _query("SELECT * FROM share_links WHERE allow_all_origins")
+        next_step = _query(
+            f"{_A_LINK}, expires_at FROM share_links WHERE state = 'open' AND allow_all_origins"
+        )
         yield Concern("links_open", "look", count, f"{which} on every site.", next_step)
 
 
@@ -195,13 +205,18 @@ def _data(found: Findings) -> Iterator[Concern]:
         values = _they(count, "value", "does", "do")
         latest = as_line(found.value_issues.latest, 2 * _LONGEST_NAME)
         told = f"{values} not fit, so that the column is NULL; the latest: {latest}."
-        next_step = _query("SELECT * FROM value_issues WHERE resolved_at IS NULL")
+        next_step = _query(
+            "SELECT kind, name, path, problem, got FROM value_issues WHERE resolved_at IS NULL"
+        )
         yield Concern("value_issues", "look", count, told, next_step)
     if count := found.rejected.count:
         answers = _they(count, "answer", "was", "were")
         latest = as_line(found.rejected.latest, 2 * _LONGEST_NAME)
         told = f"{answers} no persona, the latest: {latest}."
-        next_step = _query("SELECT * FROM rejected_payloads")
+        next_step = _query(
+            "SELECT persona_id, observed_at, reason FROM rejected_payloads"  # noqa: S608  told only
+            f" WHERE observed_at >= '{_second(found.since)}'"
+        )
         yield Concern("rejected", "look", count, told, next_step)
 
 
@@ -229,3 +244,7 @@ def _since(found: Findings, persona: Trouble) -> str:
 
 def _query(sql: str) -> str:
     return f'`persona-etl query "{sql}"`'
+
+
+def _second(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
 
 import pytest
 
+from etl.cli.report_screen import as_lines
 from etl.jobs.migrate import migrate
+from etl.jobs.query import answered
 from etl.jobs.report import report
 from etl.report.digest import LONGEST_PROMPT
 from etl.sandbox import Fault
@@ -61,6 +65,18 @@ def counted(digest: Digest) -> dict[tuple[str, str], int]:
         key = day.kind, day.change
         counts[key] = counts.get(key, 0) + day.versions
     return counts
+
+
+def answers_as_printed(target: Target, digest: Digest, concern: Concern) -> int:
+    """How many rows the next step has, pasted from the screen: it may stand on several lines."""
+    only = replace(digest, concerns=[concern])
+    (told,) = re.findall(
+        r'`persona-etl query "(.*?)"`', "\n".join(as_lines(only, coloured=False)), re.DOTALL
+    )
+    settings = load_settings(target.environment(), cwd=target.folder)
+    with answered(settings, told, url=target.url, timeout=timedelta(seconds=60)) as answer:
+        assert len(answer.columns) <= 5, "more is no table on 80 columns"
+        return len(list(answer.rows))
 
 
 # ── What changed ─────────────────────────────────────────────────────────────────────────────────
@@ -289,6 +305,8 @@ def test_a_load_that_was_cut_short_and_what_did_not_fit_are_told(target) -> None
     told = concerns(found(target))
     assert told.keys() >= {"value_issues", "rejected", "unfolded", "failing", "drift"}
     assert "voiceSpeed" in told["value_issues"].told
+    for code in ("value_issues", "rejected"):
+        assert answers_as_printed(target, found(target), told[code]) == told[code].count
     assert next(iter(told)) in {"unfolded", "failing"}
     assert "rejected" not in concerns(found(target, target.now()))
 
@@ -321,6 +339,9 @@ def test_links_are_told_once_each_the_most_urgent_first(target) -> None:
     assert digest.links.first[0].why == "expires in 2 d 1 h, opens on every site"
     counts = {one.code: one.count for one in digest.concerns if one.code.startswith("links_")}
     assert counts == {"links_expiring": 1, "links_used_up": 1, "links_expired": 1, "links_open": 3}
+    for concern in digest.concerns:
+        if concern.code.startswith("links_"):
+            assert answers_as_printed(target, digest, concern) == concern.count, concern
 
 
 # ── Whoever asks ─────────────────────────────────────────────────────────────────────────────────
