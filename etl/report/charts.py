@@ -55,7 +55,7 @@ _KIND_WORDS: Final = {
     "knowledge_group": "knowledge",
 }
 
-_COUNTS: Final = {"tickMinStep": 1, "tickCount": 4, "format": "~s"}
+_TICKS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +103,20 @@ def _runs(digest: Digest, spans: Spans) -> Chart:
         {"span": span, "end": end, "runs": runs, "order": list(_RUN_WORDS).index(end)}
         for (span, end), runs in by_span.items()
     ]
+    by_label: Counter[str] = Counter()
+    for (span, _), runs in by_span.items():
+        by_label[span] += runs
+    # Vega's tickMinStep does not keep it from counting in halves.
+    ticks = min(max(by_label.values(), default=1), _TICKS)
     spec: dict[str, Any] = {
         "mark": "bar",
         "encoding": {
             "x": over(spans),
-            "y": {"field": "runs", "type": "quantitative", "axis": _COUNTS},
+            "y": {
+                "field": "runs",
+                "type": "quantitative",
+                "axis": {"tickCount": ticks, "format": "~s"},
+            },
             "order": {"field": "order"},
             "color": {
                 "field": "end",

@@ -55,6 +55,14 @@ def test_a_bar_stands_for_as_many_runs_as_there_were() -> None:
     assert heights["var(--ran)"] == pytest.approx(3 * heights["var(--bad)"], rel=0.02)
 
 
+@pytest.mark.parametrize("runs", [1, 2, 3, 5, 47])
+def test_nobody_reads_of_half_a_run(runs: int) -> None:
+    days = [RunDay(NOW.date(), "succeeded", runs, 1.0)]
+    marks = [text for text in texts(charts(replace(EMPTY, run_days=days))[0]) if text[0].isdigit()]
+    assert "0" in marks
+    assert not [text for text in marks if "." in text]
+
+
 def bars(svg: str) -> dict[str, float]:
     """How high the bars of each colour are."""
     return {
