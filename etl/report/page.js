@@ -6,7 +6,9 @@
   const SIZE = 50;
   const body = table.tBodies[0];
   const rows = [...body.rows];
-  const texts = rows.map((row) => row.textContent.normalize("NFKC").toLowerCase());
+  // Without accents: who searches may have no such keys.
+  const plain = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
+  const texts = rows.map((row) => plain(row.textContent));
   const search = document.getElementById("search");
   const found = document.getElementById("found");
   const pager = document.getElementById("pager");
@@ -31,7 +33,7 @@
   }
 
   function find() {
-    const words = search.value.normalize("NFKC").toLowerCase().split(/\s+/).filter(Boolean);
+    const words = plain(search.value).split(/\s+/).filter(Boolean);
     matching = order.filter((index) => words.every((word) => texts[index].includes(word)));
     page = 0;
     const all = grouped(rows.length);

@@ -120,6 +120,10 @@ def test_the_search_filters_and_says_how_many_there_are(page: Page) -> None:
     search.fill("nobody is called so")
     assert said.inner_text() == "0 of 130 match"
     assert names(page) == []
+    # Who has no such keys finds it all the same, and who has, too.
+    for typed in ("coach  GRETÉ", "coach grete\u0301"):
+        search.fill(typed)
+        assert len(names(page)) == 2
     search.fill("")
     assert said.inner_text() == "130 in all"
 
@@ -269,8 +273,11 @@ def test_it_prints_dark_on_white_without_what_paper_has_no_use_for(
         paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (dark, paper) == ("rgb(19, 21, 24)", "rgb(255, 255, 255)")
         assert page.evaluate("getComputedStyle(document.body).color") == "rgb(31, 35, 40)"
-        for useless in ("#search", "#pager", ".top nav"):
-            assert not page.locator(useless).is_visible()
+        for useless in ("#search", "#pager button", ".top nav"):
+            assert not page.locator(useless).first.is_visible()
+        # Of more personas than fit a page it says which these are.
+        assert page.locator("#found").inner_text() == "130 in all"
+        assert page.locator("#pager").inner_text().strip() == "Page 1 of 3"
         printed = page.pdf(format="A4")
     assert printed.startswith(b"%PDF")
     # Some pages, and not one of a thousand rows each.
