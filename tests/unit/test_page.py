@@ -180,8 +180,13 @@ def test_a_thousand_personas_two_hundred_changes_and_twenty_edits_are_under_two_
 
 def test_of_more_the_first_are_there_and_it_says_so() -> None:
     page = Page(as_page(week(12_345, 1234, 56)))
-    assert "1 000 of 12 345 personas are here; persona-etl query has all." in page.text
-    assert "200 of 1 234 changes are here" in page.text
+    for count, what, view in (
+        ("1 000 of 12 345", "personas", "personas"),
+        ("200 of 1 234", "changes", "changes"),
+        ("20 of 56", "edited prompts", "prompt_history"),
+    ):
+        where = f'persona-etl query "SELECT * FROM {view}"'
+        assert f"{count} {what} are here; {where} has all." in page.text
     left_out = "Not all is here: 200 of 1 234 changes, 20 of 56 edited prompts, 25 of 176 runs"
     assert left_out in page.text
     assert (
@@ -271,6 +276,12 @@ def test_only_what_was_renamed_tells_what_it_was_called() -> None:
     text = told(replace(EMPTY, happenings=Listed(2, [renamed, removed])))
     assert "was called Old" in text
     assert text.count("was called") == 1
+
+
+def test_how_many_fields_more_changed_is_not_run_into_the_version() -> None:
+    paths = [f"field{n}" for n in range(9)]
+    edited = replace(happening(1), paths=paths, version=3)
+    assert "field5 and 3 more · version 3" in told(replace(EMPTY, happenings=Listed(1, [edited])))
 
 
 def test_a_run_tells_what_it_came_to(of_a_week: Page) -> None:
