@@ -131,6 +131,13 @@ def is_late(rhythm: Rhythm, now: datetime) -> bool:
 
 
 def _personas(found: Findings) -> Iterator[Concern]:
+    if found.rhythm.last_complete_at and not found.totals.live:
+        removed = found.totals.removed
+        told = "No persona is here, though a sync was completed."
+        if removed:
+            told = f"No persona is live: {'1 was' if removed == 1 else f'{removed} were'} removed."
+        next_step = "`persona-etl check` counts what the API lists; is the key the right one?"
+        yield Concern("none_live", "act", 1, told, next_step)
     if failing := found.failing.count:
         first = found.failing.first[0]
         why = as_line(first.last_error, _LONGEST_ERROR) or first.last_outcome

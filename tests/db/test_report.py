@@ -190,6 +190,12 @@ def test_an_empty_database_says_what_to_do_and_has_no_changes(copying) -> None:
         digest = found(target)
         assert concerns(digest)["no_sync"].level == "look"
         assert digest.ages[-1].personas == 1
+        target.sync()
+        assert concerns(found(target)).keys() <= {"drift"}
+        target.world.delete(persona_id)
+        target.sync([persona_id])
+        concern = concerns(found(target))["none_live"]
+        assert (concern.level, concern.told) == ("act", "No persona is live: 1 was removed.")
 
 
 def test_options_that_went_with_the_voice_are_told_until_somebody_sets_them(target) -> None:
