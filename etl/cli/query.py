@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from itertools import islice
 from pathlib import Path
@@ -35,10 +36,19 @@ _EXAMPLE = "persona-etl query 'SELECT name FROM personas'"
 _SHOWN = 1000
 _TOGETHER = 100
 
+_COMMENT = re.compile(r"\A--(?=\s)")
+
 logger = logging.getLogger(__name__)
 
 
-@click.command("query", epilog=EXAMPLES)
+class _TakesComments(click.Command):
+    """SQL that was pasted may begin with a comment, which is no option."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [_COMMENT.sub(r" \g<0>", arg) for arg in args])
+
+
+@click.command("query", cls=_TakesComments, epilog=EXAMPLES)
 @click.argument("sql", required=False, metavar="[SQL]")
 @click.option(
     "--file",

@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
 _NAME: Final = re.compile(r'(?:\w|\.|"[^"]*")+')
 _MEANT: Final = re.compile(r"Perhaps you meant to reference .*")
+_DESCRIBES: Final = re.compile(r"\s*(?:describe|desc|show)\b", re.IGNORECASE)
+_DICTIONARY = "SELECT * FROM dictionary tells what there is"
 
 # SQLSTATEs, or classes of them, that say nothing about the statement, but for 57014.
 _NOT_ITS_FAULT: Final = ("08", "28", "40", "42501", "53", "55P03", "57", "58")
 _INTERNAL, _CANCELLED, _READ_ONLY = "XX", "57014", "25006"
-_SYNTAX_ERROR, _NO_SUCH_RELATION = "42601", "42P01"
+_SYNTAX_ERROR, _NO_SUCH_RELATION, _NO_SUCH_COLUMN = "42601", "42P01", "42703"
 # Syntax or what names mean: only there no DETAIL can quote a row.
 _ABOUT_SQL: Final = "42"
 # Of a line so many columns are shown, and of them these before the place.
@@ -81,7 +83,7 @@ def _located(statement: Statement, error: psycopg.Error, told: str) -> str:
     if position is None:
         if state == _SYNTAX_ERROR:
             told = f"query runs one statement at a time; Postgres: {told}"
-        return "; ".join([told, *_hints(error)])
+        return "; ".join([told, *_hints(error), *_elsewhere(statement)])
     at = int(position) - 1
     line = statement.sql.count("\n", 0, at) + 1
     before = statement.sql[:at].rpartition("\n")[2]
@@ -89,9 +91,17 @@ def _located(statement: Statement, error: psycopg.Error, told: str) -> str:
     if state == _NO_SUCH_RELATION:
         hints += _meant(statement, at)
     if statement.sql.startswith("\\", at):
-        hints.append("that is for psql; SELECT * FROM dictionary tells what there is")
+        hints.append(f"that is for psql; {_DICTIONARY}")
+    elif not hints and state == _NO_SUCH_COLUMN:
+        hints.append(_DICTIONARY)
+    hints += _elsewhere(statement)
     told = "; ".join([f"line {line}, column {len(before) + 1}: {told}", *hints])
     return "\n".join([told, *_pointed_at(before, statement.sql[at:].partition("\n")[0])])
+
+
+def _elsewhere(statement: Statement) -> list[str]:
+    """What other databases tell by a word of their own."""
+    return [_DICTIONARY] if _DESCRIBES.match(statement.sql) else []
 
 
 def _hints(error: psycopg.Error) -> list[str]:

@@ -279,6 +279,13 @@ def test_a_mistake_shows_its_place(url):
     assert line["event"].startswith('line 1, column 8: column "nme"')
 
 
+def test_a_comment_before_pasted_sql_is_no_option(url):
+    sql = "-- Which are live?\nSELECT 1 AS n"
+    assert run("query", "--format", "csv", sql).stdout == "n\n1\n"
+    assert run("query", sql, "--format", "csv").stdout == "n\n1\n"
+    assert "No such option" in run("query", "--nope").stderr
+
+
 def test_without_sql_on_a_terminal_it_says_how_to_write_it(url):
     with Terminal([sys.executable, "-m", "etl", "query"]) as terminal:
         assert terminal.read_to_the_end() == 2

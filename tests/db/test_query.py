@@ -172,6 +172,12 @@ MISTAKES = [
     ),
     ("SELECT 1 +", "line 1, column 11: syntax error at end of input\n  SELECT 1 +\n" + " " * 12),
     ("\\d", "that is for psql; SELECT * FROM dictionary tells what there is"),
+    ("SHOW tables", "SELECT * FROM dictionary tells what there is"),
+    ("describe personas", "SELECT * FROM dictionary tells what there is"),
+    (
+        "SELECT persona_id FROM changes",
+        'column "persona_id" does not exist; SELECT * FROM dictionary tells what there is',
+    ),
     ("SELECT 'x", "line 1, column 8: unterminated quoted string"),
     ("SELECT lenght(name) FROM personas", "No function matches the given name"),
     ("SELECT 1 / (2 - n) FROM kept", "division by zero"),
