@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -11,11 +11,12 @@ from wcwidth import width
 
 from etl.cli.report_screen import as_lines
 from etl.jobs.report import report
-from etl.report.digest import Digest
+from etl.report.digest import ChangeDay, Digest, Listed
 from etl.sandbox import running_sandbox
 from etl.settings import load_settings
 from tests.cli.test_status_command import execute
 from tests.cli.test_sync_command import run
+from tests.unit.digests import EMPTY, week
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 \u202e漢字 👩‍🚀 " * 20
 
@@ -73,6 +74,16 @@ def test_all_that_happened_fits_one_screen(busy) -> None:
     assert "and 20 more" in text
     assert "  sync      2 succeeded (median " in text
     assert "  succeeded 100 % of 2 runs" in text
+
+
+def test_names_with_commas_are_told_apart() -> None:
+    first = week().happenings.first[0]
+    named = [
+        replace(first, kind="persona", change="removed", name=name) for name in ("Ada, sales", "Bo")
+    ]
+    days = [ChangeDay(first.at.date(), "persona", "removed", 2)]
+    digest = replace(EMPTY, happenings=Listed(2, named), change_days=days)
+    assert "  removed   2: Ada, sales; Bo" in list(as_lines(digest, coloured=False))
 
 
 def test_a_moment_a_day_and_a_length_of_time_say_since_when(busy) -> None:
