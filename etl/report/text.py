@@ -70,10 +70,13 @@ def counted(number: int, what: str) -> str:
 
 
 def listed(head: str, names: Sequence[str], count: int, room: int) -> str:
-    """The first name, as many others as fit `room` columns, and how many of `count` are left."""
+    """The first name, as many others as fit `room` columns, and how many of `count` are left.
+
+    Names hold commas, so something else stands between them.
+    """
     fitting = ""
     for number in range(1, len(names) + 1):
-        line = head + ", ".join(names[:number])
+        line = head + "; ".join(names[:number])
         if fitting and width(line) > room:
             break
         left = count - number

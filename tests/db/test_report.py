@@ -174,6 +174,18 @@ def test_the_past_that_is_not_kept_and_times_without_end_are_told_as_far_as_they
     assert happened(found(target, before), "updated")[0].not_before is None
 
 
+def test_a_field_of_several_links_has_changed_once_in_a_version(target) -> None:
+    target.world.edit(target.world.persona_ids[0], {"name": "After"})
+    target.sync()
+    target.is_corrupted = True
+    target.query(
+        "UPDATE document_versions SET changed_paths = %s WHERE change = 'updated'",
+        [[f"shareLinks[{uuid4()}].enabled" for _ in range(3)]],
+    )
+    (field,) = found(target).changed_fields.first
+    assert (field.path, field.versions) == ("shareLinks[].enabled", 1)
+
+
 # ── What somebody should look at ─────────────────────────────────────────────────────────────────
 
 
