@@ -72,7 +72,7 @@ def command(
     if page is not None:
         _write(page, found, is_told=not invocation.quiet)
     elif as_json:
-        click.echo(_as_json(found))
+        click.echo(digest_as_json(found))
     elif not invocation.quiet:
         coloured = takes_colour(sys.stdout)
         for line in as_lines(found, coloured=coloured):
@@ -95,8 +95,8 @@ def _write(page: Path, found: Digest, *, is_told: bool) -> None:
         click.echo(f"{as_line(page)}: {len(written) / 1000:,.0f} kB")
 
 
-def _as_json(found: Digest) -> str:
-    """One object with the digest's own names. Times are RFC 3339 in UTC."""
+def digest_as_json(found: Digest) -> str:
+    """What `--json` prints: an object with the digest's own names. Times are RFC 3339 in UTC."""
     from etl.report.text import json_text  # noqa: PLC0415  spares --help
 
     return json_text(json.dumps(asdict(found), default=_plain, ensure_ascii=False).encode())

@@ -19,7 +19,7 @@ import pytest
 from markupsafe import escape
 from msgspec.structs import replace
 
-from etl.cli.report import as_json
+from etl.cli.report import digest_as_json
 from etl.cli.report_screen import as_lines
 from etl.jobs.configurations import configurations
 from etl.jobs.local_map import local_map
@@ -174,7 +174,7 @@ class Reported(Life):
         page, screen = as_page(digest), "\n".join(as_lines(digest, coloured=False))
         assert all(str(escape(name)) in page for name in names)
         assert HOSTILE not in page
-        assert json.loads(as_json(digest))["totals"]["live"] == digest.totals.live
+        assert json.loads(digest_as_json(digest))["totals"]["live"] == digest.totals.live
         assert screen.startswith(SCHEMA)
         told = schema_page(local_map(self.reader, SCHEMA), SCHEMA)
         columns: dict[tuple[str, str], list[str]] = {}
@@ -196,9 +196,9 @@ def reading(url: str) -> Iterator[Read]:
         yield lambda statement: connection.execute(statement).fetchall()
 
 
-def whole(text: str) -> list[Span]:
+def whole(text: str) -> Iterator[Span]:
     """Finds all of a text, also an empty one."""
-    return [Span(0, len(text))]
+    yield Span(0, len(text))
 
 
 def assert_everything_is_read(read: Read) -> None:
