@@ -101,7 +101,7 @@ def test_json_for_a_terminal_leaves_every_script_as_it_is() -> None:
 
 
 def test_of_names_as_many_are_listed_as_fit_and_the_rest_is_counted() -> None:
-    assert listed("3: ", ["Ada", "Bo", "Cy"], 3, 80) == "3: Ada, Bo, Cy"
-    assert listed("3: ", ["Ada", "Bo", "Cy"], 3, 14) == "3: Ada, Bo, Cy"
+    assert listed("3: ", ["Ada", "Bo", "Cy"], 3, 80) == "3: Ada; Bo; Cy"
+    assert listed("3: ", ["Ada", "Bo", "Cy"], 3, 14) == "3: Ada; Bo; Cy"
     assert listed("3: ", ["Ada", "Bo", "Cy"], 3, 13) == "3: Ada and 2 more"
-    assert listed("1,200: ", ["Ada", "Bo"], 1200, 80) == "1,200: Ada, Bo and 1,198 more"
+    assert listed("1,200: ", ["Ada", "Bo"], 1200, 80) == "1,200: Ada; Bo and 1,198 more"
