@@ -22,9 +22,9 @@ from etl.errors import (
     SourceDownError,
     UsageError,
 )
-from etl.report.catalogue import all_functions, all_views
+from etl.report.catalogue import all_functions, view_names
 from etl.report.ours import reporting_schema
-from etl.report.text import counted
+from etl.report.text import counted, listed
 from etl.report.views_sql import present_views
 from etl.settings import API_KEY_VARIABLE, load_settings, settings_file
 from etl.source.answer import ListForbiddenError, ToldToWaitError
@@ -57,6 +57,7 @@ _WORST_FIRST = [
 _NEWEST = 18  # major version of Postgres that was tried
 _BY_DBA = "a DBA can run the SQL of `persona-etl migrate --sql`"
 _SHOWN_PRIVILEGES = 3
+_ROOM = 40  # for the names of views
 # A check is watched by somebody; a longer wait that the API asks for is told instead.
 _MOST_WAIT_SECONDS = 5.0
 
@@ -256,12 +257,12 @@ def _schema_line(engine: Engine, schema: str, access: Access) -> Line:
         if not access.may_migrate:
             told = told.replace("run `persona-etl migrate`", _BY_DBA)
         return wrong("schema", told, exc.exit_code)
-    wanted = {view.name for view in all_views()} | {made.name for made in all_functions()}
+    wanted = {*view_names()} | {made.name for made in all_functions()}
     if missing := wanted - views_there(engine, present_views(schema)):
         return wrong(
             "schema",
-            f"no {', '.join(sorted(missing))} in {reporting_schema(schema)};"
-            " run `persona-etl migrate`",
+            f"{listed('no ', sorted(missing), len(missing), _ROOM)}"
+            f" in {reporting_schema(schema)}; run `persona-etl migrate`",
             DatabaseError.exit_code,
         )
     return ok("schema", f"{schema} is at revision {head_revision()}, as this program needs it")

@@ -48,6 +48,7 @@ _MOST_HALVINGS = 11
 _MOST_PATHS = 6
 # Later ones are folded.
 _OPEN_PROMPTS = 5
+_OPEN_ROWS = 20
 # A change seen so soon after is told by one time.
 _CLOSE = timedelta(hours=6)
 
@@ -128,6 +129,7 @@ def _filled(digest: Digest, drawn: Sequence[Chart], prompts: Sequence[Edited]) -
         most_numbers=_MOST_NUMBERS,
         most_paths=_MOST_PATHS,
         open_prompts=_OPEN_PROMPTS,
+        open_rows=_OPEN_ROWS,
         close=_CLOSE,
         left_out=_left_out(digest),
         status_mark=lambda name: _STATUSES.get(name, _UNKNOWN)[0],

@@ -100,7 +100,9 @@ def rows_of(connection: Connection, statement: Statement) -> Generator[tuple[Val
 
 def _refused(word: str) -> UsageError:
     if word in _READ:
-        return UsageError(f"query only reads columns: this {word} returns none; name some")
+        return UsageError(
+            f"query only reads columns: this {word} returns none; name some, and leave out INTO"
+        )
     return UsageError(f"query only reads: it runs no {word}; write a SELECT")
 
 

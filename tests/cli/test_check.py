@@ -358,6 +358,12 @@ def test_a_reporting_view_that_is_gone_is_missed(environment, database_url):
     code, found = checked()
     assert (code, wrongs(found)) == (6, ["schema"])
     assert "no freshness in anam_reporting; run `persona-etl migrate`" in found["schema"][1]
+    with psycopg.connect(database_url, autocommit=True) as owner:
+        for view in ("avatars", "changes", "drift", "runs"):
+            owner.execute(f"DROP VIEW anam_reporting.{view}")
+    _, found = checked()
+    told = "no avatars; changes; drift and 2 more in anam_reporting; run `persona-etl migrate`"
+    assert told in found["schema"][1]
 
 
 def test_tables_of_somebody_else_are_not_taken_for_ours(environment, empty_database_url):

@@ -284,6 +284,16 @@ def test_how_many_fields_more_changed_is_not_run_into_the_version() -> None:
     assert "field5 and 3 more · version 3" in told(replace(EMPTY, happenings=Listed(1, [edited])))
 
 
+def test_what_is_behind_the_first_of_a_long_table_unfolds() -> None:
+    digest = week()
+    links = [replace(digest.links.first[0], usage_count=n) for n in range(63)]
+    page = as_page(replace(digest, links=Listed(63, links)))
+    shown, _, folded = page[page.index('id="links"') :].partition("43 more links</summary>")
+    assert shown.count('data-label="State"') == 20
+    assert folded.count('data-label="State"') == 43
+    assert "more links" not in as_page(replace(digest, links=Listed(20, links[:20])))
+
+
 def test_a_run_tells_what_it_came_to(of_a_week: Page) -> None:
     assert "412 requested, 409 unchanged, 3 updated" in of_a_week.text
 
