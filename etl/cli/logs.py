@@ -38,15 +38,22 @@ def logs_to_stderr(invocation: Invocation) -> Iterator[None]:
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_LazyFormatter(invocation, colour=takes_colour(sys.stderr)))
-    ours, root = logging.getLogger("etl"), logging.getLogger()
-    before = ours.level
-    ours.setLevel(_level(invocation))
+    root = logging.getLogger()
+    # Of what broke a connection the driver warns before we tell it ourselves.
+    levels = {
+        logging.getLogger("etl"): _level(invocation),
+        logging.getLogger("psycopg"): logging.WARNING if invocation.verbose else logging.ERROR,
+    }
+    before = {logger: logger.level for logger in levels}
+    for logger, level in levels.items():
+        logger.setLevel(level)
     root.addHandler(handler)
     try:
         yield
     finally:
         root.removeHandler(handler)
-        ours.setLevel(before)
+        for logger, level in before.items():
+            logger.setLevel(level)
 
 
 def _level(invocation: Invocation) -> int:

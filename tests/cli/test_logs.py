@@ -140,3 +140,10 @@ def test_colour_is_for_terminals_that_want_it(
     with logs_to_stderr(Invocation()):
         LOG.error("x")
     assert ("\x1b[" in stderr.getvalue()) is coloured
+
+
+def test_what_the_driver_warns_of_is_told_by_us_alone(capsys):
+    for verbose, count in ((False, 0), (True, 1)):
+        with logs_to_stderr(Invocation(verbose=verbose)):
+            logging.getLogger("psycopg").warning("query cancellation interrupted")
+        assert capsys.readouterr().err.count("query cancellation") == count

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -52,6 +54,8 @@ LEDGER = ("persona_sync_state", "runs", "run_items")
 
 # How many personas `target` has.
 TARGETED = 6
+# So old may its copy be.
+COPY_SECONDS = 20
 
 
 class Target:
@@ -421,21 +425,38 @@ class FirstCopy(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def first_copy(new_database, template, tmp_path_factory):
-    """A few generated personas, copied once: a template, as the same run in each test takes 0.15 s.
+def latest_copies(new_database, template, tmp_path_factory):
+    """Gives a copy of a few generated personas: a template, as a run in each test takes 0.15 s.
 
-    Nobody is connected to it.
+    Nobody is connected to it. It is made anew when it is not of just now: tests ask for ages.
     """
     folder = tmp_path_factory.mktemp("first_copy")
-    with new_database(template) as url:
-        with (
-            running_sandbox(count=TARGETED, moving=False) as sandbox,
-            session(url, "anam") as admin,
-        ):
-            made = Target(url, sandbox, folder, "anam", admin)
-            assert made.sync().counts["created"] == TARGETED
-            made.check_replay()
-        yield FirstCopy(str(sa.make_url(url).database), made.reports)
+    with ExitStack() as kept:
+        made_at, latest = -math.inf, None
+
+        def copied() -> FirstCopy:
+            nonlocal made_at, latest
+            if latest is None or time.monotonic() - made_at > COPY_SECONDS:
+                kept.close()
+                made_at = time.monotonic()
+                latest = _first_copy(kept.enter_context(new_database(template)), folder)
+            return latest
+
+        yield copied
+
+
+def _first_copy(url: str, folder: Path) -> FirstCopy:
+    with running_sandbox(count=TARGETED, moving=False) as sandbox, session(url, "anam") as admin:
+        made = Target(url, sandbox, folder, "anam", admin)
+        assert made.sync().counts["created"] == TARGETED
+        made.check_replay()
+    return FirstCopy(str(sa.make_url(url).database), made.reports)
+
+
+@pytest.fixture
+def first_copy(latest_copies):
+    """The same for a test and its database."""
+    return latest_copies()
 
 
 @pytest.fixture

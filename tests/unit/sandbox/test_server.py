@@ -164,7 +164,9 @@ def test_the_log_knows_how_many_requests_were_in_flight_at_once():
     with running_sandbox(count=12, latency_seconds=0.05) as sandbox:
         asyncio.run(ask(sandbox, clients=4))
         assert sandbox.requests.most_in_flight == 4
-        assert sandbox.requests.in_flight == 0
+        # A client has its answer before the server is done with it.
+        while sandbox.requests.in_flight:
+            time.sleep(0.01)
         assert sandbox.requests.total == 12
 
 
