@@ -16,7 +16,7 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto --dist worksteal
 
 # Debian's Postgres instead of the embedded one, and every way to connect to it. Installs Debian's
 # packages when they are missing. Whatever hangs on the server: of tests/db all that is not marked
@@ -25,7 +25,7 @@ test: $(STAMP)
 COMMANDS := check migrate_command prompts_command query_command signals
 test-system: $(STAMP)
 	tests/system/install
-	$(BIN)/python -m tests.system.server $(BIN)/pytest -n auto -m "not one_server" \
+	$(BIN)/python -m tests.system.server $(BIN)/pytest -n auto --dist worksteal -m "not one_server" \
 		tests/db tests/system $(COMMANDS:%=tests/cli/test_%.py)
 
 # Whatever dies, whenever: N processes are killed, N/2 times the server goes, every statement fails

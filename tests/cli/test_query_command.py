@@ -25,7 +25,10 @@ from tests.cli.test_export_command import shell
 from tests.cli.test_sync_command import rows, run, started, wait_until
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 \u202e漢字\x9b31m\tb\r\nc"
-SLEEPING = "SELECT FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'"
+SLEEPING = (
+    "SELECT FROM pg_stat_activity"
+    " WHERE datname = current_database() AND query LIKE 'SELECT pg_sleep%'"
+)
 
 
 @pytest.fixture

@@ -71,6 +71,15 @@ WRITES = [
 ]
 
 
+def running(owner: psycopg.Connection[tuple[object, ...]], part: str) -> list[tuple[object, ...]]:
+    """The other sessions of this database whose statement has that in it."""
+    return owner.execute(
+        "SELECT query FROM pg_stat_activity WHERE datname = current_database()"
+        " AND query LIKE %s AND pid <> pg_backend_pid()",
+        [f"%{part}%"],
+    ).fetchall()
+
+
 @pytest.fixture
 def owner(database_url):
     """A session of the owner's, beside what is asked; with something that could be spoilt."""
@@ -273,9 +282,7 @@ def test_what_takes_too_long_is_cancelled_and_says_how_to_have_more_time(ask, ow
     ):
         with pytest.raises(UsageError, match=r"not done within 0.2 s, .* --timeout 10m"):
             ask(statement, timedelta(seconds=0.2))
-    assert not owner.execute(
-        "SELECT FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()"
-    ).fetchall()
+    assert not running(owner, "pg_sleep")
 
 
 def test_what_the_server_does_to_it_is_no_fault_of_the_statement(ask) -> None:
@@ -297,6 +304,4 @@ def test_rows_that_nobody_asks_for_are_not_waited_for(database_url, owner, tmp_p
     endless = "SELECT generate_series(1, 1000000000)"
     with answered(found, endless, url=database_url, timeout=A_MINUTE) as answer:
         assert next(answer.rows) == ("1",)
-    assert not owner.execute(
-        "SELECT FROM pg_stat_activity WHERE query LIKE '%generate%' AND pid <> pg_backend_pid()"
-    ).fetchall()
+    assert not running(owner, "generate")
