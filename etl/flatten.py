@@ -264,7 +264,7 @@ class _Flattening:
                 row[cell.name] = self._cell(cell, value, path)
         return row
 
-    def _cell(self, cell: Cell, value: JsonObject, path: str) -> Any:  # noqa: ANN401
+    def _cell(self, cell: Cell, value: JsonObject, path: str) -> Any:  # noqa: ANN401  a column of any type
         found: Json = value
         for depth, key in enumerate(cell.keys):
             if not isinstance(found, dict):
@@ -278,7 +278,7 @@ class _Flattening:
             return None
         return self._convert(cell, found, path, cell.keys)
 
-    def _convert(self, cell: Cell, value: Json, path: str, keys: tuple[str, ...] = ()) -> Any:  # noqa: ANN401
+    def _convert(self, cell: Cell, value: Json, path: str, keys: tuple[str, ...] = ()) -> Any:  # noqa: ANN401  a column of any type
         """The column's value, or NULL and an issue. It stands at `keys` below `path`."""
         kind_of = type(value)
         if kind_of not in cell.types or (

@@ -91,7 +91,7 @@ def begin_script(schema: str) -> None:
         context.get_context().impl.static_output(statement)
 
 
-def what_ends_with_the_tables(schema: str) -> Any:  # noqa: ANN401
+def what_ends_with_the_tables(schema: str) -> Any:  # noqa: ANN401  as Alembic has it
     """What a downgrade of the release's takes along, in its own transaction.
 
     Of the last the views, as nothing is left to show. A local history that would lose its lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -15,7 +15,7 @@ from etl.cli.progress import watched
 from etl.cli.streams import takes_colour
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from etl.report.passages import Finder
 
@@ -47,8 +47,23 @@ Examples:
   persona-etl prompts configurations --limit 50 --json
 """
 
+F = TypeVar("F", bound="Callable[..., Any]")
+
 # No prompt has what was looked for.
 _NOT_FOUND = 8
+
+
+def _limit(default: int, told: str) -> Callable[[F], F]:
+    """The option of how much is shown."""
+    return click.option(
+        "--limit",
+        type=click.IntRange(min=1),
+        default=default,
+        show_default=True,
+        metavar="N",
+        help=told,
+    )
+
 
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
@@ -62,14 +77,7 @@ def command() -> None:
 @click.argument("phrase", metavar="PHRASE")
 @click.option("--regex", is_flag=True, help="PHRASE is a regular expression, as Python has them.")
 @click.option("--history", is_flag=True, help="Also what personas were told before, and when.")
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    default=20,
-    show_default=True,
-    metavar="N",
-    help="How many prompts are shown.",
-)
+@_limit(20, "How many prompts are shown.")
 @_as_json
 @pass_invocation
 def search_command(
@@ -116,14 +124,7 @@ def search_command(
     metavar="PERCENT",
     help="How alike a prompt is to that of its group, from 50 to 100.",
 )
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    default=10,
-    show_default=True,
-    metavar="N",
-    help="How many groups are shown, those of most personas first.",
-)
+@_limit(10, "How many groups are shown, those of most personas first.")
 @click.option(
     "--variants",
     type=click.IntRange(min=0),
@@ -172,14 +173,7 @@ def similar_command(
     epilog=CONFIGURATIONS_EXAMPLES,
     short_help="Count the distinct configurations.",
 )
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    metavar="N",
-    help="How much is shown of each.",
-)
+@_limit(5, "How much is shown of each.")
 @_as_json
 @pass_invocation
 def configurations_command(invocation: Invocation, *, limit: int, as_json: bool) -> None:

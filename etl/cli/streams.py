@@ -64,9 +64,9 @@ def make_streams_safe() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # noqa: FBT003  takes no name
     # None where it was closed, whatever its type says.
-    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115  for good
     sys.stdout = _text(_Results(io.FileIO(1, "w", closefd=False)), like=sys.stdout)
     sys.stderr = _text(_Remarks(io.FileIO(2, "w", closefd=False)), like=sys.stderr)
 

@@ -101,8 +101,8 @@ def _below(folder: str) -> Iterator[File]:
             if stat.S_ISDIR(status.st_mode):
                 if (status.st_dev, status.st_ino) not in entered:
                     entered.add((status.st_dev, status.st_ino))
-                    names = sorted(name for name in os.listdir(path) if name[0] != ".")  # noqa: PTH208
-                    waiting += [os.path.join(path, name) for name in reversed(names)]  # noqa: PTH118
+                    names = sorted(name for name in os.listdir(path) if name[0] != ".")  # noqa: PTH208  as above
+                    waiting += [os.path.join(path, name) for name in reversed(names)]  # noqa: PTH118  as above
             elif stat.S_ISREG(status.st_mode) and _is_wanted(path):
                 yield File(path, status.st_size, is_named=False)
         except OSError as exc:

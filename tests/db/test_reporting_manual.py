@@ -6,27 +6,22 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
-import sqlalchemy as sa
 
-from etl.jobs.migrate import migrate
-from etl.report.text import as_table
 from etl.sandbox.generate import generate
-from etl.store.engine import make_engine
 from tests.db.april import spring
+from tests.db.sql_manual import assert_printed, examples, reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tests.db.sql_manual import Reader
 
 MANUAL = Path(__file__).parents[2] / "docs" / "reporting.md"
 WIDEST = 60
 
 # When the manual says that it asks.
 NOON = "timestamptz '2026-04-16 12:00Z'"
-
-# A query, and what it prints.
-_EXAMPLE = re.compile(r"^```sql\n(.*?)^```\n(?:\n```text\n(.*?)^```$)?", re.MULTILINE | re.DOTALL)
 
 
 def asked(query: str) -> str:
@@ -39,36 +34,29 @@ def as_anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-def examples() -> list[tuple[str, str]]:
-    return _EXAMPLE.findall(MANUAL.read_text(encoding="utf-8"))
+def page() -> str:
+    return MANUAL.read_text(encoding="utf-8")
 
 
 def sections() -> tuple[str, str]:
     """The page up to its contents' end, and the questions."""
-    text = MANUAL.read_text(encoding="utf-8")
+    text = page()
     start = text.index("\n## ", text.index("\n## Questions\n") + 1)
     return text[:start], text[start:]
 
 
 @pytest.fixture
-def reader(role, copying) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+def reader(role, copying) -> Iterator[Reader]:
     """A session of a role that was granted the reports, in a database of that spring."""
     with copying(generate(30, seed=1)) as target:
         spring(target)
-        migrate(make_engine(target.url, target.schema), target.schema, readers=[role])
-        url = sa.make_url(target.url).set(username=role, password="p@ss", drivername="postgresql")
-        with psycopg.connect(url.render_as_string(hide_password=False)) as connection:
-            connection.execute("SET TimeZone TO 'UTC'")
-            yield connection
+        with reading(target, role) as session:
+            yield session
 
 
 def test_what_the_manual_answers_is_what_its_queries_print(reader) -> None:
-    for query, output in examples():
-        cursor = reader.execute(asked(query))
-        names = [column.name for column in cursor.description]
-        rows = cursor.fetchall()
-        assert rows, query
-        assert as_table(names, rows, widest=WIDEST) + "\n" == output, query
+    shown = [(asked(query), output) for query, output in examples(page())]
+    assert_printed(reader, shown, widest=WIDEST)
 
 
 def test_every_question_has_its_query_and_says_what_the_answer_means() -> None:
@@ -78,7 +66,7 @@ def test_every_question_has_its_query_and_says_what_the_answer_means() -> None:
     assert len(titles) >= 25
     for title, body in zip(titles, bodies, strict=True):
         assert title.endswith("?")
-        assert _EXAMPLE.search(body), title
+        assert examples(body), title
         assert body.split("```")[0].strip(), title
 
 
@@ -96,5 +84,5 @@ def test_the_contents_lead_to_every_question_and_nowhere_else() -> None:
 def test_no_answer_hangs_on_the_day_on_which_it_is_asked() -> None:
     # What views reckon with the real clock, and SQL's other ways to ask it.
     clocks = r"\b(?:age|state|current_date|current_timestamp|clock_timestamp|localtime\w*)\b"
-    for query, _ in examples():
+    for query, _ in examples(page()):
         assert not re.search(clocks, query, re.IGNORECASE), query
