@@ -112,6 +112,7 @@ def command(
                 allow_mass_removal=allow_mass_removal,
                 unforget=unforget,
                 wait_seconds=wait,
+                run_id=invocation.begin_run(),
                 report=ended.append,
                 watch=watch,
             )

@@ -99,6 +99,7 @@ def command(
                 url=served_url,
                 unforget=unforget,
                 wait_seconds=wait,
+                run_id=invocation.begin_run(),
                 report=summaries.append,
                 watch=screen.loaded,
                 watch_folding=screen.folded,

@@ -78,6 +78,7 @@ def command(
                     url=url,
                     tables=names,
                     wait_seconds=wait,
+                    run_id=invocation.begin_run(),
                     report=summaries.append,
                     watch=watch,
                 )

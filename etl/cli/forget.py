@@ -65,7 +65,14 @@ def command(
         if not yes and sys.stdin.isatty():
             click.confirm(_question(found), abort=True, err=True)
         try:
-            forget(settings, persona_id, url=url, wait_seconds=wait, report=summaries.append)
+            forget(
+                settings,
+                persona_id,
+                url=url,
+                wait_seconds=wait,
+                run_id=invocation.begin_run(),
+                report=summaries.append,
+            )
         finally:
             for forgotten in summaries:
                 tell(invocation, forgotten, as_json=as_json)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
 
 import click
 
@@ -25,6 +26,14 @@ class Invocation:
     quiet: bool = False
     json_logs: bool = False
     hiding: Hiding = field(default_factory=Hiding, repr=False, compare=False)
+    on_each_line: dict[str, str] = field(default_factory=dict, compare=False)
+    """What each line of the log and each error has besides: the run_id."""
+
+    def begin_run(self) -> UUID:
+        """Choose the id of the run that is about to open; the log has it from here on."""
+        run_id = uuid4()
+        self.on_each_line["run_id"] = str(run_id)
+        return run_id
 
     def settings(self) -> Settings:
         """Read the settings, on demand, as `COMMAND --help` must work without any.

@@ -101,6 +101,7 @@ def command(
                     keep,
                     url=url,
                     wait_seconds=wait,
+                    run_id=invocation.begin_run(),
                     report=summaries.append,
                     watch=watch,
                 )

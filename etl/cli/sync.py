@@ -91,7 +91,11 @@ def command(
                 elif not invocation.quiet:
                     foreseen.extend(change.as_lines())
 
-            run = partial(rehearse, tell=foresee) if dry_run else partial(sync, wait_seconds=wait)
+            run = (
+                partial(rehearse, tell=foresee)
+                if dry_run
+                else partial(sync, wait_seconds=wait, run_id=invocation.begin_run())
+            )
             run(
                 settings,
                 wanted,

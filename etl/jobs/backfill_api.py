@@ -48,6 +48,7 @@ def backfill_api(
     allow_mass_removal: bool = False,
     unforget: bool = False,
     wait_seconds: float = 0,
+    run_id: UUID | None = None,
     report: Callable[[Summary], None],
     watch: Callable[[Tally], None] = lambda _: None,
 ) -> None:
@@ -64,6 +65,7 @@ def backfill_api(
         allow_mass_removal: However many are missing, they are removed.
         unforget: Forgotten personas are let in again.
         wait_seconds: Waits so long for the lock.
+        run_id: What the run is called; None: any new id.
         report: Is told how the run ended.
         watch: Is called as the run goes on.
 
@@ -86,6 +88,7 @@ def backfill_api(
         allow_mass_removal=allow_mass_removal,
         unforget=unforget,
         wait_seconds=wait_seconds,
+        run_id=run_id,
         report=report,
         watch=watch,
     )

@@ -85,6 +85,7 @@ def backfill_files(
     url: str,
     unforget: bool = False,
     wait_seconds: float = 0,
+    run_id: UUID | None = None,
     report: Callable[[FilesSummary], None],
     watch: Callable[[LineTally], None] = lambda _: None,
     watch_folding: Callable[[int, int], None] = lambda _done, _total: None,
@@ -92,15 +93,15 @@ def backfill_files(
     """Loads these lines. Calls `report` once, on every way out on which the run exists.
 
     Lines of forgotten personas are left out; with `unforget` those are let in again. It waits for
-    the lock up to `wait_seconds`. `watch` is called as lines are loaded, and `watch_folding` as
-    their entities are folded: how many, of how many.
+    the lock up to `wait_seconds`; `run_id` is what the run is called. `watch` is called as
+    lines are loaded, and `watch_folding` as their entities are folded: how many, of how many.
 
     Raises DatabaseError before the run exists: Postgres is unreachable or its schema not at head.
     """
     schema = settings.database.schema_
     engine = at_head(make_engine(url, schema, json_deserializer=loads), schema)
     with opened_run(
-        engine, url, schema, command="backfill files", wait_seconds=wait_seconds
+        engine, url, schema, command="backfill files", wait_seconds=wait_seconds, run_id=run_id
     ) as run:
         if run.locked is not None:
             counts = dict.fromkeys(("requested", *OUTCOMES), 0)

@@ -90,15 +90,19 @@ def forget(
     *,
     url: str,
     wait_seconds: float = 0,
+    run_id: UUID | None = None,
     report: Callable[[Forgotten], None],
 ) -> None:
     """Forgets a persona. Calls `report` once, on every way out on which the run exists.
 
-    It waits for the lock up to `wait_seconds`. Raises DatabaseError before the run exists.
+    It waits for the lock up to `wait_seconds`; `run_id` is what the run is
+    called. Raises DatabaseError before the run exists.
     """
     schema = settings.database.schema_
     engine = at_head(make_engine(url, schema, json_deserializer=loads), schema)
-    with opened_run(engine, url, schema, command="forget", wait_seconds=wait_seconds) as run:
+    with opened_run(
+        engine, url, schema, command="forget", wait_seconds=wait_seconds, run_id=run_id
+    ) as run:
         at = run.started_at
         if run.locked is not None:
             report(Forgotten(persona_id, run.run_id, "skipped", at, at, run.locked))

@@ -124,12 +124,21 @@ def opened_run(
     requested: int = 0,
     resumes: UUID | None = None,
     wait_seconds: float = 0,
+    run_id: UUID | None = None,
 ) -> Iterator[OpenedRun]:
     """Takes the lock and writes the run's row; where another holds the lock, one that says so.
 
-    It waits for the lock up to so long, and has no row as yet; a signal ends that at once.
+    It waits for the lock up to so long, and has no row as yet; a signal ends that at once. `run_id`
+    is what to call the run; None: any new one.
     """
-    run = Run(uuid4(), command, socket.gethostname(), os.getpid(), version("persona-etl"), resumes)
+    run = Run(
+        run_id or uuid4(),
+        command,
+        socket.gethostname(),
+        os.getpid(),
+        version("persona-etl"),
+        resumes,
+    )
     lock = WriterLock(url, schema, command=run.command, run_id=run.run_id)
     halt = Halt()
     try:

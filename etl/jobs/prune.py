@@ -138,19 +138,22 @@ def prune(
     *,
     url: str,
     wait_seconds: float = 0,
+    run_id: UUID | None = None,
     report: Callable[[Pruned], None],
     watch: Watch = lambda _done, _total: None,
 ) -> None:
     """Lets go of what need not be kept. Calls `report` once, on every way out.
 
-    It waits for the lock up to `wait_seconds`.
+    It waits for the lock up to `wait_seconds`. `run_id` is what the run is called.
 
     Raises, before the run exists, what `foresee` raises.
     """
     _require_limit(keep)
     schema = settings.database.schema_
     engine = at_head(make_engine(url, schema, json_deserializer=loads_faithfully), schema)
-    with opened_run(engine, url, schema, command="prune", wait_seconds=wait_seconds) as run:
+    with opened_run(
+        engine, url, schema, command="prune", wait_seconds=wait_seconds, run_id=run_id
+    ) as run:
         at = run.started_at
         if run.locked is not None:
             report(Pruned(run.run_id, "skipped", at, at, Counter(), 0, run.locked))

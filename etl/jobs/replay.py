@@ -143,12 +143,13 @@ def replay(
     url: str,
     tables: Sequence[str] = (),
     wait_seconds: float = 0,
+    run_id: UUID | None = None,
     report: Callable[[Replayed], None],
     watch: Watch = lambda _done, _total: None,
 ) -> None:
     """Compares and writes what differs. Calls `report` once, on every way out.
 
-    It waits for the lock up to `wait_seconds`.
+    It waits for the lock up to `wait_seconds`. `run_id` is what the run is called.
 
     Raises, before the run exists, what `check` raises.
     """
@@ -158,7 +159,7 @@ def replay(
     with translated(engine), engine.connect() as connection:
         tables = replayed_tables(tables, map_of(connection))
     with opened_run(
-        engine, url, schema, command="backfill replay", wait_seconds=wait_seconds
+        engine, url, schema, command="backfill replay", wait_seconds=wait_seconds, run_id=run_id
     ) as run:
         if run.locked is not None:
             nothing = Findings()

@@ -45,6 +45,7 @@ def sync(
     allow_mass_removal: bool = False,
     unforget: bool = False,
     wait_seconds: float = 0,
+    run_id: UUID | None = None,
     report: Callable[[Summary], None],
     watch: Callable[[Tally], None] = lambda _: None,
 ) -> None:
@@ -63,6 +64,7 @@ def sync(
         allow_mass_removal: However many are missing, they are removed.
         unforget: Forgotten personas are let in again rather than left out.
         wait_seconds: Waits so long for the lock.
+        run_id: What the run is called; None: any new id.
         report: Is told how the run ended.
         watch: Is called as the run goes on, from any thread.
 
@@ -82,6 +84,7 @@ def sync(
         requested=len(ids),
         resumes=resumes,
         wait_seconds=wait_seconds,
+        run_id=run_id,
     ) as run:
         if run.locked is not None:
             report(_skipped(run, run.locked, len(ids)))

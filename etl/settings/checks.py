@@ -46,6 +46,18 @@ def check_database_url(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def check_ping_url(secret: SecretStr) -> SecretStr:
+    """Take what `/start` or `/<exit code>` can be put behind; http:// too: no key goes there."""
+    url = secret.get_secret_value()
+    write = "write it like https://hc-ping.com/your-uuid"
+    parts = _split(url, write)
+    if parts.scheme not in {"https", "http"} or not parts.hostname:
+        raise ValueError(f"not an https:// or http:// URL; {write}")
+    if "#" in url:
+        raise ValueError("the URL goes on after #; write it without")
+    return secret
+
+
 def check_schema(name: str) -> str:
     """Any name that Postgres takes in quotes, short enough for the names made from it."""
     if not name or not name.isprintable():

@@ -25,6 +25,7 @@ from etl.settings.checks import (
     check_base_url,
     check_database_url,
     check_key,
+    check_ping_url,
     check_schema,
 )
 from etl.settings.ids import to_uuid
@@ -165,6 +166,28 @@ class Safety(Section):
     )
 
 
+class Notify(Section):
+    """Who is told that a sync began, and how it ended."""
+
+    ping_url: Annotated[SecretStr, AfterValidator(check_ping_url)] | None = setting(
+        None,
+        "A check of healthchecks.io or the like; each `sync` pings it as it begins and ends.",
+        expects="a URL like https://hc-ping.com/your-uuid",
+        examples=["https://hc-ping.com/your-uuid"],
+    )
+
+
+class Metrics(Section):
+    """What a monitor reads."""
+
+    textfile: FilePath | None = setting(
+        None,
+        "A file for Prometheus' node_exporter, written anew at the end of each run.",
+        expects="the path of a file whose name ends in .prom",
+        examples=["/var/lib/node_exporter/textfile/persona_etl.prom"],
+    )
+
+
 class Migrations(Section):
     """The columns that are added here rather than by a release."""
 
@@ -177,12 +200,14 @@ class Migrations(Section):
 
 
 class Settings(Section):
-    """All settings, checked. Its repr shows neither the key nor the database's password."""
+    """All settings, checked. Its repr shows no secret."""
 
     api: Api = Api()
     personas: Personas = Personas()
     database: Database = Database()
     safety: Safety = Safety()
+    notify: Notify = Notify()
+    metrics: Metrics = Metrics()
     migrations: Migrations = Migrations()
 
     def require_key(self) -> SecretStr:
