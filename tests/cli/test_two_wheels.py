@@ -95,7 +95,6 @@ class Team:
                 "PATH": os.environ["PATH"],
                 "HOME": str(self.folder),
                 "PYTHONPATH": str(site),
-                "PYTHONDONTWRITEBYTECODE": "1",
                 "PERSONA_ETL_DATABASE__URL": self.url,
                 **self.api,
                 **environment,

@@ -109,6 +109,8 @@ def test_the_open_version_of_any_persona_is_what_the_tables_say(bare, payload):
     assert_open_versions_are_the_tables(bare)
 
 
+# The test above asks the same of the server.
+@pytest.mark.one_server
 @wild
 @given(payloads=st.lists(raw_personas, min_size=2, max_size=8))
 def test_the_open_versions_of_personas_that_share_are_what_the_tables_say(bare, payloads):

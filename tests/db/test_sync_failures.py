@@ -133,6 +133,8 @@ def test_a_rejected_body_that_comes_again_is_told_by_each_run_and_kept_once(targ
         assert sorted(row["length"] for row in rows) == [2, 2, 7]
 
 
+# It is about the API; `test_every_outcome_in_one_run` enters each outcome.
+@pytest.mark.one_server
 def test_a_body_that_says_it_is_too_big_is_rejected_unread(target):
     bad, *others = target.world.persona_ids
     length = 65 * 1024 * 1024
@@ -142,6 +144,8 @@ def test_a_body_that_says_it_is_too_big_is_rejected_unread(target):
     assert (row["length"], row["sha256"], row["body"]) == (length, None, None)
 
 
+# It is about the API; `test_every_outcome_in_one_run` enters each outcome.
+@pytest.mark.one_server
 def test_what_is_got_at_the_second_attempt_is_well(target):
     bad = target.world.persona_ids[0]
     target.world.edit(bad, {"name": "Patient"})
@@ -152,6 +156,8 @@ def test_what_is_got_at_the_second_attempt_is_well(target):
     assert target.persona(bad)["name"] == "Patient"
 
 
+# It is about the API; `test_every_outcome_in_one_run` enters each outcome.
+@pytest.mark.one_server
 def test_errors_to_the_end_fail_one_and_then_all(target):
     """One run of each, since each waits for four attempts."""
     bad, *others = target.world.persona_ids
@@ -171,6 +177,8 @@ def test_errors_to_the_end_fail_one_and_then_all(target):
     unharmed(target, before)
 
 
+# It is about the API; `test_every_outcome_in_one_run` enters each outcome.
+@pytest.mark.one_server
 def test_a_login_page_for_everybody_ends_the_run_early(copying):
     with copying(count=2000) as target:
         target.sandbox.order(Fault(wrong="html", target="personas", times=None))
@@ -183,6 +191,8 @@ def test_a_login_page_for_everybody_ends_the_run_early(copying):
         target.sync(target.world.persona_ids[:3])
 
 
+# It is about the API; `test_every_outcome_in_one_run` enters each outcome.
+@pytest.mark.one_server
 def test_403_for_one_of_one_is_forbidden(target):
     bad = target.world.persona_ids[0]
     target.sandbox.order(Fault(status=403, target=bad))
@@ -190,6 +200,8 @@ def test_403_for_one_of_one_is_forbidden(target):
     assert (summary.status, summary.exit_code) == ("partial", 3)
 
 
+# It is about the API; `test_every_outcome_in_one_run` enters each outcome.
+@pytest.mark.one_server
 def test_403_for_all_of_two_is_the_keys_fault(target):
     before = target.dump()
     target.sandbox.order(Fault(status=403, times=None))
@@ -200,6 +212,8 @@ def test_403_for_all_of_two_is_the_keys_fault(target):
     unharmed(target, before)
 
 
+# It is about the API; `test_every_outcome_in_one_run` enters each outcome.
+@pytest.mark.one_server
 def test_403_for_all_but_one_is_partial(target):
     for persona_id in target.world.persona_ids[1:]:
         target.sandbox.order(Fault(status=403, target=persona_id))
@@ -207,6 +221,8 @@ def test_403_for_all_but_one_is_partial(target):
     assert (summary.exit_code, summary.counts["forbidden"]) == (3, 5)
 
 
+# It is about the API; `test_every_outcome_in_one_run` enters each outcome.
+@pytest.mark.one_server
 def test_401_stops_early(copying):
     with copying(count=60) as target:
         target.sync(target.world.persona_ids[:3])
@@ -227,6 +243,8 @@ def test_401_stops_early(copying):
         assert (item["http_status"], str(item["persona_id"])) == (401, target.world.persona_ids[5])
 
 
+# It is about the API; `test_every_outcome_in_one_run` enters each outcome.
+@pytest.mark.one_server
 def test_runs_that_are_cut_short_get_to_everybody_in_turn(copying):
     with copying(count=9) as target:
         ids = target.world.persona_ids
@@ -247,12 +265,16 @@ def test_runs_that_are_cut_short_get_to_everybody_in_turn(copying):
         assert str(waited_longest["persona_id"]) in first.path
 
 
+# It is about the API; `test_every_outcome_in_one_run` enters each outcome.
+@pytest.mark.one_server
 def test_401_for_the_only_one_is_the_keys_fault_too(target):
     persona_id = target.world.persona_ids[0]
     target.sandbox.order(Fault(status=401, target=persona_id))
     assert target.sync([persona_id]).exit_code == 4
 
 
+# It is about the API; `test_every_outcome_in_one_run` enters each outcome.
+@pytest.mark.one_server
 def test_a_wait_beyond_the_limit_defers_the_run(copying):
     with copying(count=30) as target:
         slow = Fault(status=429, headers={"Retry-After": "3600"})
@@ -268,6 +290,8 @@ def test_a_wait_beyond_the_limit_defers_the_run(copying):
         assert target.sync().counts["created"] == 26
 
 
+# It is about the API; `test_every_outcome_in_one_run` enters each outcome.
+@pytest.mark.one_server
 def test_a_wait_within_the_limit_is_waited(target):
     bad = target.world.persona_ids[0]
     target.sandbox.order(Fault(status=429, headers={"Retry-After": "0"}, target=bad))
@@ -275,6 +299,8 @@ def test_a_wait_within_the_limit_is_waited(target):
     assert (summary.status, summary.http_requests) == ("succeeded", 7)
 
 
+# It is about the API; `test_every_outcome_in_one_run` enters each outcome.
+@pytest.mark.one_server
 def test_the_runs_own_deadline_defers_it(copying):
     with copying(count=20, latency_seconds=0.1) as target:
         summary = target.sync(API__CONCURRENCY="2", SAFETY__RUN_DEADLINE_SECONDS="0.4")
@@ -284,6 +310,8 @@ def test_the_runs_own_deadline_defers_it(copying):
         assert "run_deadline_seconds" in str(summary.error)
 
 
+# It is about the API; `test_every_outcome_in_one_run` enters each outcome.
+@pytest.mark.one_server
 def test_an_unreachable_api_is_told(target):
     before = target.dump()
     with socket.socket() as held:
