@@ -10,6 +10,7 @@ import click
 
 from etl.cli import options
 from etl.cli.invocation import Invocation, pass_invocation
+from etl.cli.metrics_file import metrics_file
 from etl.cli.moments import Moment
 from etl.cli.progress import progress
 from etl.cli.selection import wanted_personas, which_personas
@@ -95,7 +96,11 @@ def command(
         require_cluster(url, os.environ)
     ended: list[Summary] = []
     try:
-        with served(url, os.environ) as served_url, progress(invocation) as line:
+        with (
+            metrics_file(settings, "backfill api", ended),
+            served(url, os.environ) as served_url,
+            progress(invocation) as line,
+        ):
 
             def watch(tally: Tally) -> None:
                 line.total(tally.requested)

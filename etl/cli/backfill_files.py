@@ -14,6 +14,7 @@ import click
 from etl.cli import ended, options
 from etl.cli.boundary import tell_error
 from etl.cli.invocation import Invocation, pass_invocation
+from etl.cli.metrics_file import metrics_file
 from etl.cli.moments import PastMoment
 from etl.cli.progress import progress
 from etl.errors import UsageError
@@ -91,7 +92,11 @@ def command(
     wanted = _begun(lines) if paths[0] == _STDIN and dated is None else iter(lines)
     summaries: list[FilesSummary] = []
     try:
-        with served(url, os.environ) as served_url, ExitStack() as shown:
+        with (
+            metrics_file(settings, "backfill files", summaries),
+            served(url, os.environ) as served_url,
+            ExitStack() as shown,
+        ):
             screen = _Screen(invocation, lines, shown)
             backfill_files(
                 settings,

@@ -11,6 +11,7 @@ from etl.cli import ended, options
 from etl.cli.boundary import tell_error
 from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
+from etl.cli.metrics_file import metrics_file
 from etl.cli.progress import watched
 
 if TYPE_CHECKING:
@@ -69,7 +70,11 @@ def command(
     settings = invocation.settings()
     summaries: list[Replayed] = []
     try:
-        with target_of(settings) as url, watched(invocation, "checked") as watch:
+        with (
+            metrics_file(settings, "backfill replay", summaries, is_dry=check),
+            target_of(settings) as url,
+            watched(invocation, "checked") as watch,
+        ):
             if check:
                 summaries.append(compare(settings, url=url, tables=names, watch=watch))
             else:

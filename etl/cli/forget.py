@@ -11,6 +11,7 @@ from etl.cli import ended, options
 from etl.cli.boundary import tell_error
 from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
+from etl.cli.metrics_file import metrics_file
 from etl.cli.moments import iso
 from etl.cli.selection import PersonaId
 
@@ -65,14 +66,15 @@ def command(
         if not yes and sys.stdin.isatty():
             click.confirm(_question(found), abort=True, err=True)
         try:
-            forget(
-                settings,
-                persona_id,
-                url=url,
-                wait_seconds=wait,
-                run_id=invocation.begin_run(),
-                report=summaries.append,
-            )
+            with metrics_file(settings, "forget", summaries):
+                forget(
+                    settings,
+                    persona_id,
+                    url=url,
+                    wait_seconds=wait,
+                    run_id=invocation.begin_run(),
+                    report=summaries.append,
+                )
         finally:
             for forgotten in summaries:
                 tell(invocation, forgotten, as_json=as_json)

@@ -10,6 +10,7 @@ from etl.cli import ended, options
 from etl.cli.boundary import tell_error
 from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
+from etl.cli.metrics_file import metrics_file
 from etl.cli.progress import watched
 
 if TYPE_CHECKING:
@@ -92,7 +93,11 @@ def command(
     settings = invocation.settings()
     summaries: list[Pruned] = []
     try:
-        with target_of(settings) as url, watched(invocation, "histories") as watch:
+        with (
+            metrics_file(settings, "prune", summaries, is_dry=dry_run),
+            target_of(settings) as url,
+            watched(invocation, "histories") as watch,
+        ):
             if dry_run:
                 summaries.append(foresee(settings, keep, url=url, watch=watch))
             else:

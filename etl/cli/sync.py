@@ -11,6 +11,7 @@ import click
 from etl.cli import ended, options
 from etl.cli.boundary import tell_error
 from etl.cli.invocation import Invocation, pass_invocation
+from etl.cli.metrics_file import metrics_file
 from etl.cli.progress import progress
 from etl.cli.selection import wanted_personas, which_personas
 
@@ -78,7 +79,11 @@ def command(
     if dry_run:
         require_cluster(url, os.environ)
     try:
-        with served(url, os.environ) as served_url, progress(invocation) as line:
+        with (
+            metrics_file(settings, "sync", summaries, is_dry=dry_run),
+            served(url, os.environ) as served_url,
+            progress(invocation) as line,
+        ):
 
             def watch(tally: Tally) -> None:
                 line.total(tally.requested)

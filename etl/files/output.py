@@ -67,10 +67,11 @@ class Output:
 
 
 @contextmanager
-def complete_file(file: Path) -> Iterator[Output]:
+def complete_file(file: Path, *, mode: int | None = None) -> Iterator[Output]:
     """What to write to. In the end the file holds that, or, where it fails, what it held before.
 
-    A file is also left alone where nothing was written.
+    A file is also left alone where nothing was written. `mode`: who may do what with it, whatever
+    the umask; None: what that leaves.
 
     Raises:
         UsageError: it can't be made.
@@ -92,6 +93,9 @@ def complete_file(file: Path) -> Iterator[Output]:
         with _refused(file):
             descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         with closing(Output(file, descriptor, "it is left as it was")) as output:
+            if mode is not None:
+                with output.told():
+                    os.fchmod(descriptor, mode)
             yield output
             output.end(durably=True)
         if not output.is_empty:

@@ -12,6 +12,7 @@ from etl.jobs.circuit import Circuit
 from etl.jobs.fetching import fetch_and_load
 from etl.jobs.halt import stopped_early
 from etl.jobs.reckoning import read_batch
+from etl.jobs.stopwatch import Stopwatch
 from etl.source.client import PersonaClient
 from etl.source.listing import list_persona_ids
 from etl.store.engine import driver_connection
@@ -61,6 +62,7 @@ class Asking:
         """
         api = settings.api
         self.ids = list(ids)
+        self.stopwatch = Stopwatch()
         self._named = set(ids)
         self._unforget = unforget
         self._discover = discover
@@ -123,7 +125,8 @@ class Asking:
         async with self._client:
             with stopped_early(halt, self._deadline_seconds):
                 if self._discover:
-                    listed = await halt.unless_told(self._listed())
+                    with self.stopwatch.timing("list"):
+                        listed = await halt.unless_told(self._listed())
                     if listed is None:
                         return halt.reason
                     found = [*self.ids, *listed, *all_live_personas(reader)]
@@ -150,6 +153,7 @@ class Asking:
                         max_wait_seconds=self._max_wait_seconds,
                     ),
                     halt=halt,
+                    stopwatch=self.stopwatch,
                 )
         return halt.reason
 

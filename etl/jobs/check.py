@@ -22,6 +22,7 @@ from etl.errors import (
     SourceDownError,
     UsageError,
 )
+from etl.jobs.metrics import require_file
 from etl.report.catalogue import all_functions, view_names
 from etl.report.ours import reporting_schema
 from etl.report.text import counted, listed
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
     from etl.settings import Settings
 
-# Always told. Of local revisions there is a line where the settings name their folder.
+# Always told. Of local revisions and of metrics there is a line where the settings name a place.
 SUBJECTS = ("settings", "key", "api", "database", "privileges", "schema")
 
 # Without the right settings nothing else can be judged; then as a run ranks them.
@@ -112,6 +113,7 @@ def check(environ: Mapping[str, str], config: Path | None) -> Iterator[Line]:
     key_from = f"from {API_KEY_VARIABLE if is_set else settings.api.api_key_file}"
     yield from _check_api(settings, key_from)
     yield from _check_database(settings, environ)
+    yield from _metrics_lines(settings)
 
 
 def _file(file: Path | None) -> str:
@@ -294,3 +296,15 @@ def _local_lines(
             wrong("local", f"{count}, {schema} is at {present}: {how}", DatabaseError.exit_code)
         ]
     return [ok("local", f"at {present}, the newest in {folder}")]
+
+
+def _metrics_lines(settings: Settings) -> list[Line]:
+    """Whether the metrics file can be written. A run does not fail by it, but nobody would see."""
+    file = settings.metrics.textfile
+    if file is None:
+        return []
+    try:
+        require_file(file)
+    except UsageError as exc:
+        return [wrong("metrics", exc, exc.exit_code)]
+    return [ok("metrics", f"{file}, written at the end of each run")]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from etl.jobs.circuit import Circuit
     from etl.jobs.halt import Halt
     from etl.jobs.reckoning import Batch
+    from etl.jobs.stopwatch import Stopwatch
     from etl.source.answer import Answer
     from etl.source.client import PersonaClient
 
@@ -42,6 +43,7 @@ async def fetch_and_load(
     concurrency: int,
     circuit: Circuit,
     halt: Halt,
+    stopwatch: Stopwatch,
 ) -> None:
     """Fetches each id; calls `read`, then `load` in a thread, with one batch after the other.
 
@@ -52,16 +54,22 @@ async def fetch_and_load(
     """
     backlog = Backlog(batch_items=BATCH_ITEMS, batch_bytes=BATCH_BYTES)
     workers = _Workers(ids, client, clock, backlog=backlog, circuit=circuit, halt=halt)
-    fetching = asyncio.create_task(halt.unless_told(workers.run(concurrency)))
+
+    async def fetch() -> None:
+        with stopwatch.timing("fetch"):
+            await halt.unless_told(workers.run(concurrency))
+
+    fetching = asyncio.create_task(fetch())
     loading: asyncio.Task[None] | None = None
     try:
         while arrivals := await _next(backlog, loading):
             if loading is not None and _is_big(arrivals):
                 await loading
-            batch = await _read(read, arrivals)
+            with stopwatch.timing("read"):
+                batch = await _read(read, arrivals)
             if loading is not None:
                 await loading
-            loading = asyncio.create_task(_load(load, batch, backlog))
+            loading = asyncio.create_task(_load(load, batch, backlog, stopwatch))
             # Whatever is held here would stay until the next batch comes.
             del arrivals, batch
         if loading is not None:
@@ -99,9 +107,12 @@ async def _read(read: Callable[[list[Arrival]], Batch], arrivals: list[Arrival])
     return await asyncio.to_thread(read, arrivals)
 
 
-async def _load(load: Callable[[Batch], None], batch: Batch, backlog: Backlog) -> None:
+async def _load(
+    load: Callable[[Batch], None], batch: Batch, backlog: Backlog, stopwatch: Stopwatch
+) -> None:
     arrivals = batch.arrivals
-    await asyncio.to_thread(load, batch)
+    with stopwatch.timing("load"):
+        await asyncio.to_thread(load, batch)
     backlog.loaded(arrivals)
 
 

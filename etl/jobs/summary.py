@@ -59,6 +59,8 @@ class Summary:
     """Why it ended otherwise than well."""
     left: int = 0
     """How many a run that resumes this one would ask for; 0 also when none can."""
+    stages: dict[str, float] = field(default_factory=dict)
+    """Busy seconds of each, as far as it came; they overlap."""
 
     @property
     def exit_code(self) -> int:

@@ -143,11 +143,13 @@ class _Sync:
             watch=self.watch,
             keeps_list=self.keeps_list,
         )
+        stopwatch = self.asking.stopwatch
         refused: EtlError | None = None
         max_percent = None if allow_mass_removal else safety.max_removed_percent
         try:
             with translated(self.run.engine), seldom_collected():
-                settle(self.run)
+                with stopwatch.timing("settle"):
+                    settle(self.run)
                 clock = DatabaseClock.read(self.run.connection)
                 self.run.connection.rollback()
                 stopped = self.asking.ask(
@@ -158,8 +160,9 @@ class _Sync:
                     load=loader.load,
                 )
                 if stopped is None:
-                    refused = remove_missing(loader, self.asking.ids, max_percent=max_percent)
-                    loader.look_for_vanished()
+                    with stopwatch.timing("remove"):
+                        refused = remove_missing(loader, self.asking.ids, max_percent=max_percent)
+                        loader.look_for_vanished()
         finally:
             self.tally = loader.tally
             log_new_drift(self.tally.new_drift_paths, safety)
@@ -193,4 +196,5 @@ class _Sync:
             http_requests=row["http_requests"],
             error=ended.error,
             left=left,
+            stages=dict(self.asking.stopwatch.seconds),
         )

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, urlsplit
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pydantic import SecretStr
 
 # `<schema>_reporting` and the longest index names on it must fit Postgres' 63 bytes.
@@ -67,6 +69,16 @@ def check_schema(name: str) -> str:
     if name.startswith("pg_") or name == "information_schema":
         raise ValueError("that name belongs to Postgres; write another, like anam")
     return name
+
+
+def check_textfile(file: Path) -> Path:
+    """Refuse a name that node_exporter passes over without a word."""
+    if file.suffix != ".prom":
+        raise ValueError(
+            "node_exporter reads only files whose names end in .prom; write one like"
+            " persona_etl.prom"
+        )
+    return file
 
 
 def check_key(secret: SecretStr) -> SecretStr:

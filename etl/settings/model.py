@@ -27,6 +27,7 @@ from etl.settings.checks import (
     check_key,
     check_ping_url,
     check_schema,
+    check_textfile,
 )
 from etl.settings.ids import to_uuid
 
@@ -180,7 +181,7 @@ class Notify(Section):
 class Metrics(Section):
     """What a monitor reads."""
 
-    textfile: FilePath | None = setting(
+    textfile: Annotated[FilePath, AfterValidator(check_textfile)] | None = setting(
         None,
         "A file for Prometheus' node_exporter, written anew at the end of each run.",
         expects="the path of a file whose name ends in .prom",

@@ -15,6 +15,7 @@ from etl.jobs.circuit import Circuit
 from etl.jobs.fetching import fetch_and_load
 from etl.jobs.halt import Halt, stopped_early
 from etl.jobs.reckoning import Batch
+from etl.jobs.stopwatch import Stopwatch
 from etl.source.client import PersonaClient
 from tests.unit.replies import reply
 from tests.unit.virtual_time import run_virtually
@@ -72,6 +73,7 @@ class Api(httpx.AsyncBaseTransport):
                         concurrency=concurrency,
                         circuit=Circuit(client, concurrency=concurrency, max_wait_seconds=120),
                         halt=halt,
+                        stopwatch=Stopwatch(),
                     )
             return halt.reason, asyncio.get_running_loop().time() - 1000
 
