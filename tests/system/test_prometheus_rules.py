@@ -1,0 +1,72 @@
+"""What promtool, which tests/system/install has brought, says of our metrics and alerts."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from etl.report.metrics import LastRun, Standing, textfile
+
+PROMTOOL = "/var/cache/persona-etl-tests/promtool"
+HERE = Path(__file__).parent
+RULES = HERE.parents[1] / "deploy" / "prometheus" / "persona-etl.rules.yml"
+ALERTS = HERE / "alerts.yml"
+
+COMMANDS = ("sync", "backfill api", "backfill files", "backfill replay", "prune", "forget")
+STANDING = Standing(
+    read_at=1_700_003_600.5,
+    last_success_at=1_700_003_600.25,
+    last_complete_at=1_700_003_600.25,
+    skipped=0,
+    live=40,
+    failing=1,
+    never_seen=0,
+    untracked=0,
+    stalest_at=1_700_000_000.0,
+    drift_paths=5,
+    value_issues=6,
+    revision="0004",
+)
+
+
+def promtool(*arguments: str, given: str = "") -> tuple[int, str]:
+    """Its exit code, and all that it said."""
+    done = subprocess.run(
+        [PROMTOOL, *arguments], input=given, capture_output=True, text=True, check=False, timeout=60
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("schema", ["anam", 'a\\b"c {}=, ä'])
+def test_all_that_a_file_can_hold_is_well_formed_and_well_named(schema):
+    text = ""
+    for command in COMMANDS:
+        run = LastRun(command, "succeeded", 0, 1_700_003_500.0, 1_700_003_600.25)
+        text = textfile(schema, "1.2.3", run, STANDING, text)
+    assert promtool("check", "metrics", given=text) == (0, "")
+    # That it would have complained:
+    assert promtool("check", "metrics", given=text.replace("# HELP", "# "))[0] != 0
+
+
+def test_the_alerts_are_well_formed():
+    code, told = promtool("check", "rules", "--lint-fatal", str(RULES))
+    assert code == 0, told
+
+
+def test_each_alert_fires_when_it_should_and_only_then():
+    code, told = promtool("test", "rules", str(ALERTS))
+    assert code == 0, told
+
+
+def test_no_alert_is_without_a_test():
+    (group,) = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    fired = {
+        tried["alertname"]
+        for test in yaml.safe_load(ALERTS.read_text(encoding="utf-8"))["tests"]
+        for tried in test.get("alert_rule_test", ())
+        if tried["exp_alerts"]
+    }
+    assert fired == {rule["alert"] for rule in group["rules"]}
