@@ -24,30 +24,39 @@ def tell_error(invocation: Invocation, error: EtlError) -> None:
     _tell(invocation, str(error), error.exit_code, shown=f"persona-etl: error: {error}")
 
 
+def meaning(raised: BaseException) -> tuple[int, str]:
+    """The exit code of a command that this ended, and why in words."""
+    match raised:
+        case EtlError():
+            return raised.exit_code, str(raised)
+        case click.ClickException():
+            return raised.exit_code, raised.format_message()
+        case KeyboardInterrupt() | click.Abort():
+            number = signal.SIGTERM if isinstance(raised, Terminated) else signal.SIGINT
+            return 128 + number, "interrupted"
+        case _:
+            bug = type(raised).__name__
+            return 1, f"{bug}, a bug of persona-etl; please report it with its traceback"
+
+
 def ended_by(invocation: Invocation, raised: BaseException) -> int:
     """Tell what ended a command. Returns its exit code."""
+    code, told = meaning(raised)
     match raised:
         case OutputError():
             drop_results()
             # A reader that has seen enough, like `head`, wants no remark.
             if not raised.reader_is_gone:
                 tell_error(invocation, raised)
-            return raised.exit_code
         case EtlError():
             tell_error(invocation, raised)
-            return raised.exit_code
         case click.ClickException():
-            told = raised.format_message()
-            _tell(invocation, told, raised.exit_code, shown=_with_usage(raised, told))
-            return raised.exit_code
+            _tell(invocation, told, code, shown=_with_usage(raised, told))
         case KeyboardInterrupt() | click.Abort():
-            is_term = isinstance(raised, Terminated)
-            code = 128 + (signal.SIGTERM if is_term else signal.SIGINT)
-            _tell(invocation, "interrupted", code, shown="persona-etl: interrupted")
-            return code
+            _tell(invocation, told, code, shown=f"persona-etl: {told}")
         case _:
-            _tell_bug(invocation, raised)
-            return 1
+            _tell_bug(invocation, raised, told)
+    return code
 
 
 def _with_usage(raised: click.ClickException, told: str) -> str:
@@ -59,11 +68,10 @@ def _with_usage(raised: click.ClickException, told: str) -> str:
     return shown.getvalue().rstrip("\n").removesuffix(told) + on_one_line(told)
 
 
-def _tell_bug(invocation: Invocation, raised: BaseException) -> None:
+def _tell_bug(invocation: Invocation, raised: BaseException, message: str) -> None:
     """With a traceback, which shows no variables, as they may be prompts or the key."""
     _leave_rows_out(raised, set())
     report = "".join(traceback.format_exception(raised)).rstrip("\n")
-    message = f"{type(raised).__name__}, a bug of persona-etl; please report it with its traceback"
     _tell(
         invocation,
         message,
