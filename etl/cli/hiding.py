@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote, urlsplit
 
@@ -32,6 +34,7 @@ class Hiding:
         for name in _URLS:
             for variable in (name, name.lower()):
                 self.add(*_passwords(environ.get(variable, "")))
+        self.add_address(environ.get("PERSONA_ETL_NOTIFY__PING_URL", ""))
 
     def add(self, *secrets: str) -> None:
         """Hide these too."""
@@ -46,11 +49,24 @@ class Hiding:
         """Hide the password in this URL too."""
         self.add(*_passwords(url))
 
+    def add_address(self, url: str) -> None:
+        """Hide this URL, what in it looks like a key, and its password too."""
+        with suppress(ValueError):
+            parts = urlsplit(url.strip())
+            found = [piece for piece in re.split(r"[/&=]", f"{parts.path}&{parts.query}") if piece]
+            # Not the host alone, which may be told, nor a slug like `persona-etl`.
+            self.add(*([url] if found else []), *filter(_is_telling, found))
+            self.add_url(url)
+
     def without(self, text: str) -> str:
         """The text without them."""
         for spelt in sorted(self._spellings, key=len, reverse=True):
             text = text.replace(spelt, _HIDDEN)
         return text
+
+
+def _is_telling(piece: str) -> bool:
+    return piece.isalpha() or any(character.isdigit() for character in piece)
 
 
 def _passwords(url: str) -> Iterator[str]:

@@ -49,6 +49,8 @@ class Invocation:
             self.hiding.add(settings.api.key.get_secret_value())
         if settings.database.url is not None:
             self.hiding.add_url(settings.database.url.get_secret_value())
+        if settings.notify.ping_url is not None:
+            self.hiding.add_address(settings.notify.ping_url.get_secret_value())
         return settings
 
 

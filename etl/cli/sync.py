@@ -12,6 +12,7 @@ from etl.cli import ended, options
 from etl.cli.boundary import tell_error
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.metrics_file import metrics_file
+from etl.cli.pings import pinged
 from etl.cli.progress import progress
 from etl.cli.selection import wanted_personas, which_personas
 
@@ -70,52 +71,56 @@ def command(
     from etl.tables import FAILURES  # noqa: PLC0415  spares --help
 
     settings = invocation.settings()
-    url = settings.require_database().get_secret_value()
-    settings.require_key()
-    wanted, discover = wanted_personas(ids, ids_from, settings, every=every)
     summaries: list[Summary] = []
-    foreseen: list[str | msgspec.Raw] = []
-    encode = msgspec.json.Encoder(decimal_format="number").encode
-    if dry_run:
-        require_cluster(url, os.environ)
-    try:
-        with (
-            metrics_file(settings, "sync", summaries, is_dry=dry_run),
-            served(url, os.environ) as served_url,
-            progress(invocation) as line,
-        ):
+    ping_url = None if dry_run else settings.notify.ping_url
+    with pinged(invocation, ping_url, summaries, as_text) as begun:
+        url = settings.require_database().get_secret_value()
+        settings.require_key()
+        wanted, discover = wanted_personas(ids, ids_from, settings, every=every)
+        foreseen: list[str | msgspec.Raw] = []
+        encode = msgspec.json.Encoder(decimal_format="number").encode
+        if dry_run:
+            require_cluster(url, os.environ)
+        try:
+            with (
+                metrics_file(settings, "sync", summaries, is_dry=dry_run),
+                served(url, os.environ) as served_url,
+                progress(invocation) as line,
+            ):
 
-            def watch(tally: Tally) -> None:
-                line.total(tally.requested)
-                line.update(tally.done, {name: tally.outcomes[name] for name in FAILURES})
+                def watch(tally: Tally) -> None:
+                    line.total(tally.requested)
+                    line.update(tally.done, {name: tally.outcomes[name] for name in FAILURES})
 
-            def foresee(change: Foreseen) -> None:
-                # Rendered at once: with its documents each would be held to the end.
-                if as_json:
-                    foreseen.append(msgspec.Raw(encode(change.as_object())))
-                elif not invocation.quiet:
-                    foreseen.extend(change.as_lines())
+                def foresee(change: Foreseen) -> None:
+                    # Rendered at once: with its documents each would be held to the end.
+                    if as_json:
+                        foreseen.append(msgspec.Raw(encode(change.as_object())))
+                    elif not invocation.quiet:
+                        foreseen.extend(change.as_lines())
 
-            run = (
-                partial(rehearse, tell=foresee)
-                if dry_run
-                else partial(sync, wait_seconds=wait, run_id=invocation.begin_run())
-            )
-            run(
-                settings,
-                wanted,
-                url=served_url,
-                discover=discover,
-                strict=strict,
-                allow_mass_removal=allow_mass_removal,
-                unforget=unforget,
-                report=summaries.append,
-                watch=watch,
-            )
-    finally:
-        for summary in summaries:
-            tell(invocation, summary, foreseen if dry_run else None, as_json=as_json)
-    return summaries[0].exit_code
+                run = (
+                    partial(rehearse, tell=foresee)
+                    if dry_run
+                    else partial(
+                        sync, wait_seconds=wait, run_id=invocation.begin_run(), begun=begun
+                    )
+                )
+                run(
+                    settings,
+                    wanted,
+                    url=served_url,
+                    discover=discover,
+                    strict=strict,
+                    allow_mass_removal=allow_mass_removal,
+                    unforget=unforget,
+                    report=summaries.append,
+                    watch=watch,
+                )
+        finally:
+            for summary in summaries:
+                tell(invocation, summary, foreseen if dry_run else None, as_json=as_json)
+        return summaries[0].exit_code
 
 
 def tell(

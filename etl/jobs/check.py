@@ -31,6 +31,7 @@ from etl.settings import API_KEY_VARIABLE, load_settings, settings_file
 from etl.source.answer import ListForbiddenError, ToldToWaitError
 from etl.source.client import PersonaClient
 from etl.source.listing import read_page
+from etl.source.ping import way_to
 from etl.store.access import Access, Server, look_at_schema, look_at_server, views_there
 from etl.store.embedded import require_cluster, served
 from etl.store.engine import LOOKS_FOR_SECONDS, make_engine, translated
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 
     from etl.settings import Settings
 
-# Always told. Of local revisions and of metrics there is a line where the settings name a place.
+# Always told. Of local revisions, pings and metrics there is a line where the settings name them.
 SUBJECTS = ("settings", "key", "api", "database", "privileges", "schema")
 
 # Without the right settings nothing else can be judged; then as a run ranks them.
@@ -114,6 +115,7 @@ def check(environ: Mapping[str, str], config: Path | None) -> Iterator[Line]:
     yield from _check_api(settings, key_from)
     yield from _check_database(settings, environ)
     yield from _metrics_lines(settings)
+    yield from _ping_lines(settings)
 
 
 def _file(file: Path | None) -> str:
@@ -268,6 +270,17 @@ def _schema_line(engine: Engine, schema: str, access: Access) -> Line:
             DatabaseError.exit_code,
         )
     return ok("schema", f"{schema} is at revision {head_revision()}, as this program needs it")
+
+
+def _ping_lines(settings: Settings) -> list[Line]:
+    """Where pings go. Nothing is sent there: each request would count as a run that succeeded."""
+    if settings.notify.ping_url is None:
+        return []
+    try:
+        way = way_to(settings.notify.ping_url.get_secret_value())
+    except UsageError as exc:
+        return [wrong("ping", exc, exc.exit_code)]
+    return [ok("ping", f"to {way}, not tried: a ping would count as a run")]
 
 
 def _local_lines(

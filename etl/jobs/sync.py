@@ -46,6 +46,7 @@ def sync(
     unforget: bool = False,
     wait_seconds: float = 0,
     run_id: UUID | None = None,
+    begun: Callable[[], None] = lambda: None,
     report: Callable[[Summary], None],
     watch: Callable[[Tally], None] = lambda _: None,
 ) -> None:
@@ -65,6 +66,7 @@ def sync(
         unforget: Forgotten personas are let in again rather than left out.
         wait_seconds: Waits so long for the lock.
         run_id: What the run is called; None: any new id.
+        begun: Is called when the run is open, unless it is skipped.
         report: Is told how the run ended.
         watch: Is called as the run goes on, from any thread.
 
@@ -89,6 +91,7 @@ def sync(
         if run.locked is not None:
             report(_skipped(run, run.locked, len(ids)))
             return
+        begun()
         under_way = _Sync(
             settings, run, asking=asking, keeps_list=keeps_list, unforget=unforget, watch=watch
         )
