@@ -41,6 +41,9 @@ class Trouble:
     """Whether it may be over by the next ping. Otherwise somebody has to change something."""
 
 
+_LATE = Trouble("no whole answer in time", is_passing=True)
+
+
 def monitor_at(url: str) -> str:
     """Scheme, host and port of a URL that `check_ping_url` has let through."""
     parts = urlsplit(url)
@@ -86,7 +89,7 @@ class Ping:
         text: str = "",
         seconds: float = SECONDS,
     ) -> None:
-        self._trouble: Trouble | None = Trouble("no whole answer in time", is_passing=True)
+        self._trouble: Trouble | None = _LATE
         self._deadline = time.monotonic() + seconds
         self._is_over = threading.Event()
         run = threading.Thread(target=self._run, args=(url, sign, run_id, text), daemon=True)
@@ -127,7 +130,7 @@ async def _ping(url: httpx.URL, body: bytes, seconds: float) -> Trouble | None:
         "User-Agent": f"persona-etl/{metadata.version('persona-etl')} (+python httpx)",
     }
     try:
-        # httpx bounds each single read; only this bounds the sum of a slow trickle of them.
+        # What is not over in time is broken off, lest a start arrive after the end.
         async with (
             asyncio.timeout(seconds),
             httpx.AsyncClient(
@@ -144,6 +147,8 @@ async def _ping(url: httpx.URL, body: bytes, seconds: float) -> Trouble | None:
                     raise
             await asyncio.sleep(seconds / 10)
             return await _sent(client, url, body)
+    except TimeoutError:
+        return _LATE
     except TROUBLE as exc:
         meant = explain(exc, peer, seconds)
         told = meant.what if meant.transient else f"{meant.what}; {_CHECK}"

@@ -25,6 +25,23 @@ def test_a_secret_of_the_environment_is_hidden_however_it_is_spelt(environ, spel
     assert Hiding(environ).without(f"no {spelt}!") == "no [hidden]!"
 
 
+PING_URL = "https://u:p%40ss-w0rd@hc.example/ping/Zk9Xw2aa-7/persona-etl?key=Q7abcdefg&a=up"
+
+
+@pytest.mark.parametrize("spelt", [PING_URL, "Zk9Xw2aa-7", "Q7abcdefg", "p@ss-w0rd", "p%40ss-w0rd"])
+def test_of_a_ping_url_the_whole_is_hidden_and_what_in_it_looks_like_a_key(spelt):
+    environ = {"PERSONA_ETL_NOTIFY__PING_URL": f"{PING_URL}\n"}
+    assert Hiding(environ).without(f"no {spelt}!") == "no [hidden]!"
+
+
+@pytest.mark.parametrize(
+    "url", [PING_URL, "https://hc.example", "https://hc.example/", "https://["]
+)
+def test_the_host_of_a_ping_url_is_told_and_so_is_a_slug(url):
+    told = "persona-etl: error: https://hc.example was not told"
+    assert Hiding({"PERSONA_ETL_NOTIFY__PING_URL": url}).without(told) == told
+
+
 def test_what_is_known_later_is_hidden_too():
     hiding = Hiding({})
     hiding.add("sesame-77")

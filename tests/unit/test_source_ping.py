@@ -199,6 +199,20 @@ def test_nothing_takes_longer_than_its_bound(answer):
     assert len(monitor.heard) == 1
 
 
+def test_what_is_not_answered_in_time_is_broken_off():
+    left = []
+
+    def sees_who_leaves(_, handler):
+        left.append(handler.connection.recv(1))
+
+    with running_monitor(sees_who_leaves) as monitor:
+        trouble(f"{monitor.url}/u-1", seconds=SHORT)
+        deadline = time.monotonic() + 10
+        while not left and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert left == [b""]
+
+
 def test_who_waits_can_do_so_for_less():
     began = time.monotonic()
     with running_monitor(hangs) as monitor:
