@@ -169,6 +169,29 @@ def test_where_only_the_printing_failed_what_the_run_did_counts(url, monitor):
     assert monitor.heard[1].body.startswith("sync succeeded in ")
 
 
+def test_a_run_that_began_is_told_of_to_its_end_also_when_another_takes_its_lock(
+    url, sandbox, monitor
+):
+    """A monitor that heard of a beginning would wait for the end, and then raise the alarm."""
+    sandbox.order(Fault(delay_seconds=1, target=sandbox.persona_ids[2]))
+    with started("sync") as process:
+        wait_until(lambda: monitor.heard)
+        rows(
+            url,
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND"
+            " database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        )
+        lock = WriterLock(url, "anam", command="sync", run_id=UUID(int=7))
+        assert lock.acquire_within(5)
+        with lock:
+            process.communicate(timeout=20)
+    assert process.returncode == 75
+    assert [target.partition("?")[0] for target in monitor.targets] == [
+        "/check-1/start",
+        "/check-1/75",
+    ]
+
+
 # ── Of what nothing is told ──────────────────────────────────────────────────────────────────────
 
 
