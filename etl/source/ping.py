@@ -151,7 +151,9 @@ async def _ping(url: httpx.URL, body: bytes, seconds: float) -> Trouble | None:
         return _LATE
     except TROUBLE as exc:
         meant = explain(exc, peer, seconds)
-        told = meant.what if meant.transient else f"{meant.what}; {_CHECK}"
+        # Those are words about the API, whose address is another setting.
+        next_step = meant.next_step.replace("api.base_url", "notify.ping_url")
+        told = meant.what if meant.transient else f"{meant.what}; {next_step}"
         return Trouble(told, is_passing=meant.transient)
 
 

@@ -260,7 +260,7 @@ def test_a_signal_ends_a_ping_that_hangs_and_the_run_s_exit_code_remains(
         sent = time.monotonic()
         process.send_signal(number)
         _, stderr = process.communicate(timeout=20)
-    assert time.monotonic() - sent < 5
+    assert time.monotonic() - sent < 8
     assert (process.returncode, stderr) == (3, "")
 
 
@@ -272,8 +272,9 @@ def test_a_run_that_is_stopped_says_so_and_hurries(url, sandbox, monitor):
         wait_until(lambda: rows(url, "SELECT 1 FROM personas") and monitor.heard)
         sent = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        stdout, stderr = process.communicate(timeout=20)
-    assert time.monotonic() - sent < 8
+        stdout, stderr = process.communicate(timeout=30)
+    # Two pings that hang take 20 s when nobody is in a hurry; the machine may be busy.
+    assert time.monotonic() - sent < 14
     assert (process.returncode, json.loads(stdout)["status"]) == (143, "interrupted")
     assert monitor.targets[1] == f"/check-1/143?rid={last_run(url)}"
     error = "persona-etl: error: interrupted; what was loaded stays, the next run goes on"
@@ -340,7 +341,7 @@ def test_check_says_where_pings_go_and_sends_none(url, monitor, monkeypatch):
     assert line == f"ok     ping        to {monitor.url}, not tried: a ping would count as a run"
     assert monitor.heard == []
     monkeypatch.setenv("PERSONA_ETL_NOTIFY__PING_URL", "https://hc-ping.example/check-1")
-    monkeypatch.setenv("HTTPS_PROXY", "socks5://proxy.example")
+    monkeypatch.setenv("https_proxy", "socks5://proxy.example")
     result = run("check")
     *_, line = result.stdout.splitlines()
     assert line.startswith("wrong  ping        HTTPS_PROXY or ALL_PROXY: not a usable proxy")
