@@ -91,11 +91,15 @@ def _write_new(file: Path, text: str) -> None:
             f"{file} is already there and was left alone; remove it, or name another with --config"
         ) from None
     except OSError as exc:
-        raise UsageError(f"{file}: cannot be written ({exc.strerror})") from exc
+        raise UsageError(_unwritable(file, exc)) from exc
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             stream.write(text)
     except OSError as exc:
         # Half of a file would be in the way of the next `init`.
         file.unlink(missing_ok=True)
-        raise UsageError(f"{file}: cannot be written ({exc.strerror})") from exc
+        raise UsageError(_unwritable(file, exc)) from exc
+
+
+def _unwritable(file: Path, exc: OSError) -> str:
+    return f"{file}: cannot be written ({exc.strerror}); mend that, or name another with --config"

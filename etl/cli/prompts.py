@@ -212,7 +212,9 @@ def _finder(phrase: str, *, regex: bool) -> Finder:
             warnings.simplefilter("ignore", FutureWarning)
             pattern = re.compile(phrase, re.IGNORECASE | re.MULTILINE)
     except (re.error, RecursionError, OverflowError) as exc:
-        raise click.UsageError(f"PHRASE is no regular expression: {exc}.") from exc
+        raise click.UsageError(
+            f"PHRASE is no regular expression: {exc}; mend it, or leave out --regex."
+        ) from exc
     return passages.expression(pattern)
 
 

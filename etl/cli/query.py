@@ -156,4 +156,6 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as exc:
-        raise UsageError(f"{file}: cannot be read ({exc.strerror})") from exc
+        raise UsageError(
+            f"{file}: cannot be read ({exc.strerror}); name a file that this user may read"
+        ) from exc

@@ -181,7 +181,7 @@ def _add_payloads(world: World, path: Path) -> None:
         for persona in read_payloads(path.read_text(encoding="utf-8-sig")):
             world.add(persona, blanks=False)
     except OSError as exc:
-        raise UsageError(f"--payload {path}: {exc.strerror}") from exc
+        raise UsageError(f"--payload {path}: {exc.strerror}; name a file that can be read") from exc
     except UnicodeDecodeError as exc:
         raise UsageError(f"--payload {path}: it is not UTF-8; convert it") from exc
     except RecursionError as exc:
@@ -194,7 +194,9 @@ def _write_ids(path: Path, persona_ids: Sequence[str]) -> None:
     try:
         path.write_text("".join(f"{id_}\n" for id_ in persona_ids), encoding="utf-8")
     except OSError as exc:
-        raise UsageError(f"--write-ids {path}: {exc.strerror}") from exc
+        raise UsageError(
+            f"--write-ids {path}: {exc.strerror}; name a file that can be written"
+        ) from exc
 
 
 def _welcome(url: str, persona_ids: Sequence[str], key: str, ids_file: Path | None) -> str:

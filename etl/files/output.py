@@ -111,7 +111,9 @@ def _refused(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        raise UsageError(f"{file}: cannot be written ({exc.strerror})") from exc
+        raise UsageError(
+            f"{file}: cannot be written ({exc.strerror}); mend that, or name another file"
+        ) from exc
 
 
 def _sync(folder: Path) -> None:

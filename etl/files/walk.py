@@ -63,7 +63,7 @@ def check_paths(paths: Sequence[str]) -> int | None:
     total: int | None = 0
     for path in paths:
         if path != STDIN and not os.path.exists(path) and _is_missing(path):  # noqa: PTH110  a name as it was given
-            raise UsageError(f"{printable(path)}: no such file or folder")
+            raise UsageError(f"{printable(path)}: no such file or folder; check the path")
         is_empty = True
         for file in walk([path]):
             is_empty = False

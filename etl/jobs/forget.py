@@ -80,7 +80,9 @@ def look(settings: Settings, persona_id: UUID, *, url: str) -> Found:
     with snapshot(url, settings.database.schema_, json_deserializer=loads) as connection:
         found = Found(belongings(connection, persona_id), last_erasure(connection, persona_id))
     if not found.is_anything and found.erased_at is None:
-        raise UsageError(f"nothing is known of persona {persona_id}; nothing was done")
+        raise UsageError(
+            f"nothing is known of persona {persona_id}; nothing was done: is the id right?"
+        )
     return found
 
 

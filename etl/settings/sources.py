@@ -133,7 +133,9 @@ def read_text(file: Path) -> str:
     except FileNotFoundError:
         raise ValueError("there is no such file; name one that exists") from None
     except OSError as exc:
-        raise ValueError(f"cannot be read ({exc.strerror})") from exc
+        raise ValueError(
+            f"cannot be read ({exc.strerror}); name a file that this user may read"
+        ) from exc
     except UnicodeDecodeError as exc:
         raise ValueError(f"not UTF-8 (byte {exc.start}); save it as UTF-8") from None
 

@@ -77,7 +77,10 @@ def transports(url: httpx.URL, proxy: httpx.URL | None) -> Callable[[], httpx.As
         try:
             context = httpx.create_ssl_context()
         except OSError as exc:
-            raise UsageError(f"SSL_CERT_FILE or SSL_CERT_DIR: {exc.strerror or exc}") from exc
+            raise UsageError(
+                f"SSL_CERT_FILE or SSL_CERT_DIR: {exc.strerror or exc};"
+                " name certificates that can be read, or unset it"
+            ) from exc
     limits = httpx.Limits(max_connections=1)
     return lambda: httpx.AsyncHTTPTransport(
         verify=context, limits=limits, proxy=httpx.Proxy(proxy) if proxy else None

@@ -135,7 +135,9 @@ def create_cluster(
     )
     if done.returncode != 0:
         told = first_complaint(done.stdout.decode(errors="replace"))
-        raise DatabaseError(f"embedded Postgres: initdb failed: {told}")
+        raise DatabaseError(
+            f"embedded Postgres: initdb failed: {told}; mend that, or name another folder"
+        )
     new.rename(data)
 
 

@@ -127,7 +127,9 @@ def embedded_server(folder: Path, *, durable: bool = True) -> Iterator[str]:
                 _server(folder, programs, session, user, lock, durable=durable)
             )
         except OSError as exc:
-            raise DatabaseError(f"embedded Postgres: can't use {folder}: {exc}") from exc
+            raise DatabaseError(
+                f"embedded Postgres: can't use {folder}: {exc}; mend that, or name another folder"
+            ) from exc
         yield url
 
 
@@ -252,7 +254,9 @@ def _wait_until_ready(url: str, supervisor: subprocess.Popen[bytes], log: IO[str
             return
     log.seek(0)
     told = first_complaint(log.read())
-    raise DatabaseError(f"embedded Postgres: the server did not start: {told}")
+    raise DatabaseError(
+        f"embedded Postgres: the server did not start: {told}; mend that, or name another folder"
+    )
 
 
 def _stop(supervisor: subprocess.Popen[bytes]) -> None:

@@ -94,7 +94,8 @@ def test_who_was_forgotten_before_is_told_of_and_a_stranger_is_a_mistake(copied)
     result = run("forget", STRANGER)
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == (
-        f"persona-etl: error: nothing is known of persona {STRANGER}; nothing was done\n"
+        f"persona-etl: error: nothing is known of persona {STRANGER};"
+        " nothing was done: is the id right?\n"
     )
     result = run("forget", "persona-1")
     assert result.exit_code == 2

@@ -22,6 +22,7 @@ from tests.unit.strategies import properties
 ONE = UUID("6f1f0e8e-0000-4000-8000-000000000001")
 TWO = UUID("6f1f0e8e-0000-4000-8000-000000000002")
 ALIKE = "ids look like 00000000-0000-0000-0000-000000000000"
+READABLE = "name a file that this user may read"
 
 
 @pytest.fixture
@@ -433,11 +434,11 @@ def test_what_has_no_content_or_no_end_is_a_mistake_and_never_waited_for(tmp_pat
     (tmp_path / "endless").symlink_to("/dev/zero")
     for name, says in (
         ("pipe", "a pipe that nobody writes to; name a file"),
-        ("folder", "cannot be read (Is a directory)"),
+        ("folder", f"cannot be read (Is a directory); {READABLE}"),
         ("sparse", "larger than 64 MiB; name another file"),
         ("endless", "larger than 64 MiB; name another file"),
-        ("sparse/inside", "cannot be read (Not a directory)"),
-        ("n" * 300, "cannot be read (File name too long)"),
+        ("sparse/inside", f"cannot be read (Not a directory); {READABLE}"),
+        ("n" * 300, f"cannot be read (File name too long); {READABLE}"),
     ):
         with pytest.raises(UsageError) as caught:
             load_settings({f"PERSONA_ETL_{variable}": name}, cwd=tmp_path)
