@@ -62,6 +62,10 @@ _SETTINGS = {
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
+    # The same patience the other way: the lock of a host without power goes within a minute, too.
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
 }
 # Only where nobody has set them. A table that somebody has locked, and forgotten, would else stop a
 # run for ever, and those behind it.

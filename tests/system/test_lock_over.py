@@ -13,6 +13,7 @@ from urllib.parse import quote
 import pytest
 
 from etl.sandbox import Fault
+from etl.store.session import connection_arguments, open_session
 from tests.system.conftest import PASSWORD
 from tests.system.server import running_pgbouncer
 
@@ -92,3 +93,13 @@ def test_the_lock_of_a_killed_run_is_free(way, ways, database, job):
     assert job.synced(ways["TCP"])["requested"] == 3
     statuses = database.execute("SELECT status FROM anam.runs ORDER BY started_at")
     assert statuses == [("crashed",), ("succeeded",)]
+
+
+def test_a_host_without_power_keeps_the_lock_for_a_minute(database):
+    query = "SELECT setting::integer FROM pg_settings WHERE name = %s"
+    with open_session(connection_arguments(database.url(), "persona-etl")) as session:
+        ((idle,),) = session.execute(query, ["tcp_keepalives_idle"]).fetchall()
+        ((interval,),) = session.execute(query, ["tcp_keepalives_interval"]).fetchall()
+        ((count,),) = session.execute(query, ["tcp_keepalives_count"]).fetchall()
+    # Linux asks after two hours for the first time, unless told otherwise.
+    assert idle + interval * count == 60
