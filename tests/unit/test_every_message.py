@@ -41,14 +41,14 @@ def page() -> list[tuple[Entry, str]]:
 
 
 def test_each_message_of_the_source_stands_in_the_manual():
-    lacking = [
+    lacking = {
         f"{each.where}: {each.text}"
         for each in told()
         if each.text not in NO_MESSAGES
         and not any(holds(message, each.text) for _, message in page())
-    ]
+    }
     assert not lacking, "\n".join(
-        ["below the heading of '## Every message' that fits, with what to do, add", *lacking]
+        ["to docs/operations.md, below the heading that fits, add with what to do", *lacking]
     )
 
 
