@@ -35,7 +35,7 @@ HOLE = "…"
 _FOREIGN_ERRORS = {"ValueError", "UsageError", "BadParameter", "PydanticCustomError"}
 # Ours that take a message: for the screen, for a line of a file, for the ledger.
 _TELLERS = {"wrong", "unknown", "fail", "_tell", "Reason", "Output", "File", "Value", "Refused"}
-_TELLERS |= {"_issue", "_issues", "end", "add_worst_items", "rejection"}
+_TELLERS |= {"Trouble", "_issue", "_issues", "end", "add_worst_items", "rejection"}
 # A variable that holds a class of errors; what gathers the mistakes in settings.
 _TELLERS |= {"error", "shorten"}
 _TELLING_KEYWORDS = {"message", "refused"}

@@ -24,6 +24,7 @@ NO_MESSAGES = {
     "… persona-etl: error: …": "the same, below a traceback",
     "an arrival has an answer or an error": "a bug if it is ever raised",
     "… is no list of a document": "a bug if it is ever raised",
+    "there is no file to write": "a bug if it is ever raised",
 }
 # What runs, personas, lines and values end with that do not end the command.
 NO_CODES = {"log", "item", "value"}
