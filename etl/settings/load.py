@@ -105,7 +105,7 @@ def _read_key_file(values: _Values) -> list[str]:
     file = Path(str(named.value))
     try:
         text = read_text(file)
-        mode = file.stat().st_mode
+        status = file.stat()
     except ValueError as exc:
         if (
             looks_secret(str(file).removeprefix(f"{named.folder}/"))
@@ -114,8 +114,11 @@ def _read_key_file(values: _Values) -> list[str]:
             # The key itself where its file's name belongs: the likeliest of mistakes.
             return [f"{named.where}: {exc}; if this is the key itself, put it into a file"]
         return [f"{named.where}: {file}: {exc}"]
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        return [f"{named.where}: others than its owner can open it; run: chmod 600 {file}"]
+    # As libpq judges the keys that it reads: root's may be readable by a group, the only way to
+    # give one to another user. Credentials of systemd and secrets of Kubernetes come like that.
+    most = 0o640 if status.st_uid == 0 else 0o600
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO) & ~most:
+        return [f"{named.where}: others than its owner can open it; run: chmod {most:o} {file}"]
     values["api", "key"] = Written("api", "key", text.strip(), f"{named.where}: {file}", file)
     return []
 

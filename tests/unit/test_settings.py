@@ -575,11 +575,31 @@ def test_the_key_file_gives_the_key_without_its_line_end(load, tmp_path: Path) -
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601])
 def test_a_key_file_that_others_can_open_is_a_mistake(mistakes, tmp_path: Path, mode) -> None:
-    key_file(tmp_path, "hunter22", mode)
+    file = key_file(tmp_path, "hunter22", mode)
+    if os.geteuid() == 0:
+        os.chown(file, 1, 1)  # Of root's the group may be let in.
     (line,) = mistakes('[api]\napi_key_file = "key"')
     assert line.startswith("persona-etl.toml: api.api_key_file: ")
-    assert line.endswith("run: chmod 600 key")
+    assert line.endswith("others than its owner can open it; run: chmod 600 key")
     assert "hunter22" not in line
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a file of root's")
+@pytest.mark.parametrize("mode", [0o400, 0o440, 0o640])
+def test_a_key_file_of_roots_may_be_read_by_its_group(load, tmp_path: Path, mode) -> None:
+    key_file(tmp_path, "hunter22", mode)
+    settings = load('[api]\napi_key_file = "key"')
+    assert settings.require_key().get_secret_value() == "hunter22"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="makes a file of root's")
+@pytest.mark.parametrize("mode", [0o660, 0o650, 0o444, 0o641])
+def test_a_key_file_of_roots_may_not_be_written_by_its_group_nor_read_by_all(
+    mistakes, tmp_path: Path, mode
+) -> None:
+    key_file(tmp_path, "hunter22", mode)
+    (line,) = mistakes('[api]\napi_key_file = "key"')
+    assert line.endswith("others than its owner can open it; run: chmod 640 key")
 
 
 @pytest.mark.parametrize(
