@@ -144,12 +144,13 @@ def own_cgroup() -> Iterator[str]:
     try:
         yield f"echo $$ >{group}/cgroup.procs; "
     finally:
+        inside = [Path(path) for path, _, _ in os.walk(group, topdown=False)]
         deadline = time.monotonic() + 20
-        inside = [path for path, _, _ in os.walk(group, topdown=False)]
         while inside and time.monotonic() < deadline:
-            # The kernel takes its time over processes that were killed.
-            with contextlib.suppress(OSError):
-                os.rmdir(inside[0])
+            try:
+                inside[0].rmdir()
+            except OSError:
+                # The kernel takes its time over processes that were killed.
+                time.sleep(0.01)
+            else:
                 inside.pop(0)
-                continue
-            time.sleep(0.01)

@@ -37,9 +37,9 @@ SERVICE = CHECKOUT / "cron/persona-etl.service"
 # Where Debian's packages have theirs.
 THEIRS = Path("/usr/lib/systemd/system")
 # What a machine without hardware needs of them.
-KEPT = """basic.target network-online.target network.target paths.target shutdown.target slices.target
-    sockets.target sysinit.target systemd-journald.service systemd-journald.socket timers.target
-    systemd-journald-dev-log.socket umount.target"""
+KEPT = """basic.target network-online.target network.target paths.target shutdown.target
+    slices.target sockets.target sysinit.target systemd-journald.service systemd-journald.socket
+    systemd-journald-dev-log.socket timers.target umount.target"""
 
 on_a_machine = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a root file system")
 
@@ -288,13 +288,16 @@ def test_a_run_can_write_its_metrics_and_nothing_else(machine):
         "/etc/persona-etl",
     ]
     touch = "; ".join(f"touch {folder}/of-the-run" for folder in tried)
+    look = "cat /proc/self/status; ls /root"
     with changed(
-        machine, f"ExecStart=\nExecStart=/bin/sh -c '{touch}; touch /tmp/of-the-run; ls /root'"
+        machine, f"ExecStart=\nExecStart=/bin/sh -c '{touch}; touch /tmp/of-the-run; {look}'"
     ):
         machine.run("systemctl", "start", "persona-etl.service", code=1)
     told = machine.run("journalctl", "--no-pager", "--output=cat", "-u", "persona-etl.service")
     assert told.count("Read-only file system") == 3
     assert "cannot open directory '/root'" in told
+    assert re.search(r"^Seccomp:\s2$", told, re.MULTILINE)
+    assert re.search(r"^CapBnd:\s0+$", told, re.MULTILINE)
     found = machine.run("find", *tried, "/tmp", "-name", "of-the-run").split()
     assert found == ["/var/lib/node_exporter/textfile/of-the-run"]
 
