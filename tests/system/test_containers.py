@@ -6,6 +6,7 @@ home, a shell's environment or a capability, on a root file system that is read-
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -141,7 +142,7 @@ def container(job: dict[str, Any]) -> dict[str, Any]:
 def written(folder: Path) -> Path:
     """The ConfigMap's file, as a mount shows it."""
     ((name, text),) = CONFIG_MAP["data"].items()
-    file = folder / name
+    file: Path = folder / name
     file.write_text(text)
     return file
 
@@ -192,14 +193,16 @@ def started(
     said, ran = pod(job)["securityContext"], container(job)
     become = ["setpriv", f"--reuid={said['runAsUser']}", f"--regid={said['runAsGroup']}"]
     become += [f"--groups={said['fsGroup']}", "--no-new-privs", "--bounding-set=-all"]
+    (entry,) = re.findall(r"^ENTRYPOINT (.*)$", CONTAINERFILE, re.MULTILINE)
+    (folder,) = re.findall(r"^WORKDIR (/etc.*)$", CONTAINERFILE, re.MULTILINE)
     environ = {"PATH": "/opt/persona-etl/bin", "ANAM_API_URL": api.url}
     environ |= {variable["name"]: variable["value"] for variable in ran["env"]}
     named = [f"{name}={value}" for name, value in environ.items()]
     read_only = "for place in / /tmp /run /dev; do mount -o remount,ro $place; done"
-    shell = ["sh", "-euc", f'{read_only}; cd /etc/persona-etl; exec "$@"', "sh"]
-    command = [*shell, *become, "env", "-i", *named, "persona-etl", *ran["args"]]
+    shell = ["sh", "-euc", f'{read_only}; cd {folder}; exec "$@"', "sh"]
+    command = [*shell, *become, "env", "-i", *named, *json.loads(entry), *ran["args"]]
     binds = {volumes[mount["name"]]: mount["mountPath"] for mount in ran["volumeMounts"]}
-    (layer / "etc/persona-etl").mkdir(exist_ok=True)
+    (layer / folder[1:]).mkdir(exist_ok=True)
     with rooted(layer, command, binds=binds) as machine:
         yield machine
 

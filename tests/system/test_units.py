@@ -106,6 +106,12 @@ def test_the_settings_of_the_service_are_ours(tmp_path):
     assert key.get_secret_value() == "the-key"
 
 
+def test_shellcheck_finds_nothing_in_what_the_tests_mount_with():
+    file = Path(__file__).with_name("rooted")
+    done = subprocess.run(["shellcheck", file], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+
+
 # --- as systemd runs them
 
 KEY = "key-of-the-canary"
@@ -180,6 +186,8 @@ def machine(server, database, api, tmp_path_factory) -> Iterator[Machine]:
         # What systemd said is shown if one of the commands fails.
         begin = "trap 'journalctl --no-pager' EXIT; cd /src\n"
         running.run("sh", "-euxc", begin + shown("### systemd", "sh"))
+        # Else it would start one of its own while a test looks.
+        running.run("systemctl", "stop", "persona-etl.timer")
         running.run("chown", "persona-etl", "/var/lib/node_exporter/textfile")
         yield running
 
@@ -214,8 +222,12 @@ def test_the_manual_installs_a_service_that_copies(machine, database):
 
 
 @on_a_machine
-def test_the_timer_waits_for_its_next_moment(machine):
-    (due, unit) = properties(machine, "NextElapseUSecRealtime", "Unit", unit="persona-etl.timer")
+def test_the_timer_is_on_and_waits_for_its_next_moment(machine):
+    assert machine.run("systemctl", "is-enabled", "persona-etl.timer") == "enabled\n"
+    machine.run("systemctl", "start", "persona-etl.timer")
+    wanted = ("NextElapseUSecRealtime", "Unit")
+    (due, unit) = properties(machine, *wanted, unit="persona-etl.timer")
+    machine.run("systemctl", "stop", "persona-etl.timer")
     assert re.fullmatch(r"\w{3} \d{4}-\d\d-\d\d \d\d:(0[7-9]|1[0-2]|3[7-9]|4[0-2]):\d\d \w+", due)
     assert unit == "persona-etl.service"
 
