@@ -79,6 +79,7 @@ def finish(child: subprocess.Popen[str], log: logging.Logger) -> tuple[int, dict
     counted = ", ".join(f"{count} {name}" for name, count in counts.items())
     return code, summary, said or counted or f"persona-etl ended with {code}"
 
+
 def tell(line: str, log: logging.Logger) -> str:
     """Pass on one line of the log, at its level. Returns what it says when it is how it ended."""
     try:
@@ -86,7 +87,7 @@ def tell(line: str, log: logging.Logger) -> str:
         level = getattr(logging, entry.pop("level").upper())
         event = entry.pop("event")
     except (ValueError, TypeError, LookupError, AttributeError):
-        log.error("%s", line.rstrip())
+        log.error("%s", line.rstrip())  # noqa: TRY400  about the line, not how we read it
         return ""
     more = [f"{name}={said}" for name, said in entry.items() if name not in ("timestamp", "logger")]
     log.log(level, "%s", " ".join([event, *more]))
@@ -97,14 +98,18 @@ def tell(line: str, log: logging.Logger) -> str:
 def personas(context: dg.AssetExecutionContext):
     """Anam's personas and their history, in Postgres."""
     code, summary, said = finish(start("sync"), context.log)
-    metadata = {"exit_code": code, "run_id": summary.get("run_id") or "", **summary.get("counts", {})}
+    metadata = {
+        "exit_code": code,
+        "run_id": summary.get("run_id") or "",
+        **summary.get("counts", {}),
+    }
     match OUTCOMES.get(code, "failure"):
         case "success":
-            context.log.log(logging.WARNING if code else logging.INFO, f"exit {code}: {said}")
+            context.log.log(logging.WARNING if code else logging.INFO, "exit %d: %s", code, said)
             yield dg.MaterializeResult(metadata=metadata)
         case "skip":
             # The step succeeds, and nothing is materialized.
-            context.log.info(f"skipped: {said}")
+            context.log.info("skipped: %s", said)
         case "retry":
             again = dg.RetryRequested(max_retries=RETRIES, seconds_to_wait=RETRY_SECONDS)
             raise again from RuntimeError(f"exit {code}: {said}")
@@ -135,6 +140,7 @@ fresh_job = dg.define_asset_job(
 defs = dg.Definitions(
     assets=[personas],
     asset_checks=[fresh],
+    jobs=[sync_job, fresh_job],
     schedules=[
         dg.ScheduleDefinition(job=sync_job, cron_schedule="7,37 * * * *", execution_timezone="UTC"),
         dg.ScheduleDefinition(job=fresh_job, cron_schedule="0 * * * *", execution_timezone="UTC"),

@@ -86,6 +86,7 @@ def finish(child: subprocess.Popen[str], log: logging.Logger) -> tuple[int, dict
     counted = ", ".join(f"{count} {name}" for name, count in counts.items())
     return code, summary, said or counted or f"persona-etl ended with {code}"
 
+
 def tell(line: str, log: logging.Logger) -> str:
     """Pass on one line of the log, at its level. Returns what it says when it is how it ended."""
     try:
@@ -93,7 +94,7 @@ def tell(line: str, log: logging.Logger) -> str:
         level = getattr(logging, entry.pop("level").upper())
         event = entry.pop("event")
     except (ValueError, TypeError, LookupError, AttributeError):
-        log.error("%s", line.rstrip())
+        log.error("%s", line.rstrip())  # noqa: TRY400  about the line, not how we read it
         return ""
     more = [f"{name}={said}" for name, said in entry.items() if name not in ("timestamp", "logger")]
     log.log(level, "%s", " ".join([event, *more]))

@@ -18,9 +18,8 @@ for line in sys.stdin:
     run = job.execute_in_process(instance=instance, raise_on_error=False)
     events = [entry.dagster_event for entry in instance.all_logs(run.run_id) if entry.dagster_event]
     retries = sum(event.is_step_restarted for event in events)
-    shown = {}
+    shown: dict[str, object] = {}
     for event in events:
-        print(event.event_type_value, event.message, file=sys.stderr)
         if event.event_type == dg.DagsterEventType.ASSET_MATERIALIZATION:
             found = event.step_materialization_data.materialization.metadata
             shown |= {name: value.value for name, value in found.items()}

@@ -12,7 +12,6 @@ import sys
 from persona_etl_flow import API_KEY, DATABASE_URL, persona_etl
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import TaskRunFilter
 from prefect.client.schemas.sorting import TaskRunSort
 
 Secret(value=os.environ.pop("TEST_API_KEY")).save(API_KEY)
