@@ -78,7 +78,7 @@ $(STAMP): requirements.lock pyproject.toml
 # For tests/system: each orchestrator where nothing of ours is. The pip that comes with Python 3.11
 # takes three times as long over them (43 s of CPU instead of 15), so the locked one does it.
 $(VENV)/orchestrators/%/installed: $(LOCKS)/%.lock $(VENV)/orchestrators/pip/installed
-	$(PYTHON) -m venv --clear --without-pip $(@D)
+	$(BIN)/python -m venv --clear --without-pip $(@D)
 	PYTHONPATH=$(VENV)/orchestrators/pip $(BIN)/python -m pip --python $(@D)/bin/python install \
 		$(PIP_QUIETLY) --no-deps --no-compile -r $<
 	@touch $@

@@ -7,6 +7,7 @@ makes. In it a process runs the file as often as it is told to (tests/system/orc
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import re
@@ -82,7 +83,7 @@ class Orchestrator:
         return self.ended()[-1]
 
     def wait_until(self, happens: Callable[[], object]) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not happens():
             assert self.process.poll() is None, self.printed()
             assert time.monotonic() < deadline, self.printed()
@@ -121,8 +122,9 @@ def orchestrator(request, job, database, tmp_path) -> Iterator[Orchestrator]:
         try:
             yield Orchestrator(tool, process, log)
         finally:
-            # Prefect has a server of its own in a process beside.
-            os.killpg(process.pid, signal.SIGKILL)
+            # Prefect has a server of its own in a process beside, which may be gone with it.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def environment(folder: Path, name: str, key: str, url: str) -> dict[str, str]:
@@ -143,6 +145,7 @@ def environment(folder: Path, name: str, key: str, url: str) -> dict[str, str]:
         "prefect": {
             "PREFECT_HOME": str(folder),
             "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "true",
+            "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
             "TEST_API_KEY": key,
             "TEST_DATABASE_URL": url,
         },
