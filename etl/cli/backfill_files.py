@@ -170,6 +170,7 @@ def tell(invocation: Invocation, summary: FilesSummary, *, as_json: bool) -> Non
     """Print how it ended to stdout; which lines were rejected, and an error, to stderr."""
     import msgspec  # noqa: PLC0415  spares --help
 
+    ended.log_end(invocation, summary, summary.command, numbers(summary))
     try:
         if as_json:
             click.echo(msgspec.json.encode(as_object(summary)))
@@ -190,11 +191,19 @@ def tell(invocation: Invocation, summary: FilesSummary, *, as_json: bool) -> Non
 def as_object(summary: FilesSummary) -> dict[str, object]:
     """What `--json` prints."""
     return {
-        **ended.counted_object(summary),
+        **ended.as_object(summary, summary.command),
+        **numbers(summary),
+        "rejected": summary.rejected,
+    }
+
+
+def numbers(summary: FilesSummary) -> dict[str, object]:
+    """What it came to."""
+    return {
+        **ended.counted(summary),
         "observations": summary.observations,
         "forgotten": summary.forgotten,
         "not_kept": summary.not_kept,
-        "rejected": summary.rejected,
     }
 
 

@@ -97,6 +97,7 @@ def tell(invocation: Invocation, replayed: Replayed, *, as_json: bool) -> None:
     """Print what was found and mended to stdout, an error to stderr."""
     import msgspec  # noqa: PLC0415  spares --help
 
+    ended.log_end(invocation, replayed, "backfill replay", numbers(replayed))
     try:
         if as_json:
             # SQLAlchemy's names are texts of a type of their own.
@@ -114,13 +115,22 @@ def tell(invocation: Invocation, replayed: Replayed, *, as_json: bool) -> None:
 def as_object(replayed: Replayed) -> dict[str, object]:
     """What `--json` prints."""
     found = replayed.findings
+    told = ended.as_object(replayed, "backfill replay") | numbers(replayed)
+    mended = told.pop("mended")
+    return told | {
+        "first": [difference.as_object() for difference in found.first],
+        "mended": mended,
+    }
+
+
+def numbers(replayed: Replayed) -> dict[str, object]:
+    """What it came to."""
+    found = replayed.findings
     return {
-        **ended.as_object(replayed, "backfill replay"),
         "checked": {
             name: found.checked[name] for name in ("documents", "observations", "versions", "rows")
         },
         "differences": dict(found.differences),
-        "first": [difference.as_object() for difference in found.first],
         "mended": dict(found.mended) if replayed.run_id else {},
     }
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import io
-import json
 import signal
-import traceback
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from etl.cli.logs import on_one_line, timestamp
+from etl.cli.logs import json_line, on_one_line, traceback_of
 from etl.cli.streams import drop_results
 from etl.errors import EtlError, OutputError, Terminated
 
@@ -69,9 +67,8 @@ def _with_usage(raised: click.ClickException, told: str) -> str:
 
 
 def _tell_bug(invocation: Invocation, raised: BaseException, message: str) -> None:
-    """With a traceback, which shows no variables, as they may be prompts or the key."""
-    _leave_rows_out(raised, set())
-    report = "".join(traceback.format_exception(raised)).rstrip("\n")
+    """With a traceback."""
+    report = traceback_of(raised)
     _tell(
         invocation,
         message,
@@ -81,35 +78,20 @@ def _tell_bug(invocation: Invocation, raised: BaseException, message: str) -> No
     )
 
 
-def _leave_rows_out(raised: BaseException | None, seen: set[int]) -> None:
-    """Cut what Postgres says down to its first line: the DETAIL quotes rows, prompts and all."""
-    if raised is None or id(raised) in seen:
-        return
-    seen.add(id(raised))
-    # The driver's own error, and SQLAlchemy's around it, by what only they have.
-    for error in (raised, getattr(raised, "orig", None)):
-        if primary := getattr(getattr(error, "diag", None), "message_primary", None):
-            raised.args = (primary, *raised.args[1:])
-    members = raised.exceptions if isinstance(raised, BaseExceptionGroup) else ()
-    for link in (raised.__cause__, raised.__context__, *members):
-        _leave_rows_out(link, seen)
-
-
 def _tell(
     invocation: Invocation, event: str, exit_code: int, *, shown: str = "", **more: str
 ) -> None:
     """Print `shown` for people; for machines an object like those of the log, on one line."""
-    without_secrets = invocation.hiding.without
     if invocation.json_logs:
-        line = {
-            "timestamp": timestamp(datetime.now(UTC)),
+        fields = {
             "level": "error",
             "logger": "etl",
-            "event": without_secrets(event),
+            "event": event,
+            **invocation.on_each_line,
             "exit_code": exit_code,
-            **{name: without_secrets(text) for name, text in more.items()},
+            **more,
         }
-        click.echo(json.dumps(line), err=True)
+        click.echo(json_line(datetime.now(UTC), fields, invocation.hiding), err=True)
     else:
-        lines = without_secrets(shown).split("\n")
+        lines = invocation.hiding.without(shown).split("\n")
         click.echo("\n".join(map(on_one_line, lines)), err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Protocol
 
 from etl.cli.moments import iso
@@ -10,6 +11,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
     from uuid import UUID
+
+    from etl.cli.invocation import Invocation
+    from etl.errors import EtlError
+
+logger = logging.getLogger(__name__)
 
 
 class Ended(Protocol):
@@ -22,6 +28,11 @@ class Ended(Protocol):
     status: str
     started_at: datetime
     finished_at: datetime | None
+    error: EtlError | None
+
+    @property
+    def exit_code(self) -> int:
+        """Of the command, unless a bug ended it."""
 
 
 class Counted(Ended, Protocol):
@@ -31,6 +42,26 @@ class Counted(Ended, Protocol):
     counts: dict[str, int]
     value_issues: int
     new_drift_paths: int
+
+
+def log_end(invocation: Invocation, ended: Ended, command: str, told: Mapping[str, object]) -> None:
+    """The one line of the log about a run as a whole; where stdout says it, for machines alone.
+
+    What is no run of the ledger, like a rehearsal or a check, has none. `told` says what it did:
+    numbers, by name.
+    """
+    if ended.run_id is None or not (invocation.json_logs or invocation.verbose):
+        return
+    # Of a bug nobody knows as yet but the ledger.
+    exit_code = 1 if ended.status == "failed" and ended.error is None else ended.exit_code
+    took = ended.finished_at and (ended.finished_at - ended.started_at).total_seconds()
+    about = {
+        "command": command,
+        "status": ended.status,
+        "exit_code": exit_code,
+        "duration_seconds": took,
+    }
+    logger.info("%s %s", command, ended.status, extra=about | dict(told))
 
 
 def as_object(ended: Ended, command: str) -> dict[str, object]:
@@ -53,10 +84,9 @@ def as_line(ended: Ended, command: str) -> str:
     return f"{command} {ended.status}{took}, {which}"
 
 
-def counted_object(ended: Counted) -> dict[str, object]:
-    """The beginning of what `--json` prints, with its counts."""
+def counted(ended: Counted) -> dict[str, object]:
+    """What it came to, in numbers."""
     return {
-        **as_object(ended, ended.command),
         "counts": ended.counts,
         "value_issues": ended.value_issues,
         "new_drift_paths": ended.new_drift_paths,

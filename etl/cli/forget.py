@@ -109,6 +109,8 @@ def tell_found(invocation: Invocation, found: Found, *, as_json: bool) -> None:
 
 def tell(invocation: Invocation, forgotten: Forgotten, *, as_json: bool) -> None:
     """Print what went to stdout, an error to stderr."""
+    # Whom it forgot, a log must not remember.
+    ended.log_end(invocation, forgotten, "forget", {"rows_deleted": forgotten.rows})
     try:
         if as_json:
             _echo_json(

@@ -120,6 +120,7 @@ def tell(invocation: Invocation, pruned: Pruned, *, as_json: bool) -> None:
     """Print what went to stdout, an error to stderr."""
     import msgspec  # noqa: PLC0415  spares --help
 
+    ended.log_end(invocation, pruned, "prune", numbers(pruned))
     try:
         if as_json:
             click.echo(msgspec.json.encode(as_object(pruned)))
@@ -133,10 +134,14 @@ def tell(invocation: Invocation, pruned: Pruned, *, as_json: bool) -> None:
 
 def as_object(pruned: Pruned) -> dict[str, object]:
     """What `--json` prints."""
+    return ended.as_object(pruned, "prune") | numbers(pruned)
+
+
+def numbers(pruned: Pruned) -> dict[str, object]:
+    """What it came to."""
     from etl.jobs.prune import TABLES  # noqa: PLC0415  spares --help
 
     return {
-        **ended.as_object(pruned, "prune"),
         "rows": {table: pruned.rows[table] for table in TABLES},
         "document_bytes": pruned.document_bytes,
     }

@@ -138,6 +138,7 @@ def tell(
 
     from etl.report.text import json_text  # noqa: PLC0415  spares --help
 
+    ended.log_end(invocation, summary, summary.command, numbers(summary))
     try:
         if as_json:
             changes = {} if foreseen is None else {"changes": foreseen}
@@ -154,7 +155,12 @@ def tell(
 
 def as_object(summary: Summary) -> dict[str, object]:
     """What `--json` prints."""
-    return {**ended.counted_object(summary), "http_requests": summary.http_requests}
+    return ended.as_object(summary, summary.command) | numbers(summary)
+
+
+def numbers(summary: Summary) -> dict[str, object]:
+    """What it came to."""
+    return {**ended.counted(summary), "http_requests": summary.http_requests}
 
 
 def as_text(summary: Summary) -> str:

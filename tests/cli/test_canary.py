@@ -155,6 +155,8 @@ class Stage:
     def _run(self, *arguments: str) -> int:
         result = CliRunner().invoke(cli, list(arguments), catch_exceptions=False)
         self.told += [result.stdout, result.stderr]
+        if "json" in arguments[:3]:
+            assert all(json.loads(line)["timestamp"] for line in result.stderr.split("\n")[:-1])
         assert not any(ord(c) < ord(" ") and c not in "\n\t" for c in result.output)
         return result.exit_code
 
@@ -310,6 +312,8 @@ def test_reports_tell_no_secret(stage, canary):
     stage.sandbox.order(Fault(status=400, body=refusal, target=IDS[2], times=None))
     assert stage.run("sync") == 3
     assert stage.run("report") == stage.run("report", "--json") == 0
+    assert stage.run("status") == stage.run("status", "--json") == 0
+    assert stage.run("runs", "last") == stage.run("runs", "last", "--json") == 0
     assert stage.run("report", "--html", "-") == stage.run("report", "--html", "page.html") == 0
     for view in ("tools", "share_links", "changes"):
         assert stage.run("query", f"SELECT * FROM {view}", "--format", "json") == 0

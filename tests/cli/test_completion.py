@@ -98,7 +98,7 @@ def test_no_command_is_imported_to_complete_its_name() -> None:
     loaded = set(done.stdout.splitlines()[-1].split())
     assert "etl.cli.main" in loaded
     assert not loaded & {module for module, _ in COMMANDS.values()}
-    assert not loaded & {"sqlalchemy", "httpx", "pydantic", "alembic", "structlog"}
+    assert not loaded & {"sqlalchemy", "httpx", "pydantic", "alembic"}
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

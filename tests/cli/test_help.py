@@ -13,7 +13,7 @@ from etl import errors
 from etl.cli.main import COMMANDS
 
 # Each takes longer to import than everything that help needs.
-HEAVY = {"sqlalchemy", "alembic", "httpx", "psycopg", "pydantic", "structlog", "msgspec", "tqdm"}
+HEAVY = {"sqlalchemy", "alembic", "httpx", "psycopg", "pydantic", "msgspec", "tqdm"}
 ALL = [(), *((name,) for name in COMMANDS), ("backfill", "replay")]
 ALL += [("backfill", "api"), ("backfill", "files")]
 ALL += [("drift", "accept"), ("drift", "ignore"), ("drift", "propose")]

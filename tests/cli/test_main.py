@@ -45,7 +45,7 @@ def as_json(result: Result) -> dict[str, object]:
     assert result.stdout == ""
     (line,) = result.stderr.splitlines()
     told: dict[str, object] = json.loads(line)
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", str(told.pop("timestamp")))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", str(told.pop("timestamp")))
     assert (told.pop("level"), told.pop("logger")) == ("error", "etl")
     return told
 
