@@ -94,7 +94,9 @@ def command(
                 commands=commands,
                 statuses=statuses,
             )
-            shown: object = [as_object(run) for run in listed.runs]
+            shown: object = [
+                as_object(run) | {"died": run.run_id in listed.died} for run in listed.runs
+            ]
             lines = iter(screen.listed_lines(listed))
         else:
             told = tell_run(
@@ -138,6 +140,7 @@ def as_object(run: Entry) -> dict[str, object]:
 def as_whole_object(told: Told) -> dict[str, object]:
     """The same with what the run did to whom; null is what this role may not see."""
     return as_object(told.run) | {
+        "died": told.has_died,
         "items": None
         if told.items is None
         else [

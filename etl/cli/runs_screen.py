@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from wcwidth import ljust, width, wrap
@@ -27,31 +28,41 @@ _GAP = "  "
 _TELLING_BY_ERROR = {"failed", "skipped", "deferred"}
 _CUT_SHORT = {"running", "interrupted", "crashed"}
 
+# What was asked for, where that is told already or matters less than what came of it.
+_REQUEST = re.compile(r"GET \S*/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}: ")
+
 
 def listed_lines(found: Listed) -> list[str]:
-    """A line a run: when, which command, how it stands, how long, what it came to, the id."""
+    """A line a run: when, the id, which command, how it stands, how long, what it came to.
+
+    What does not fit there has a line of its own below: it is why somebody is looking.
+    """
     if found.is_empty:
         return ["the ledger is empty: nothing has run yet; `persona-etl sync` does"]
     if not found.runs:
         return ["there is no such run; `persona-etl runs` without options lists the latest"]
-    names = ("started (UTC)", "run", "command", "status", "took", "what it came to")
+    names = ("started (UTC)", "run", "command", "status", "took")
     rows = [
         (
             f"{run.started_at:%Y-%m-%d %H:%M}",
             str(run.run_id)[:_SHORT_ID],
             escaped(run.command),
-            escaped(run.status),
-            _took(run, found.now),
-            _came_to(run),
+            "died" if run.run_id in found.died else escaped(run.status),
+            "" if run.run_id in found.died else _took(run, found.now),
         )
         for run in found.runs
     ]
     widths = [max(map(width, cells)) for cells in zip(names, *rows, strict=True)]
-    lines = [
-        _GAP.join(ljust(cell, size) for cell, size in zip(row, widths, strict=True)).rstrip()
+    head, *aligned = (
+        _GAP.join(ljust(cell, size) for cell, size in zip(row, widths, strict=True))
         for row in (names, *rows)
-    ]
-    return [cut(line, _WIDTH) for line in lines]
+    )
+    lines = [cut(f"{head}{_GAP}what it came to", _WIDTH)]
+    for begun, came_to in zip(aligned, map(_came_to, found.runs), strict=True):
+        line = f"{begun}{_GAP}{came_to}".rstrip()
+        fits = width(line) <= _WIDTH
+        lines += [line] if fits else [cut(begun.rstrip(), _WIDTH), cut(_GAP + came_to, _WIDTH)]
+    return lines
 
 
 def told_lines(told: Told) -> Iterator[str]:
@@ -61,7 +72,8 @@ def told_lines(told: Told) -> Iterator[str]:
     yield from _labelled("command", escaped(run.command))
     if run.resumes:
         yield from _labelled("resumes", f"run {run.resumes}")
-    yield from _labelled("status", escaped(run.status))
+    status = f"{run.status}, but nobody is at work on it: it has died"
+    yield from _labelled("status", status if told.has_died else escaped(run.status))
     ago = length_of_time(told.now - run.started_at)
     yield from _labelled("started", f"{timestamp(run.started_at)}, {ago} ago")
     if run.finished_at:
@@ -76,7 +88,9 @@ def told_lines(told: Told) -> Iterator[str]:
         changes = counted(run.new_drift_paths, "API change")
         yield from _labelled("drift", f"{changes} new in this run: see `persona-etl drift`")
     if run.error:
-        yield from _labelled("error", escaped(run.error))
+        # Whoever reads this need not be told where to read it.
+        see = f"; see `persona-etl runs {run.run_id}`"
+        yield from _labelled("error", escaped(run.error.removesuffix(see)))
     yield from _to_whom(told)
     yield from _issues(told)
     yield from _left(told)
@@ -110,11 +124,23 @@ def _item(item: ItemRow, outcome: str) -> Iterator[str]:
     name = f" {escaped(item.name)}" if item.name else ""
     yield cut(f"  {item.persona_id}{name}", _WIDTH)
     if outcome in FAILURES:
-        status = item.http_status or "no answer"
-        why = f": {escaped(item.message)}" if item.message else ""
-        told = f"{status} after {counted(item.attempts, 'attempt')}{why}"
-        for line in wrap(told, _WIDTH - 4, break_on_hyphens=False):
+        for line in wrap(_what_went_wrong(item), _WIDTH - 4, break_on_hyphens=False):
             yield f"    {line}"
+
+
+def _what_went_wrong(item: ItemRow) -> str:
+    """How often it was tried, for how long, and what came of it: each said once."""
+    attempts = counted(item.attempts, "attempt")
+    message = without_request(escaped(item.message or "")).replace(f" after {attempts}", "")
+    answer = str(item.http_status) if item.http_status else "no answer"
+    is_told = bool(message) and (item.http_status is None or answer in message)
+    told = f"{attempts} in {item.duration_ms / 1000:.1f} s{'' if is_told else f', {answer}'}"
+    return f"{told}: {message}" if message else told
+
+
+def without_request(message: str) -> str:
+    """An error without the address of the persona that it is about."""
+    return _REQUEST.sub("", message)
 
 
 def _issues(told: Told) -> Iterator[str]:
@@ -130,15 +156,34 @@ def _issues(told: Told) -> Iterator[str]:
         yield f"  and {more} more: --limit {issues.count} shows all"
 
 
+def next_step(command: str, status: str) -> str | None:
+    """What the end of a run means for the next one, where that is not plain."""
+    if command == "sync":
+        if status == "partial":
+            return "the next run asks for those again"
+        if status in {"deferred", "interrupted", "crashed"}:
+            return "what was loaded stays; the next run begins with the rest"
+    elif status in {"interrupted", "crashed"}:
+        return "what was done stays; run it again"
+    return None
+
+
 def _left(told: Told) -> Iterator[str]:
     run, left = told.run, told.left
-    if run.command != "backfill api" or told.items is None:
+    if run.command != "backfill api":
+        if step := next_step(run.command, "crashed" if told.has_died else run.status):
+            yield ""
+            if not_asked := run.counts["not_attempted"]:
+                step = step.replace("the rest", f"the {not_asked:,} not asked for")
+            yield f"{step[:1].upper()}{step[1:]}."
+        return
+    if told.items is None:
         return
     yield ""
     if left is None:
         yield "Whom it wanted is not known: it can't be resumed."
-    elif run.status == "running":
-        yield f"{counted(left, 'persona')} left so far: it is under way, or has died."
+    elif run.status == "running" and not told.has_died:
+        yield f"{counted(left, 'persona')} left so far."
     elif left:
         yield f"{counted(left, 'persona')} left; to go on with those:"
         yield f"  persona-etl backfill api --resume {run.run_id}"
@@ -149,7 +194,7 @@ def _left(told: Told) -> Iterator[str]:
 def _came_to(run: Entry) -> str:
     requested = run.counts["requested"]
     if run.error and (run.status in _TELLING_BY_ERROR or not requested):
-        return escaped(run.error)
+        return without_request(escaped(run.error))
     if run.status in _CUT_SHORT and requested:
         return f"{requested - run.counts['not_attempted']} of {requested} settled"
     if not requested:
@@ -172,5 +217,5 @@ def _outcomes(run: Entry) -> str:
 
 def _took(run: Entry, now: datetime) -> str:
     if run.status == "running":
-        return f"{length_of_time(now - run.started_at)} so far"
+        return length_of_time(now - run.started_at)
     return length_of_time(run.finished_at - run.started_at) if run.finished_at else ""

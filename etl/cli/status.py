@@ -142,5 +142,7 @@ def as_object(found: Status) -> dict[str, object]:
             "name": found.schema,
             "revision": found.revision.at,
             "at_head": None if found.revision.at is None else found.revision.wrong is None,
+            "views_release": found.revision.views,
+            "local_pending": found.revision.local_waits,
         },
     }

@@ -7,6 +7,7 @@ from itertools import chain, repeat
 from typing import TYPE_CHECKING
 
 from etl.cli.logs import timestamp
+from etl.cli.runs_screen import next_step, without_request
 from etl.jobs.status import REMOVED_LATELY
 from etl.report.text import counted, cut, escaped, length_of_time, listed
 
@@ -23,14 +24,6 @@ _LABEL = 14
 _ROOM = _WIDTH - _LABEL
 _LONGEST_NAME = 24
 _FAILING = 2
-
-# What the end of a sync means for the next one.
-_NEXT = {
-    "partial": "the next run asks for those again",
-    "deferred": "what was loaded stays; the next run begins with the rest",
-    "interrupted": "what was loaded stays; the next run begins with the rest",
-    "crashed": "what was loaded stays; the next run begins with the rest",
-}
 
 
 def as_lines(found: Status) -> list[str]:
@@ -69,12 +62,11 @@ def _last_run(found: Status) -> Iterator[str]:
     # Of these two the error says no more than the status.
     if run.error and run.status not in {"interrupted", "crashed"}:
         yield from _wrapped(run.error)
-    if run.command == "backfill api" and run.status in _NEXT:
+    # Of a backfill it is known who is left.
+    if run.command == "backfill api" and next_step("sync", run.status):
         yield f"what was loaded stays; `persona-etl runs {str(run.run_id)[:8]}` tells the rest"
-    elif run.command != "sync" and run.status in {"interrupted", "crashed"}:
-        yield "what was done stays; run it again"
-    elif run.command == "sync" and run.status in _NEXT:
-        yield _NEXT[run.status]
+    elif step := next_step(run.command, run.status):
+        yield step
 
 
 def _last_sync(found: Status) -> Iterator[str]:
@@ -167,10 +159,12 @@ def _failing(found: Status) -> Iterator[str]:
         yield f"{' ' * len(count) if number else count}{row.persona_id}{named}"
         often = f"{row.consecutive_failures} times" if row.consecutive_failures > 1 else "once"
         seen = (
-            f"last seen {_age(found, row.last_success_at)}" if row.last_success_at else "never seen"
+            f"since it was seen {_age(found, row.last_success_at)}"
+            if row.last_success_at
+            else "and never seen"
         )
-        why = f": {escaped(row.last_error)}" if row.last_error else ""
-        yield f"{' ' * len(count)}{row.last_outcome} {often}, {seen}{why}"
+        why = f": {without_request(escaped(row.last_error))}" if row.last_error else ""
+        yield f"{' ' * len(count)}{row.last_outcome} {often} {seen}{why}"
 
 
 def _never_seen(found: Status) -> Iterator[str]:
@@ -207,11 +201,19 @@ def _to_look_at(found: Status) -> Iterator[str]:
 
 
 def _schema(found: Status) -> Iterator[str]:
-    if found.revision.at is None:
-        yield f"{escaped(found.schema)}, its revision is not visible to this role"
+    schema, revision = escaped(found.schema), found.revision
+    waits = ["local revisions wait"] if revision.local_waits else []
+    if revision.has_views_of_another_release:
+        waits.append(f"views of release {escaped(str(revision.views))}")
+    if revision.wrong:
+        yield f"{schema} at revision {escaped(str(revision.at))}, not what this program needs"
+    elif waits:
+        at = f" at revision {escaped(revision.at)}" if revision.at else ""
+        yield f"{schema}{at}; {', '.join(waits)}: run `persona-etl migrate`"
+    elif revision.at:
+        yield f"{schema} at revision {escaped(revision.at)}"
     else:
-        wrong = ", not what this program needs" if found.revision.wrong else ""
-        yield f"{escaped(found.schema)} at revision {escaped(found.revision.at)}{wrong}"
+        yield f"{schema}, its revision is not visible to this role"
 
 
 def _counts(run: RunRow) -> str:
@@ -242,7 +244,7 @@ def _age(found: Status, moment: datetime | None) -> str:
 
 def _wrapped(message: str) -> Iterator[str]:
     """An error on two lines, as far as it goes."""
-    told = escaped(message).strip()
+    told = without_request(escaped(message)).strip()
     first = next(iter(textwrap.wrap(told, _ROOM, break_on_hyphens=False)), "")
     yield first
     if rest := told[len(first) :].strip():

@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy.exc import ProgrammingError
 
 from etl.errors import UsageError
+from etl.jobs.busy import busy
 from etl.jobs.view_sources import sources_of
 from etl.report.ledger import runs_view
 from etl.store.asked_for import count_left, has_list
@@ -23,7 +24,7 @@ from etl.store.migration import require_head
 from etl.store.standing import relations
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -50,6 +51,8 @@ class Listed:
     runs: list[Entry]
     is_empty: bool
     """There is no run at all, not only none like those that were asked for."""
+    died: set[UUID]
+    """Those whose rows say running, and that nobody is at work on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,8 @@ class Told:
     issues: Issues | None
     left: int | None
     """How many a run that resumes it would ask for; None: it can't be resumed."""
+    has_died: bool
+    """Its row says running, and nobody is at work on it."""
 
 
 def list_runs(
@@ -77,7 +82,8 @@ def list_runs(
     with _reading(settings, url) as (connection, runs, _):
         found = entries(connection, runs, commands=commands, statuses=statuses, limit=limit)
         is_empty = not found and not entries(connection, runs, limit=1)
-        return Listed(database_now(connection), found, is_empty)
+        died = _died(connection, runs, settings, found)
+        return Listed(database_now(connection), found, is_empty, died)
 
 
 def tell_run(
@@ -102,7 +108,8 @@ def tell_run(
         left = None
         if sees_all and is_resumable(connection, run):
             left = count_left(connection, run.run_id)
-        return Told(database_now(connection), run, did, issues, left)
+        has_died = bool(_died(connection, runs, settings, [run]))
+        return Told(database_now(connection), run, did, issues, left, has_died)
 
 
 def named_run(
@@ -149,6 +156,16 @@ def is_resumable(connection: Connection, run: Entry) -> bool:
     requested, unchanged = run.counts["requested"], run.counts["unchanged"]
     is_done = requested == unchanged and (requested > 0 or run.status == "succeeded")
     return is_done or has_list(connection, run.run_id)
+
+
+def _died(
+    connection: Connection, runs: str, settings: Settings, found: Sequence[Entry]
+) -> set[UUID]:
+    """Those of the runs that will never close their rows themselves."""
+    if all(run.status != "running" for run in found):
+        return set()
+    dead = busy(connection, runs, settings.database.schema_).orphans
+    return {run.run_id for run in found} & {run.run_id for run in dead}
 
 
 @contextmanager

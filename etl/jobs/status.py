@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import ProgrammingError
@@ -18,9 +19,18 @@ from etl.jobs.view_sources import sources_of
 from etl.report.ledger import runs_view
 from etl.report.present import freshness_view
 from etl.report.text import as_line, length_of_time
+from etl.report.views_sql import release_of_views
 from etl.store.engine import LOOKS_FOR_SECONDS, database_now, make_engine, translated
 from etl.store.erasures import forgotten
-from etl.store.migration import current_and_head, require_head
+from etl.store.local_history import read_history
+from etl.store.migration import (
+    LOCAL_TABLE,
+    current_and_head,
+    current_revision,
+    require_head,
+    run_script,
+)
+from etl.store.revision_files import BASE
 from etl.store.standing import (
     open_drift_paths,
     open_value_issues,
@@ -65,6 +75,15 @@ class Revision:
     """None: this role may not see it."""
     wrong: DatabaseError | None
     """Why it is not the one that this program needs, and what to do."""
+    views: str | None
+    """The release of persona-etl that made the reporting views; None: not known, or none did."""
+    local_waits: bool
+    """Whether there are local revisions that `migrate` has not run."""
+
+    @property
+    def has_views_of_another_release(self) -> bool:
+        """Then they may lack what this release's reports ask for."""
+        return self.views is not None and self.views != version("persona-etl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +169,7 @@ def status(settings: Settings, *, url: str, max_age: timedelta | None) -> Status
         if "persona_sync_state" not in tables:
             require_head(engine, schema)
         sources = sources_of(connection, schema, tables, (runs_view(), freshness_view()), _READ)
-        revision = _revision(engine, schema, tables)
+        revision = _revision(engine, connection, settings, tables)
         try:
             return _look(connection, settings, sources, tables, max_age=max_age, revision=revision)
         except ProgrammingError as exc:
@@ -160,18 +179,36 @@ def status(settings: Settings, *, url: str, max_age: timedelta | None) -> Status
             raise
 
 
-def _revision(engine: Engine, schema: str, tables: Mapping[str, bool]) -> Revision:
+def _revision(
+    engine: Engine, connection: Connection, settings: Settings, tables: Mapping[str, bool]
+) -> Revision:
     """Raises when there is none: the tables are somebody else's."""
+    schema = settings.database.schema_
+    views = run_script(connection, release_of_views(schema)).scalar()
     if not tables.get("alembic_version"):
-        return Revision(None, None)
+        return Revision(None, None, views, local_waits=False)
     at, _ = current_and_head(engine, schema)
+    waits = bool(tables.get(LOCAL_TABLE, True)) and _local_waits(connection, settings)
     try:
         require_head(engine, schema)
     except DatabaseError as exc:
         if at is None:
             raise
-        return Revision(at, exc)
-    return Revision(at, None)
+        return Revision(at, exc, views, waits)
+    return Revision(at, None, views, waits)
+
+
+def _local_waits(connection: Connection, settings: Settings) -> bool:
+    """A folder that is no history, or not of this target, `check` tells of."""
+    folder = settings.migrations.local_dir
+    if folder is None:
+        return False
+    try:
+        history = read_history(folder)
+    except EtlError:
+        return False
+    present = current_revision(connection, LOCAL_TABLE) or BASE
+    return history.knows(present) and present != history.head
 
 
 def _look(

@@ -6,6 +6,7 @@ What there is to make is `catalogue.py`; how a function is made, `functions_sql.
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from etl.report import functions_sql, handing_over
@@ -206,6 +207,15 @@ UNION ALL
 SELECT function.proname FROM {functions_of_ours}
 """
 
+# In the comment of one view, which any role may read and whoever makes the views may write.
+_STAMPED = "dictionary"
+_RELEASE = "Of persona-etl {}."
+
+_RELEASE_OF_VIEWS = """
+SELECT substring(obj_description(view.oid, 'pg_class') FROM {pattern})
+FROM {views_of_ours} AND view.relname = {stamped}
+"""
+
 _DEFINITIONS = """
 SELECT view.oid::regclass::text, pg_get_viewdef(view.oid) FROM {views_of_ours}
 """
@@ -260,9 +270,10 @@ def _build_view(view: View, schema: str) -> list[str]:
     named = f"{reporting}.{name(view.name)}"
     columns = ", ".join(text(column) for column in view.columns)
     query = quoted(in_schema(view.query, schema), "query")
+    release = f" {_RELEASE.format(version('persona-etl'))}" if view.name == _STAMPED else ""
     return [
         f"CALL {reporting}.persona_etl_replace_view({text(view.name)}, ARRAY[{columns}], {query});",
-        f"COMMENT ON VIEW {named} IS {text(f'{view.comment} {MARK}')};",
+        f"COMMENT ON VIEW {named} IS {text(f'{view.comment}{release} {MARK}')};",
         *(
             f"COMMENT ON COLUMN {named}.{name(column)} IS {text(comment)};"
             for column, comment in view.columns.items()
@@ -283,6 +294,12 @@ def pause_views(schema: str) -> str:
 def views_as_they_are(schema: str) -> str:
     """A query of the name and the definition of each view of ours."""
     return _filled(_DEFINITIONS, schema)
+
+
+def release_of_views(schema: str) -> str:
+    """A query of the release that made the views; no row or NULL where that is not known."""
+    pattern = text(_RELEASE.replace(".", r"\.").format(r"(\S+)") + " Made by")
+    return _filled(_RELEASE_OF_VIEWS.replace("{pattern}", pattern), schema)
 
 
 def standing_on_views(schema: str) -> str:
@@ -310,6 +327,7 @@ def _filled(template: str, schema: str) -> str:
         template,
         schema,
         told=text(PAUSED),
+        stamped=text(_STAMPED),
         stands_on_it=_STANDS_ON_IT,
         kept=", ".join(map(text, view_names())),
         functions=functions_sql.oids(schema, all_functions()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from uuid import UUID
 
 import pytest
@@ -10,12 +11,13 @@ from wcwidth import width
 
 from etl.jobs.grants import reader_grants
 from etl.sandbox import Fault, running_sandbox
+from etl.store.lock import WriterLock
 from tests.cli.test_status_command import enter, execute
 from tests.cli.test_sync_command import KEYS as SUMMARY
 from tests.cli.test_sync_command import run
 
 RUN = ["run_id", "command", "status", "started_at", "finished_at", "counts", "value_issues"]
-RUN += ["new_drift_paths", "http_requests", "error", "host", "pid", "version", "resumes"]
+RUN += ["new_drift_paths", "http_requests", "error", "host", "pid", "version", "resumes", "died"]
 WHOLE = [*RUN, "items", "open_value_issues", "left"]
 HOSTILE = "\x1b[2J\x1b]0;owned\x07 \u202e漢字 " * 20
 
@@ -113,8 +115,11 @@ def test_all_about_a_run_is_told(url, sandbox):
     for part in ("status     partial", "personas   4: 1 forbidden, 1 failed, 2 unchanged"):
         assert part in text
     (name,) = execute(url, "SELECT name FROM personas WHERE persona_id = %s", [UUID(failing)])[0]
-    assert f"1 failed\n  {failing} {name}\n    400 after 1 attempt: GET" in text
-    assert "no such model" in text
+    attempt = r"1 attempt in \d\.\d s"
+    assert re.search(f"1 failed\n  {failing} .*\n    {attempt}: 400 .{{1,3}}no such model", text)
+    assert str(name) in text
+    assert re.search(f"1 forbidden\n  {forbidden} .*\n    {attempt}: the API answers 403", text)
+    assert "see `persona-etl runs" not in text
     assert lines[-2:] == ["1 persona left; to go on with those:", f"  {resume}"]
 
     whole = told(run_id)
@@ -128,6 +133,55 @@ def test_all_about_a_run_is_told(url, sandbox):
     assert shown("last")[-1] == "Nothing is left of it."
     assert told("last")["resumes"] == run_id
     assert any(line == f"resumes    run {run_id}" for line in shown("last"))
+
+
+@pytest.mark.parametrize(
+    ("status", "command", "told"),
+    [
+        ("succeeded", "sync", None),
+        ("failed", "sync", None),
+        ("partial", "sync", "The next run asks for those again."),
+        ("deferred", "sync", "What was loaded stays; the next run begins with {}."),
+        ("interrupted", "sync", "What was loaded stays; the next run begins with {}."),
+        ("crashed", "sync", "What was loaded stays; the next run begins with {}."),
+        ("running", "sync", "What was loaded stays; the next run begins with {}."),
+        ("interrupted", "backfill files", "What was done stays; run it again."),
+        ("skipped", "prune", None),
+    ],
+)
+def test_how_a_run_ended_says_how_to_go_on(url, status, command, told):
+    left = {"requested": 9, "unchanged": 2, "not_attempted": 7} if command == "sync" else {}
+    enter(url, status=status, command=command, **left)
+    last = shown("last")[-1]
+    if told is None:
+        assert not last.endswith(".")
+    else:
+        assert last == told.format("the 7 not asked for")
+
+
+def test_one_that_has_died_is_told_from_one_that_is_at_work(url):
+    run_id = enter(url, status="running", requested=9, unchanged=2, not_attempted=7)
+    with WriterLock(url, "anam", command="sync", run_id=run_id):
+        assert shown()[1].split()[4] == "running"
+        assert "status     running" in shown("last")
+        assert [row["died"] for row in told()] == [told("last")["died"]] == [False]
+    assert shown()[1].split()[4:] == ["died", "2", "of", "9", "settled"]
+    assert "status     running, but nobody is at work on it: it has died" in shown("last")
+    assert (told("last")["status"], told("last")["died"], told()[0]["died"]) == (
+        "running",
+        True,
+        True,
+    )
+
+
+def test_why_a_run_ended_has_room_in_the_list(url):
+    why = f"none of 6 could be fetched; first: GET /v1/personas/{UUID(int=7)}: the connection broke"
+    enter(url, command="backfill replay", status="succeeded")
+    enter(url, status="failed", error=why, requested=6, failed=6)
+    _, begun, reason, short = shown()
+    assert begun.split()[3:5] == ["sync", "failed"]
+    assert reason == "  none of 6 could be fetched; first: the connection broke"
+    assert "backfill replay" in short
 
 
 def test_what_is_still_to_be_asked_is_no_outcome(url, sandbox):

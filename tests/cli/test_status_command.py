@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import time
+from importlib.metadata import version
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 from psycopg.types.json import Json
 from wcwidth import width
 
@@ -15,6 +18,7 @@ from etl.sandbox import running_sandbox
 from etl.store.lock import WriterLock, lock_key
 from etl.store.migration import head_revision
 from tests.cli.test_sync_command import run
+from tests.local_revisions import MOOD, write
 
 NEVER = "00000000-0000-4000-8000-0000000000ff"
 KEYS = ["ok", "exit_code", "reasons", "now", "max_age_seconds", "is_replica", "lock", "running"]
@@ -147,7 +151,13 @@ def test_json_is_one_object_with_the_documented_keys(url):
     assert told["running"]["age_seconds"] >= 12
     assert (told["ok"], told["exit_code"], told["reasons"], told["stale"]) == (True, 0, [], None)
     assert (told["live"]["count"], told["untracked"]) == (4, None)
-    assert told["schema"] == {"name": "anam", "revision": head_revision(), "at_head": True}
+    assert told["schema"] == {
+        "name": "anam",
+        "revision": head_revision(),
+        "at_head": True,
+        "views_release": version("persona-etl"),
+        "local_pending": False,
+    }
     told = json.loads(run("status", "--json", "--max-age", "1s").stdout)
     assert told["died"][0]["run_id"] == str(run_id)
 
@@ -304,6 +314,7 @@ def test_at_its_worst_it_is_one_screen_and_nothing_in_it_steers_the_terminal(lat
     )
     execute(later, "DELETE FROM persona_sync_state WHERE persona_id = %s", [ids[1]])
     execute(later, "INSERT INTO unfolded (kind, entity_id) VALUES ('persona', %s)", [ids[0]])
+    make_views_older(later)
     with psycopg.connect(later) as somebody:
         somebody.execute("SELECT pg_advisory_lock(%s)", [lock_key("anam", "write")])
         result = run("status", "--max-age", "2h")
@@ -343,6 +354,63 @@ def test_a_reader_is_told_what_it_may_not_see(url, plain_role, monkeypatch):
     assert lines.keys() == whole.keys() - {"schema"}
     told = json.loads(run("status", "--json").stdout)
     assert (told["open_value_issues"], told["schema"]["at_head"]) == (None, None)
+
+
+def make_views_older(url: str) -> None:
+    """As if the program had been upgraded, and `migrate` not run since."""
+    ((comment,),) = execute(
+        url, "SELECT obj_description('anam_reporting.dictionary'::regclass, 'pg_class')"
+    )
+    older = str(comment).replace(f"persona-etl {version('persona-etl')}.", "persona-etl 0.0.9.")
+    assert older != comment
+    set_to = psycopg.sql.Literal(older).as_string()
+    execute(url, f"COMMENT ON VIEW anam_reporting.dictionary IS {set_to}")
+
+
+def test_views_of_another_release_are_told_to_whoever_may_read_them(url, plain_role, monkeypatch):
+    role_url, grant = plain_role
+    for statement in reader_grants("anam", "THE_ROLE"):
+        grant(statement.replace('"THE_ROLE"', "{role}"))
+    make_views_older(url)
+    told = "; views of release 0.0.9: run `persona-etl migrate`"
+    at_head = f"anam at revision {head_revision()}"
+    assert shown("--max-age", "1h")["schema"] == [f"{at_head}{told}"]
+    monkeypatch.setenv("PERSONA_ETL_DATABASE__URL", role_url)
+    assert shown()["schema"] == [f"anam{told}"]
+    assert json.loads(run("status", "--json").stdout)["schema"]["views_release"] == "0.0.9"
+    monkeypatch.setenv("PERSONA_ETL_DATABASE__URL", url)
+    assert run("migrate").exit_code == 0
+    assert shown()["schema"] == [at_head]
+    execute(url, "DROP SCHEMA anam_reporting CASCADE")
+    assert shown()["schema"] == [at_head]
+    assert json.loads(run("status", "--json").stdout)["schema"]["views_release"] is None
+
+
+def test_local_revisions_that_wait_are_told(url, tmp_path, monkeypatch):
+    monkeypatch.setenv("PERSONA_ETL_MIGRATIONS__LOCAL_DIR", str(tmp_path / "local"))
+    at_head = f"anam at revision {head_revision()}"
+    assert shown()["schema"] == [at_head]
+    write(tmp_path / "local", 1, [MOOD])
+    told = "; local revisions wait: run `persona-etl migrate`"
+    assert shown("--max-age", "1h")["schema"] == [f"{at_head}{told}"]
+    assert json.loads(run("status", "--json").stdout)["schema"]["local_pending"] is True
+    assert run("migrate").exit_code == 0
+    assert shown()["schema"] == [at_head]
+
+
+def test_the_zone_of_server_and_machine_changes_nothing(url, monkeypatch):
+    before = json.loads(run("status", "--json").stdout)["last_run"]["started_at"]
+    name = psycopg.sql.Identifier(str(sa.make_url(url).database)).as_string()
+    execute(url, f"ALTER DATABASE {name} SET timezone = 'Asia/Kolkata'")
+    with monkeypatch.context() as there:
+        there.setenv("TZ", "Asia/Kolkata")
+        time.tzset()
+        lines = shown("--max-age", "1h")
+        told = json.loads(run("status", "--json").stdout)["last_run"]
+    time.tzset()
+    assert told["started_at"] == before
+    assert told["finished_at"][:19] in lines["last run"][0]
+    assert lines["last run"][0].startswith(("sync succeeded 0 s", "sync succeeded 1 s"))
 
 
 def test_a_schema_of_another_release_is_6_and_shown(url):
