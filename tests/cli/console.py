@@ -43,7 +43,7 @@ _VOLATILE = (
     (re.compile(r"seen \d+ \w+( to \d+ \w+)? ago(, median \d+ \w+)?"), "seen <age> ago"),
     (re.compile(r"\b\d+ (s|min) ago"), "<age> ago"),
     (re.compile(r"\btook \d+ s\b"), "took <duration>"),
-    (re.compile(r"""(runs? |--resume |"run_id": ?")[0-9a-f-]{36}"""), r"\1<run>"),
+    (re.compile(r"""(runs? |--resume |run_id=|"run_id": ?")[0-9a-f-]{36}"""), r"\1<run>"),
     (re.compile(r"127\.0\.0\.1:\d+"), "127.0.0.1:8787"),
     (re.compile(r"Postgres \d+(\.\d+)?, database \S+ as \S+"), "Postgres"),
     # A release adds revisions, and lists of its own.
