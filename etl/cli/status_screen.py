@@ -159,7 +159,7 @@ def _failing(found: Status) -> Iterator[str]:
         yield f"{' ' * len(count) if number else count}{row.persona_id}{named}"
         often = f"{row.consecutive_failures} times" if row.consecutive_failures > 1 else "once"
         seen = (
-            f"since it was seen {_age(found, row.last_success_at)}"
+            f"since seen {_age(found, row.last_success_at)}"
             if row.last_success_at
             else "and never seen"
         )
@@ -204,12 +204,12 @@ def _schema(found: Status) -> Iterator[str]:
     schema, revision = escaped(found.schema), found.revision
     waits = ["local revisions wait"] if revision.local_waits else []
     if revision.has_views_of_another_release:
-        waits.append(f"views of release {escaped(str(revision.views))}")
+        waits.append(f"views of {escaped(str(revision.views))}")
     if revision.wrong:
         yield f"{schema} at revision {escaped(str(revision.at))}, not what this program needs"
     elif waits:
         at = f" at revision {escaped(revision.at)}" if revision.at else ""
-        yield f"{schema}{at}; {', '.join(waits)}: run `persona-etl migrate`"
+        yield f"{schema}{at}; {', '.join(waits)}: `persona-etl migrate`"
     elif revision.at:
         yield f"{schema} at revision {escaped(revision.at)}"
     else:

@@ -372,7 +372,7 @@ def test_views_of_another_release_are_told_to_whoever_may_read_them(url, plain_r
     for statement in reader_grants("anam", "THE_ROLE"):
         grant(statement.replace('"THE_ROLE"', "{role}"))
     make_views_older(url)
-    told = "; views of release 0.0.9: run `persona-etl migrate`"
+    told = "; views of 0.0.9: `persona-etl migrate`"
     at_head = f"anam at revision {head_revision()}"
     assert shown("--max-age", "1h")["schema"] == [f"{at_head}{told}"]
     monkeypatch.setenv("PERSONA_ETL_DATABASE__URL", role_url)
@@ -391,7 +391,7 @@ def test_local_revisions_that_wait_are_told(url, tmp_path, monkeypatch):
     at_head = f"anam at revision {head_revision()}"
     assert shown()["schema"] == [at_head]
     write(tmp_path / "local", 1, [MOOD])
-    told = "; local revisions wait: run `persona-etl migrate`"
+    told = "; local revisions wait: `persona-etl migrate`"
     assert shown("--max-age", "1h")["schema"] == [f"{at_head}{told}"]
     assert json.loads(run("status", "--json").stdout)["schema"]["local_pending"] is True
     assert run("migrate").exit_code == 0
