@@ -91,7 +91,7 @@ def test_bad_lines_are_told_with_file_and_line_and_the_rest_goes_in(url, payload
     assert result.exit_code == 3
     *rejected, more, error = result.stderr.splitlines()
     assert len(rejected) == 20
-    assert rejected[0].endswith("rejected in/a.ndjson:2: not JSON at offset 23")
+    assert " rejected in/a.ndjson:2: not JSON at offset 23  run_id=" in rejected[0]
     assert more.endswith("… and 3 more")
     assert error.startswith("persona-etl: error: 23 of 27 lines rejected, the rest is loaded")
     assert "canary" not in result.output
@@ -164,7 +164,7 @@ def test_a_bare_payload_later_on_standard_input_is_rejected_alone(url, payloads)
     lines = encoded(b"{", seen(payloads[0]), payloads[1], seen(payloads[2]))
     result = run(*FILES, "-", input=lines)
     assert result.exit_code == 3
-    assert "rejected -:1: not JSON at offset 1\n" in result.stderr
+    assert "rejected -:1: not JSON at offset 1  run_id=" in result.stderr
     assert "rejected -:3: no observed_at: say --observed-at" in result.stderr
     assert rows(url, "SELECT count(*) FROM personas") == [(2,)]
 
