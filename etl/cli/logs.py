@@ -96,7 +96,7 @@ def _log_warning(  # noqa: PLR0917  Python's signature
 
 def _log_end_of_thread(ended: threading.ExceptHookArgs) -> None:
     if ended.exc_value is not None and not isinstance(ended.exc_value, SystemExit):
-        name = ended.thread.name if ended.thread else "that is gone"
+        name = ended.thread.name if ended.thread else "?"
         told = "thread %s ended by an error"
         logging.getLogger("py.threads").error(told, name, exc_info=ended.exc_value)
 
