@@ -32,7 +32,14 @@ from etl.source.answer import ListForbiddenError, ToldToWaitError
 from etl.source.client import PersonaClient
 from etl.source.listing import read_page
 from etl.source.ping import way_to
-from etl.store.access import Access, Server, look_at_schema, look_at_server, views_there
+from etl.store.access import (
+    PUT_BACK,
+    Access,
+    Server,
+    look_at_schema,
+    look_at_server,
+    views_there,
+)
 from etl.store.embedded import require_cluster, served
 from etl.store.engine import LOOKS_FOR_SECONDS, make_engine, translated
 from etl.store.local_history import read_history
@@ -59,7 +66,7 @@ _WORST_FIRST = [
 _NEWEST = 18  # major version of Postgres that was tried
 _BY_DBA = "a DBA can run the SQL of `persona-etl migrate --sql`"
 _SHOWN_PRIVILEGES = 3
-_ROOM = 40  # for the names of views
+_ROOM = 40  # for the names of views and tables
 # A check is watched by somebody; a longer wait that the API asks for is told instead.
 _MOST_WAIT_SECONDS = 5.0
 
@@ -261,6 +268,9 @@ def _schema_line(engine: Engine, schema: str, access: Access) -> Line:
         if not access.may_migrate:
             told = told.replace("run `persona-etl migrate`", _BY_DBA)
         return wrong("schema", told, exc.exit_code)
+    if access.absent:
+        gone = listed("no ", access.absent, len(access.absent), _ROOM)
+        return wrong("schema", f"{gone} in {schema}; {PUT_BACK}", DatabaseError.exit_code)
     wanted = {*view_names()} | {made.name for made in all_functions()}
     if missing := wanted - views_there(engine, present_views(schema)):
         return wrong(

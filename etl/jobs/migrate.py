@@ -17,6 +17,7 @@ from etl.errors import DatabaseError, UsageError
 from etl.jobs.grants import only_read, reader_grants, require_roles, writer_grants
 from etl.map import extended
 from etl.report.ours import reporting_schema
+from etl.report.text import listed
 from etl.report.views_sql import (
     build_views,
     in_place_of_views,
@@ -24,6 +25,7 @@ from etl.report.views_sql import (
     standing_on_views,
     views_as_they_are,
 )
+from etl.store.access import PUT_BACK, absent_from
 from etl.store.drift import settle
 from etl.store.engine import translated
 from etl.store.local_history import read_history
@@ -65,6 +67,8 @@ _COLUMNS = sa.text("""
      WHERE c.relnamespace = to_regnamespace(quote_ident(:schema)) AND c.relkind = 'r'
        AND a.attnum > 0 AND NOT a.attisdropped
 """)
+
+_ROOM = 60  # for the names of what is gone
 
 # What our own SQL says when somebody else's view or function has the name of one of ours.
 _IN_PLACE = psycopg.errors.DuplicateTable | psycopg.errors.DuplicateFunction
@@ -120,6 +124,9 @@ def _finish(
 ) -> str:
     """The views and grants, by the map that is in force. Returns where the local history is."""
     with connection.begin():
+        if absent := absent_from(connection, schema):
+            gone = listed("has no ", absent, len(absent), _ROOM)
+            raise DatabaseError(f"schema {schema} {gone}; {PUT_BACK}")
         the_map = read_map(connection)
         local = look_at_local(connection).revision
     patiently(lambda: _build(connection, schema, the_map, readers, writers))

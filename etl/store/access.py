@@ -25,7 +25,7 @@ from etl.tables import (
 )
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine, Table
+    from sqlalchemy import Connection, Engine, Table
 
     from etl.map import Map
 
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 _ONLY_ADDED_TO = {documents.name, observations.name, run_items.name, rejected_payloads.name}
 # A late observation makes a history anew, and what is folded waits no more.
 _TAKEN_FROM = {document_versions.name, run_items.name, unfolded.name}
+
+# What to do about a table that was dropped: no revision makes it twice.
+PUT_BACK = "somebody has dropped that; restore it from a backup"
 
 _SERVER = sa.text("""
     SELECT split_part(current_setting('server_version'), ' ', 1) AS version,
@@ -64,10 +67,22 @@ _LACKING = sa.text("""
     SELECT needed.privilege, needed.name
       FROM unnest(CAST(:names AS text[]), CAST(:privileges AS text[]))
            WITH ORDINALITY AS needed(name, privilege, position)
-      LEFT JOIN (pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace)
+      JOIN (pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace)
         ON c.relname = needed.name AND n.nspname = :schema
-     WHERE c.oid IS NULL OR NOT has_table_privilege(c.oid, needed.privilege)
+     WHERE NOT has_table_privilege(c.oid, needed.privilege)
      ORDER BY needed.position
+""")
+
+_ABSENT = sa.text("""
+    SELECT DISTINCT CASE WHEN c.oid IS NULL THEN wanted.name
+                         ELSE wanted.name || '.' || wanted.member END
+      FROM unnest(CAST(:names AS text[]), CAST(:members AS text[])) AS wanted(name, member)
+      LEFT JOIN (pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace)
+        ON c.relname = wanted.name AND n.nspname = :schema
+      LEFT JOIN pg_attribute AS a
+        ON a.attrelid = c.oid AND a.attname = wanted.member AND NOT a.attisdropped
+     WHERE a.attnum IS NULL
+     ORDER BY 1
 """)
 
 
@@ -92,13 +107,17 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What the role may do with a schema. `lacking`: (privilege, table) that are needed."""
+    """What the role may do with a schema.
+
+    `lacking`: (privilege, table) that are needed; `absent`: as `absent_from` has it.
+    """
 
     exists: bool
     has_tables: bool
     may_use: bool
     may_migrate: bool
     lacking: list[tuple[str, str]]
+    absent: list[str]
 
 
 def look_at_server(engine: Engine) -> Server:
@@ -125,7 +144,26 @@ def look_at_schema(engine: Engine, schema: str, reporting: str) -> Access:
         asked |= {"names": [*names], "privileges": [*privileges]}
         row = connection.execute(_SCHEMA, asked).mappings().one()
         lacking = connection.execute(_LACKING, asked)
-        return Access(**row, lacking=[(privilege, name) for privilege, name in lacking])
+        return Access(
+            **row,
+            lacking=[(privilege, name) for privilege, name in lacking],
+            absent=absent_from(connection, schema, the_map),
+        )
+
+
+def absent_from(connection: Connection, schema: str, the_map: Map = SHIPPED) -> list[str]:
+    """Tables of the map that `schema` has not got, and columns as `table.column`.
+
+    At the head of the revisions there are none, unless somebody has dropped them.
+    """
+    columns = [
+        (table.name, column.name)
+        for table in the_map.metadata.sorted_tables
+        for column in table.columns
+    ]
+    names, members = zip(*columns, strict=True)
+    asked = {"schema": schema, "names": [*names], "members": [*members]}
+    return list(connection.execute(_ABSENT, asked).scalars())
 
 
 def views_there(engine: Engine, query: str) -> set[str]:
