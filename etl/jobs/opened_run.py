@@ -216,7 +216,7 @@ def close(
     if not halt.is_answered:
         return Closed(status, error, None)
     try:
-        with translated(run.engine), run.engine.begin() as connection:
+        with translated(run.engine), _session_of_books(run) as connection:
             if halt.is_urgent:
                 for limit in ("lock_timeout", "statement_timeout"):
                     connection.execute(sa.text(f"SET LOCAL {limit} = {_URGENT_MS}"))
@@ -230,6 +230,25 @@ def close(
             return Closed("failed", exc, None)
         raise
     return Closed(status, error, row)
+
+
+@contextmanager
+def _session_of_books(run: OpenedRun) -> Iterator[Connection]:
+    """A transaction of a new session, as the run's own may be broken or busy.
+
+    Where none is let in any more, as the password was changed meanwhile, it is the run's own.
+    """
+    try:
+        new = run.engine.connect()
+    except DatabaseError:
+        if run.halt.is_urgent or run.connection.invalidated:
+            raise
+        run.connection.rollback()
+        with run.connection.begin():
+            yield run.connection
+    else:
+        with new, new.begin():
+            yield new
 
 
 def _locked_out(
