@@ -159,7 +159,7 @@ def test_a_signal_that_comes_as_it_is_written_changes_no_exit_code(file, url):
     assert process.returncode == 0
     assert "sync succeeded" in stdout
     (line,) = stderr.splitlines()
-    assert line.endswith("metrics.textfile is not written: interrupted")
+    assert "metrics.textfile is not written: interrupted  run_id=" in line
     assert file.read_bytes() == before
 
 
@@ -219,7 +219,7 @@ def test_a_file_that_cannot_be_written_is_one_warning_and_the_exit_code_stays(fi
     assert result.exit_code == 0
     (line,) = result.stderr.splitlines()
     assert "warning metrics.textfile is not written: " in line
-    assert line.endswith("no such folder; make it, or correct metrics.textfile")
+    assert "no such folder; make it, or correct metrics.textfile  run_id=" in line
     checked = run("check")
     assert checked.exit_code == 2
     assert checked.stdout.splitlines()[-1].startswith("wrong  metrics     ")
