@@ -22,9 +22,18 @@ if TYPE_CHECKING:
 def parse_base_url(base_url: str) -> httpx.URL:
     """Return the base URL, without the slash at its end; it may have a path of its own."""
     try:
-        return httpx.URL(base_url.rstrip("/"))
+        return readable(base_url.rstrip("/"))
     except (httpx.InvalidURL, UnicodeError) as exc:
         raise UsageError("api.base_url: not a URL; it looks like https://api.anam.ai") from exc
+
+
+def readable(url: str) -> httpx.URL:
+    """Return a URL whose host can be asked for. Raises httpx.InvalidURL or UnicodeError."""
+    parsed = httpx.URL(url)
+    # A name in Punycode that is none, like xn--0, is refused by its first reader.
+    if not parsed.host:
+        raise httpx.InvalidURL("no host")
+    return parsed
 
 
 def request_headers(api_key: str) -> httpx.Headers:
@@ -89,4 +98,5 @@ def transports(url: httpx.URL, proxy: httpx.URL | None) -> Callable[[], httpx.As
 
 def host_and_port(url: httpx.URL) -> str:
     """Return whom a URL connects to, and nothing else of it."""
-    return f"{url.host}:{url.port or {'http': 80, 'https': 443}.get(url.scheme)}"
+    host = f"[{url.host}]" if ":" in url.host else url.host
+    return f"{host}:{url.port or {'http': 80, 'https': 443}.get(url.scheme)}"

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from etl.errors import UsageError
-from etl.source.connect import host_and_port, proxy_for, transports
+from etl.source.connect import host_and_port, proxy_for, readable, transports
 from etl.source.trouble import TROUBLE, explain
 
 # A ping as a whole, with the look-up of the name, TLS and the answer.
@@ -62,7 +62,7 @@ def address(url: str, sign: str = "", run_id: str | None = None) -> httpx.URL:
     The run's id, by which a monitor finds the two ends of a run, goes behind the URL's own query.
     """
     try:
-        whole = httpx.URL(url)
+        whole = readable(url)
     except (httpx.InvalidURL, UnicodeError) as exc:
         raise UsageError(f"no URL that can be asked; {_CHECK}") from exc
     path, _, query = whole.raw_path.partition(b"?")

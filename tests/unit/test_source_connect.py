@@ -28,13 +28,17 @@ def _no_proxy(monkeypatch):
         ("https://api.example", "api.example:443"),
         ("http://127.0.0.1", "127.0.0.1:80"),
         ("https://user:pass@api.example:8443/prefix", "api.example:8443"),
+        ("https://[::1]/", "[::1]:443"),
     ],
 )
 def test_a_peer_is_host_and_port_and_no_more(url, peer):
     assert host_and_port(httpx.URL(url)) == peer
 
 
-@pytest.mark.parametrize("url", ["https://[::1", "https://host:port", "https://" + "a" * 64 + "é"])
+@pytest.mark.parametrize(
+    "url",
+    ["https://[::1", "https://host:port", "https://" + "a" * 64 + "é", "https://xn--0.example"],
+)
 def test_a_base_url_that_is_none_is_a_matter_of_settings(url):
     with pytest.raises(UsageError, match=r"^api\.base_url: "):
         parse_base_url(url)

@@ -63,9 +63,10 @@ def test_of_the_url_only_scheme_and_host_are_told(monkeypatch):
     assert monitor_at(url) == way_to(url) == "https://h.example:8443"
     monkeypatch.setenv("HTTPS_PROXY", "http://me:pass@proxy.example:3128")
     assert way_to(url) == "https://h.example:8443 through proxy.example:3128"
-    with pytest.raises(UsageError) as caught:
-        address("https://h.example/secret" + "x" * 70_000)
-    assert str(caught.value) == "no URL that can be asked; check notify.ping_url"
+    for url in ("https://h.example/secret" + "x" * 70_000, "https://xn--0.example/secret"):
+        with pytest.raises(UsageError) as caught:
+            way_to(url)
+        assert str(caught.value) == "no URL that can be asked; check notify.ping_url"
 
 
 # ── What it says ─────────────────────────────────────────────────────────────────────────────────
