@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import subprocess
+import threading
 
 import dagster as dg
 
@@ -17,6 +18,8 @@ SETTINGS = "/etc/persona-etl/persona-etl.toml"
 # When the job stops asking by itself, and when it is stopped. It needs some time in between.
 DEADLINE_SECONDS = 25 * 60
 TIMEOUT_SECONDS = 30 * 60
+# When it is killed that has not stopped by then.
+KILL_SECONDS = 2 * 60
 
 RETRIES = 2
 RETRY_SECONDS = 5 * 60
@@ -51,7 +54,9 @@ def start(*command: str, **secrets: str) -> subprocess.Popen[str]:
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        # Whatever it prints is no reason to stop it.
+        encoding="utf-8",
+        errors="replace",
         # What is sent to our whole group is not for it: a second SIGTERM would hurry it, and when
         # we are killed it can still finish what it has begun.
         start_new_session=True,
@@ -69,12 +74,22 @@ def finish(child: subprocess.Popen[str], log: logging.Logger) -> tuple[int, dict
     except BaseException:
         # Cancelled, or too late. It loads what has arrived and closes its row in the ledger.
         child.terminate()
-        for line in child.stderr:
-            tell(line, log)
-        child.wait()
+        late = threading.Timer(KILL_SECONDS, child.kill)
+        late.start()
+        try:
+            for line in child.stderr:
+                tell(line, log)
+            child.wait()
+        finally:
+            late.cancel()
         raise
-    printed = child.stdout.read()
-    summary = json.loads(printed) if printed else {}
+    # As shells count those that a signal ended.
+    code = 128 - code if code < 0 else code
+    try:
+        summary = json.loads(child.stdout.read())
+    except ValueError:
+        # It failed before it printed anything, or while it did.
+        summary = {}
     counts = {name: count for name, count in summary.get("counts", {}).items() if count}
     counted = ", ".join(f"{count} {name}" for name, count in counts.items())
     return code, summary, said or counted or f"persona-etl ended with {code}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
+import logging
 import os
 import re
 import signal
@@ -241,6 +242,48 @@ def test_what_runs_the_program_is_the_same_in_all_three():
     first, *others = [source(name).partition(begins)[2].partition(ends)[0] for name in TOOLS]
     assert len(first) > 1000
     assert others == [first, first]
+
+
+def finished(does: str, tmp_path: Path, **constants: object) -> tuple[int, dict[str, Any], str]:
+    """What the files make of a program that does this; without their tools, which are not here."""
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\n{does}\n")
+    program.chmod(0o755)
+    whole = ast.parse(source("airflow"))
+    kinds = (ast.Import, ast.Assign, ast.FunctionDef)
+    module = ast.Module([node for node in whole.body if isinstance(node, kinds)], [])
+    found: dict[str, Any] = {}
+    exec(compile(module, "airflow", "exec"), found)
+    found |= {"PROGRAM": str(program), **constants}
+    with found["start"]("sync") as child:
+        ended: tuple[int, dict[str, Any], str] = found["finish"](child, logging.getLogger("run"))
+    return ended
+
+
+@pytest.mark.parametrize(
+    ("does", "code", "said"),
+    [
+        ("printf 'caf\\351\\n' >&2; echo '{\"counts\": {\"created\": 2}}'", 0, "2 created"),
+        ('printf \'[1]\\n7\\n"x"\\n{}\\n{"level": 1, "event": 1}\\n\' >&2', 0, ""),
+        ("printf '{\"run_'; exit 74", 74, ""),
+        ("head -c 10000000 /dev/zero >&2; exit 9", 9, ""),
+        ("kill -KILL $$", 137, ""),
+        ("kill -TERM $$", 143, ""),
+    ],
+)
+def test_whatever_the_program_prints_it_ends_as_its_exit_code_says(does, code, said, tmp_path):
+    ended, _, told = finished(does, tmp_path)
+    assert (ended, told) == (code, said or f"persona-etl ended with {code}")
+
+
+def test_a_program_that_does_not_stop_is_killed_in_the_end(tmp_path, caplog):
+    def cancel(record: logging.LogRecord) -> bool:
+        caplog.handler.removeFilter(cancel)
+        raise TimeoutError
+
+    caplog.handler.addFilter(cancel)
+    with pytest.raises(TimeoutError):
+        finished("trap '' TERM; echo ready >&2; exec sleep 60", tmp_path, KILL_SECONDS=0.1)
 
 
 @pytest.mark.parametrize("name", TOOLS)
