@@ -33,13 +33,14 @@ if TYPE_CHECKING:
 HOLE = "…"
 
 _FOREIGN_ERRORS = {"ValueError", "UsageError", "BadParameter", "PydanticCustomError"}
+_FOREIGN_ERRORS |= {"ClickException"}
 # Ours that take a message: for the screen, for a line of a file, for the ledger.
 _TELLERS = {"wrong", "unknown", "fail", "_tell", "Reason", "Output", "File", "Value", "Refused"}
 _TELLERS |= {"Trouble", "_issue", "_issues", "end", "add_worst_items", "rejection"}
 # A variable that holds a class of errors; what gathers the mistakes in settings.
 _TELLERS |= {"error", "shorten"}
 _TELLING_KEYWORDS = {"message", "refused"}
-_LOUD = {"warning", "error", "log"}
+_LOUD = {"warning", "error", "exception", "critical", "log"}
 # What gives back the texts that it is given.
 _PASS_ON = {"next", "list", "sorted", "tuple", "dict", "str", "iter", "map", "enumerate"}
 _METHODS = {"join", "format", "items", "values", "get", "replace", "removeprefix", "strip", "pop"}
@@ -54,6 +55,7 @@ _PARTS: dict[type[ast.AST], tuple[str, ...]] = {
     ast.IfExp: ("body", "orelse"),
     ast.List: ("elts",),
     ast.ListComp: ("elt",),
+    ast.NamedExpr: ("value",),
     ast.Starred: ("value",),
     ast.Subscript: ("value",),
     ast.Tuple: ("elts",),
@@ -114,7 +116,9 @@ class _Reader:
         name = called(call)
         if name in self._errors and call.args:
             self._take_literal(module, call.args[0], error=name)
-        is_shown = name == "echo" and any(keyword.arg == "err" for keyword in call.keywords)
+        is_shown = name in {"echo", "secho"} and any(
+            keyword.arg == "err" for keyword in call.keywords
+        )
         if name in self._errors | _TELLERS or is_shown or _is_loud(call):
             self._follow_all(module, arguments(call, but="extra"))
         self._follow_all(module, (k.value for k in call.keywords if k.arg in _TELLING_KEYWORDS))
