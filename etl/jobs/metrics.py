@@ -77,7 +77,11 @@ def require_file(file: Path) -> None:
         pass
     except OSError as exc:
         raise UsageError(f"{file}: {exc.strerror}; correct metrics.textfile") from exc
-    folder = file.resolve().parent
+    target = file.resolve()
+    if target.suffix != file.suffix:
+        # By a link who may write to the folder could else have any file of ours replaced.
+        raise UsageError(f"{file}: a link to what is no {file.suffix}; correct metrics.textfile")
+    folder = target.parent
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder; make it, or correct metrics.textfile")
     if not os.access(folder, os.W_OK | os.X_OK):

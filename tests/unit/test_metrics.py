@@ -310,9 +310,17 @@ def test_what_another_has_left_in_its_place_is_no_hindrance(rubbish, file):
         lambda file: file.mkdir(),
         os.mkfifo,
         lambda file: file.symlink_to(file),
+        lambda file: file.symlink_to("../persona-etl.toml"),
         lambda file: (file.parent.rmdir(), file.parent.write_text("a file")),
     ],
-    ids=["no folder", "a folder in its place", "a pipe in its place", "a loop of links", "a file"],
+    ids=[
+        "no folder",
+        "a folder in its place",
+        "a pipe in its place",
+        "a loop of links",
+        "a link away",
+        "a file",
+    ],
 )
 def test_where_no_file_can_be_put_the_settings_are_to_be_corrected(spoil, file):
     spoil(file)
