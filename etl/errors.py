@@ -13,6 +13,7 @@
         ├── SourceDownError    5   the API is unreachable or answers nothing but errors
         ├── DeferredError      5   the API told us to wait longer than allowed
         ├── DatabaseError      6   Postgres unreachable, or its schema not at head
+        │   └── NoConnectionError      nobody answers there, or we are not let in
         ├── SafetyStopError    7   the data could be loaded, yet a person should look first
         ├── LockedError       75   another run writes to this target
         └── InterruptedRunError   130 or 143   by Ctrl-C, by SIGTERM
@@ -118,6 +119,10 @@ class DatabaseError(RunError):
     """Postgres is unreachable, refuses us, or its schema is not at head."""
 
     exit_code = 6
+
+
+class NoConnectionError(DatabaseError):
+    """There was none to begin with: to ask again at once would only take as long again."""
 
 
 class SafetyStopError(RunError):

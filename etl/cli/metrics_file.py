@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from etl.cli.database import target_of
-from etl.errors import EtlError, Terminated, UsageError
+from etl.errors import EtlError, NoConnectionError, Terminated, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -69,6 +69,7 @@ def _write(
     ended = summaries[0] if summaries else None
     # A run that could not close its row has lost the database just now: asking would take long.
     is_lost = ended is not None and ended.finished_at is None
+    is_lost = is_lost or isinstance(raised, NoConnectionError)
     try:
         run = _last_run(command, ended, began, raised)
         write_metrics(settings, run, None if is_lost else lambda: target_of(settings))

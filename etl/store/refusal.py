@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from etl.errors import DatabaseError, EtlError, UsageError
+from etl.errors import EtlError, NoConnectionError, UsageError
 
 # The text around the reasons: psycopg's for each attempt, libpq's for each address and TLS mode.
 _AROUND = re.compile(
@@ -78,7 +78,7 @@ def refused(exc: Exception, target: str) -> EtlError:
     if _MISTAKE.search(told):
         return UsageError(f"database.url: {told}; correct it there, or where libpq got it from")
     fitting = (step for pattern, step in _NEXT_STEPS.items() if re.search(pattern, told))
-    return DatabaseError(f"Postgres at {target}: {told}; {next(fitting, _OTHERWISE)}")
+    return NoConnectionError(f"Postgres at {target}: {told}; {next(fitting, _OTHERWISE)}")
 
 
 def _reasons(text: str) -> list[str]:

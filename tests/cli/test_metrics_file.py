@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
+import threading
 from datetime import datetime
 from pathlib import Path
 from uuid import UUID
@@ -98,6 +100,27 @@ def test_without_the_database_the_last_success_stays(file, url, monkeypatch):
     found = read(file)
     assert (found["database_up"], found["last_run_exit_code sync"]) == (1, 0)
     assert found["last_success_timestamp_seconds"] > before["last_success_timestamp_seconds"]
+
+
+def test_a_database_that_does_not_answer_is_not_waited_for_a_second_time(file, url, monkeypatch):
+    came = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+
+        def hangs_up() -> None:
+            while True:
+                with server.accept()[0] as connection:
+                    came.append(connection.recv(99))
+
+        threading.Thread(target=hangs_up, daemon=True).start()
+        monkeypatch.setenv("PERSONA_ETL_DATABASE__URL", f"postgresql://{address}/d?sslmode=disable")
+        monkeypatch.delenv("PERSONA_ETL_METRICS__TEXTFILE")
+        assert run("sync").exit_code == 6
+        without = len(came)
+        monkeypatch.setenv("PERSONA_ETL_METRICS__TEXTFILE", str(file))
+        assert run("sync").exit_code == 6
+    assert len(came) == 2 * without > 0
+    assert read(file)["last_run_exit_code sync"] == 6
 
 
 def test_a_run_that_finds_another_busy_leaves_the_numbers_of_the_last(file, url):
