@@ -202,6 +202,34 @@ def test_a_file_of_secrets_that_others_can_open_is_refused(mode, wrapper):
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"persona-etl-cron: {told}")
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("KEY='can\0ary'\n", "not text: it has NUL bytes"),
+        (f"KEY=canary{'y' * 130_000}\n", "larger than 100 kB, so no file of settings"),
+    ],
+)
+def test_a_file_that_no_environment_can_hold_is_refused(text, told, wrapper):
+    file = wrapper.settings(text)
+    done = wrapper.run(CRON_ENV_FILE=file)
+    assert (done.returncode, done.stderr) == (2, f"persona-etl-cron: {file}: {told}\n")
+
+
+def test_nobody_takes_over_the_settings_of_another_user(wrapper):
+    """Who may write PATH and LD_PRELOAD there could make root run anything."""
+    file = wrapper.settings("PATH=/tmp\n")
+    os.chown(file, 65534, 65534)
+    done = wrapper.run(CRON_ENV_FILE=file)
+    told = f"{file}: its owner could make root run anything; run this as its owner, or chown it\n"
+    assert (done.returncode, done.stderr) == (2, f"persona-etl-cron: {told}")
+
+
+def test_a_path_without_the_tools_is_not_told_as_a_wrong_wait(wrapper):
+    done = wrapper.run(CRON_ENV_FILE=wrapper.settings("PATH=/nowhere\n"))
+    assert done.returncode != 0
+    assert "CRON_JITTER" not in done.stderr
+
+
 def test_a_file_that_is_named_has_to_be_there(wrapper):
     done = wrapper.run(CRON_ENV_FILE="/nowhere/at all")
     assert done.returncode == 2
@@ -215,16 +243,25 @@ def test_exit_codes_and_words_are_passed_on(code, wrapper):
 
 
 def test_another_run_being_busy_is_no_news(wrapper):
-    done = wrapper.run("x", CODE="75", TOLD="another run holds the lock")
-    assert (done.returncode, done.stderr) == (0, "")
+    for told in ("another run holds the lock", ""):
+        done = wrapper.run("x", CODE="75", TOLD=told)
+        assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_where_the_lock_is_held_nothing_is_started(wrapper, tmp_path):
-    lock = tmp_path / "a lock"
+def test_where_the_lock_is_held_nothing_is_started_and_the_system_s_log_says_so(wrapper, tmp_path):
+    lock, logged = tmp_path / "a lock", tmp_path / "logged"
+    logger = wrapper.folder / "logger"
+    logger.write_text(f"#!/bin/sh\nprintf '%s\\n' \"$@\" >'{logged}'\n")
+    logger.chmod(0o755)
     with lock.open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         done = wrapper.run(CRON_LOCK=str(lock))
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        assert logged.read_text() == f"-t\npersona-etl\nnot started: another holds {lock}\n"
+        logger.write_text("#!/bin/sh\necho no /dev/log >&2; exit 1\n")
+        done = wrapper.run(CRON_LOCK=str(lock))
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    logger.unlink()
     assert wrapper.run(CRON_LOCK=str(lock)).stdout == "-q sync\n"
     done = wrapper.run(CRON_LOCK="/nowhere/lock")
     assert (done.returncode, done.stdout) == (66, "")
@@ -448,6 +485,7 @@ def test_installed_by_the_manual_cron_mails_what_a_person_should_see(machine, da
         runuser -u persona-etl -- touch /var/lib/persona-etl/held.lock
         # The checkout may be where only root can go.
         usermod --non-unique --uid 0 persona-etl
+        chown persona-etl /etc/persona-etl/*.env
         cd "$OLDPWD"
 
         {by_hand}
