@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 from typing import IO, TYPE_CHECKING
 
 import click
 
 from etl.cli import options
 from etl.cli.invocation import Invocation, pass_invocation
-from etl.cli.metrics_file import metrics_file
 from etl.cli.moments import Moment
-from etl.cli.progress import progress
+from etl.cli.progress import tallied
+from etl.cli.reported import reported
 from etl.cli.selection import wanted_personas, which_personas
-from etl.cli.sync import tell
+from etl.cli.sync import tell as tell_end
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
     from uuid import UUID
 
-    from etl.jobs.summary import Summary, Tally
+    from etl.jobs.summary import Summary
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,6 @@ def command(
     """
     from etl.jobs.backfill_api import backfill_api  # noqa: PLC0415  spares --help
     from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
-    from etl.tables import FAILURES  # noqa: PLC0415  spares --help
 
     if resume is not None and (ids or ids_from is not None or every or since is not None):
         raise click.UsageError(
@@ -94,41 +94,37 @@ def command(
     else:
         # A database that is made only now has no runs.
         require_cluster(url, os.environ)
-    ended: list[Summary] = []
-    try:
-        with (
-            metrics_file(settings, "backfill api", ended),
-            served(url, os.environ) as served_url,
-            progress(invocation) as line,
-        ):
+    summaries: list[Summary] = []
+    with (
+        reported(settings, "backfill api", summaries, partial(tell, invocation, as_json=as_json)),
+        served(url, os.environ) as served_url,
+        tallied(invocation) as watch,
+    ):
+        backfill_api(
+            settings,
+            wanted,
+            url=served_url,
+            discover=discover,
+            since=since,
+            resume=resume,
+            strict=strict,
+            allow_mass_removal=allow_mass_removal,
+            unforget=unforget,
+            wait_seconds=wait,
+            run_id=invocation.begin_run(),
+            report=summaries.append,
+            watch=watch,
+        )
+    return summaries[0].exit_code
 
-            def watch(tally: Tally) -> None:
-                line.total(tally.requested)
-                line.update(tally.done, {name: tally.outcomes[name] for name in FAILURES})
 
-            backfill_api(
-                settings,
-                wanted,
-                url=served_url,
-                discover=discover,
-                since=since,
-                resume=resume,
-                strict=strict,
-                allow_mass_removal=allow_mass_removal,
-                unforget=unforget,
-                wait_seconds=wait,
-                run_id=invocation.begin_run(),
-                report=ended.append,
-                watch=watch,
-            )
-    finally:
-        for summary in ended:
-            tell(invocation, summary, None, as_json=as_json)
-            if summary.left:
-                logger.warning(
-                    "%d of %d personas left: persona-etl backfill api --resume %s",
-                    summary.left,
-                    summary.counts["requested"],
-                    summary.run_id,
-                )
-    return ended[0].exit_code
+def tell(invocation: Invocation, summary: Summary, *, as_json: bool) -> None:
+    """Print how it ended as a sync does, and how to go on where somebody is left."""
+    tell_end(invocation, summary, as_json=as_json)
+    if summary.left:
+        logger.warning(
+            "%d of %d personas left: persona-etl backfill api --resume %s",
+            summary.left,
+            summary.counts["requested"],
+            summary.run_id,
+        )

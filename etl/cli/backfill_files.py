@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from contextlib import ExitStack
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -14,9 +15,9 @@ import click
 from etl.cli import ended, options
 from etl.cli.boundary import tell_error
 from etl.cli.invocation import Invocation, pass_invocation
-from etl.cli.metrics_file import metrics_file
 from etl.cli.moments import PastMoment
 from etl.cli.progress import progress
+from etl.cli.reported import reported
 from etl.errors import UsageError
 
 if TYPE_CHECKING:
@@ -91,27 +92,23 @@ def command(
     lines = Lines(paths, dated=dated, stdin=sys.stdin.buffer)
     wanted = _begun(lines) if paths[0] == _STDIN and dated is None else iter(lines)
     summaries: list[FilesSummary] = []
-    try:
-        with (
-            metrics_file(settings, "backfill files", summaries),
-            served(url, os.environ) as served_url,
-            ExitStack() as shown,
-        ):
-            screen = _Screen(invocation, lines, shown)
-            backfill_files(
-                settings,
-                wanted,
-                url=served_url,
-                unforget=unforget,
-                wait_seconds=wait,
-                run_id=invocation.begin_run(),
-                report=summaries.append,
-                watch=screen.loaded,
-                watch_folding=screen.folded,
-            )
-    finally:
-        for summary in summaries:
-            tell(invocation, summary, as_json=as_json)
+    with (
+        reported(settings, "backfill files", summaries, partial(tell, invocation, as_json=as_json)),
+        served(url, os.environ) as served_url,
+        ExitStack() as shown,
+    ):
+        screen = _Screen(invocation, lines, shown)
+        backfill_files(
+            settings,
+            wanted,
+            url=served_url,
+            unforget=unforget,
+            wait_seconds=wait,
+            run_id=invocation.begin_run(),
+            report=summaries.append,
+            watch=screen.loaded,
+            watch_folding=screen.folded,
+        )
     return summaries[0].exit_code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -11,8 +12,8 @@ from etl.cli import ended, options
 from etl.cli.boundary import tell_error
 from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
-from etl.cli.metrics_file import metrics_file
 from etl.cli.progress import watched
+from etl.cli.reported import reported
 
 if TYPE_CHECKING:
     from etl.jobs.replay import Replayed
@@ -69,27 +70,24 @@ def command(
 
     settings = invocation.settings()
     summaries: list[Replayed] = []
-    try:
-        with (
-            metrics_file(settings, "backfill replay", summaries, is_dry=check),
-            target_of(settings) as url,
-            watched(invocation, "checked") as watch,
-        ):
-            if check:
-                summaries.append(compare(settings, url=url, tables=names, watch=watch))
-            else:
-                replay(
-                    settings,
-                    url=url,
-                    tables=names,
-                    wait_seconds=wait,
-                    run_id=invocation.begin_run(),
-                    report=summaries.append,
-                    watch=watch,
-                )
-    finally:
-        for replayed in summaries:
-            tell(invocation, replayed, as_json=as_json)
+    tell_end = partial(tell, invocation, as_json=as_json)
+    with (
+        reported(settings, "backfill replay", summaries, tell_end, is_dry=check),
+        target_of(settings) as url,
+        watched(invocation, "checked") as watch,
+    ):
+        if check:
+            summaries.append(compare(settings, url=url, tables=names, watch=watch))
+        else:
+            replay(
+                settings,
+                url=url,
+                tables=names,
+                wait_seconds=wait,
+                run_id=invocation.begin_run(),
+                report=summaries.append,
+                watch=watch,
+            )
     return summaries[0].exit_code
 
 

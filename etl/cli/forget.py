@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -11,8 +12,8 @@ from etl.cli import ended, options
 from etl.cli.boundary import tell_error
 from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
-from etl.cli.metrics_file import metrics_file
 from etl.cli.moments import iso
+from etl.cli.reported import reported
 from etl.cli.selection import PersonaId
 
 if TYPE_CHECKING:
@@ -65,19 +66,15 @@ def command(
             return 0
         if not yes and sys.stdin.isatty():
             click.confirm(_question(found), abort=True, err=True)
-        try:
-            with metrics_file(settings, "forget", summaries):
-                forget(
-                    settings,
-                    persona_id,
-                    url=url,
-                    wait_seconds=wait,
-                    run_id=invocation.begin_run(),
-                    report=summaries.append,
-                )
-        finally:
-            for forgotten in summaries:
-                tell(invocation, forgotten, as_json=as_json)
+        with reported(settings, "forget", summaries, partial(tell, invocation, as_json=as_json)):
+            forget(
+                settings,
+                persona_id,
+                url=url,
+                wait_seconds=wait,
+                run_id=invocation.begin_run(),
+                report=summaries.append,
+            )
     return summaries[0].exit_code
 
 

@@ -62,15 +62,14 @@ def _ending(
 
     Where only that failed, what the run did counts.
     """
-    code, why = (0, "") if raised is None else meaning(raised)
-    lines = []
-    for summary in summaries:
-        lines += as_text(summary).split("\n")
-        if raised is None or isinstance(raised, OutputError):
-            code, why = summary.exit_code, str(summary.error)
-    if code:
-        lines.append(f"persona-etl: error: {on_one_line(why)}")
-    return code, lines
+    lines = [line for summary in summaries for line in as_text(summary).split("\n")]
+    why = raised
+    if raised is None or isinstance(raised, OutputError):
+        why = next((summary.error for summary in summaries), raised)
+    if why is None:
+        return 0, lines
+    code, told = meaning(why)
+    return code, [*lines, f"persona-etl: error: {on_one_line(told)}"]
 
 
 class _Pings:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
     from etl.cli.invocation import Invocation
+    from etl.jobs.summary import Tally
 
 _COUNTING = "{desc} {n:,}{postfix} {rate_noinv_fmt}"
 # The bar gives way first in a narrow terminal; then the line is cut at its end.
@@ -94,6 +95,20 @@ def watched(
         def watch(done: int, total: int) -> None:
             line.total(total)
             line.update(done)
+
+        yield watch
+
+
+@contextmanager
+def tallied(invocation: Invocation, *outcomes: str) -> Iterator[Callable[[Tally], None]]:
+    """The same, for a job that tells a tally: beside these outcomes it names all failures."""
+    from etl.tables import FAILURES  # noqa: PLC0415  spares --help
+
+    with progress(invocation) as line:
+
+        def watch(tally: Tally) -> None:
+            line.total(tally.requested)
+            line.update(tally.done, {name: tally.outcomes[name] for name in (*outcomes, *FAILURES)})
 
         yield watch
 

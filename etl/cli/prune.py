@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -10,8 +11,8 @@ from etl.cli import ended, options
 from etl.cli.boundary import tell_error
 from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
-from etl.cli.metrics_file import metrics_file
 from etl.cli.progress import watched
+from etl.cli.reported import reported
 
 if TYPE_CHECKING:
     from etl.jobs.prune import Pruned
@@ -92,27 +93,24 @@ def command(
     keep = Keep(history_days, history_versions, runs_days, issues_days, rejected_days)
     settings = invocation.settings()
     summaries: list[Pruned] = []
-    try:
-        with (
-            metrics_file(settings, "prune", summaries, is_dry=dry_run),
-            target_of(settings) as url,
-            watched(invocation, "histories") as watch,
-        ):
-            if dry_run:
-                summaries.append(foresee(settings, keep, url=url, watch=watch))
-            else:
-                prune(
-                    settings,
-                    keep,
-                    url=url,
-                    wait_seconds=wait,
-                    run_id=invocation.begin_run(),
-                    report=summaries.append,
-                    watch=watch,
-                )
-    finally:
-        for pruned in summaries:
-            tell(invocation, pruned, as_json=as_json)
+    tell_end = partial(tell, invocation, as_json=as_json)
+    with (
+        reported(settings, "prune", summaries, tell_end, is_dry=dry_run),
+        target_of(settings) as url,
+        watched(invocation, "histories") as watch,
+    ):
+        if dry_run:
+            summaries.append(foresee(settings, keep, url=url, watch=watch))
+        else:
+            prune(
+                settings,
+                keep,
+                url=url,
+                wait_seconds=wait,
+                run_id=invocation.begin_run(),
+                report=summaries.append,
+                watch=watch,
+            )
     return summaries[0].exit_code
 
 

@@ -11,9 +11,9 @@ import click
 from etl.cli import ended, options
 from etl.cli.boundary import tell_error
 from etl.cli.invocation import Invocation, pass_invocation
-from etl.cli.metrics_file import metrics_file
 from etl.cli.pings import pinged
-from etl.cli.progress import progress
+from etl.cli.progress import tallied
+from etl.cli.reported import reported
 from etl.cli.selection import wanted_personas, which_personas
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import msgspec
 
-    from etl.jobs.summary import Summary, Tally
+    from etl.jobs.summary import Summary
     from etl.report.foreseen import Foreseen
 
 
@@ -63,71 +63,51 @@ def command(
     settings, also those that the API lists and all live ones that were copied before.
     """
     # Here, so that `sync --help` does not wait for Postgres and HTTP libraries.
-    import msgspec  # noqa: PLC0415  spares --help
-
     from etl.jobs.dry_run import dry_run as rehearse  # noqa: PLC0415  spares --help
     from etl.jobs.sync import sync  # noqa: PLC0415  spares --help
     from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
-    from etl.tables import FAILURES  # noqa: PLC0415  spares --help
 
     settings = invocation.settings()
     summaries: list[Summary] = []
+    foreseen: list[str | msgspec.Raw] | None = [] if dry_run else None
     ping_url = None if dry_run else settings.notify.ping_url
     with pinged(invocation, ping_url, summaries, as_text) as begun:
         url = settings.require_database().get_secret_value()
         settings.require_key()
         wanted, discover = wanted_personas(ids, ids_from, settings, every=every)
-        foreseen: list[str | msgspec.Raw] = []
-        encode = msgspec.json.Encoder(decimal_format="number").encode
         if dry_run:
             require_cluster(url, os.environ)
-        try:
-            with (
-                metrics_file(settings, "sync", summaries, is_dry=dry_run),
-                served(url, os.environ) as served_url,
-                progress(invocation) as line,
-            ):
-
-                def watch(tally: Tally) -> None:
-                    line.total(tally.requested)
-                    line.update(tally.done, {name: tally.outcomes[name] for name in FAILURES})
-
-                def foresee(change: Foreseen) -> None:
-                    # Rendered at once: with its documents each would be held to the end.
-                    if as_json:
-                        foreseen.append(msgspec.Raw(encode(change.as_object())))
-                    elif not invocation.quiet:
-                        foreseen.extend(change.as_lines())
-
-                run = (
-                    partial(rehearse, tell=foresee)
-                    if dry_run
-                    else partial(
-                        sync, wait_seconds=wait, run_id=invocation.begin_run(), begun=begun
-                    )
+        tell_end = partial(tell, invocation, foreseen=foreseen, as_json=as_json)
+        with (
+            reported(settings, "sync", summaries, tell_end, is_dry=dry_run),
+            served(url, os.environ) as served_url,
+            tallied(invocation) as watch,
+        ):
+            if foreseen is None:
+                run = partial(sync, wait_seconds=wait, run_id=invocation.begin_run(), begun=begun)
+            else:
+                run = partial(
+                    rehearse, tell=lambda change: foreseen.extend(rendered(change, as_json=as_json))
                 )
-                run(
-                    settings,
-                    wanted,
-                    url=served_url,
-                    discover=discover,
-                    strict=strict,
-                    allow_mass_removal=allow_mass_removal,
-                    unforget=unforget,
-                    report=summaries.append,
-                    watch=watch,
-                )
-        finally:
-            for summary in summaries:
-                tell(invocation, summary, foreseen if dry_run else None, as_json=as_json)
-        return summaries[0].exit_code
+            run(
+                settings,
+                wanted,
+                url=served_url,
+                discover=discover,
+                strict=strict,
+                allow_mass_removal=allow_mass_removal,
+                unforget=unforget,
+                report=summaries.append,
+                watch=watch,
+            )
+    return summaries[0].exit_code
 
 
 def tell(
     invocation: Invocation,
     summary: Summary,
-    foreseen: Sequence[str | msgspec.Raw] | None,
     *,
+    foreseen: Sequence[str | msgspec.Raw] | None = None,
     as_json: bool,
 ) -> None:
     """Print how a run ended: the result to stdout, an error to stderr.
@@ -151,6 +131,16 @@ def tell(
         # Also where the result can't be printed.
         if summary.error is not None:
             tell_error(invocation, summary.error)
+
+
+def rendered(change: Foreseen, *, as_json: bool) -> Sequence[str | msgspec.Raw]:
+    """What a dry run says of a change, without its documents: each would be held to the end."""
+    import msgspec  # noqa: PLC0415  spares --help
+
+    if as_json:
+        encoder = msgspec.json.Encoder(decimal_format="number")
+        return [msgspec.Raw(encoder.encode(change.as_object()))]
+    return list(change.as_lines())
 
 
 def as_object(summary: Summary) -> dict[str, object]:

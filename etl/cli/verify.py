@@ -10,14 +10,13 @@ from etl.cli.boundary import tell_error
 from etl.cli.database import target_of
 from etl.cli.invocation import Invocation, pass_invocation
 from etl.cli.moments import iso
-from etl.cli.progress import progress
+from etl.cli.progress import tallied
 from etl.cli.selection import wanted_personas, which_personas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from etl.jobs.comparison import Changes
-    from etl.jobs.summary import Tally
     from etl.jobs.verify import Verified
 
 EXAMPLES = """\b
@@ -54,7 +53,6 @@ def command(
     A role that may read is enough.
     """
     from etl.jobs.verify import verify  # noqa: PLC0415  spares --help
-    from etl.tables import FAILURES  # noqa: PLC0415  spares --help
 
     settings = invocation.settings()
     settings.require_database()
@@ -62,13 +60,10 @@ def command(
     wanted, discover = wanted_personas(ids, ids_from, settings, every=every)
     ended: list[Verified] = []
     try:
-        with target_of(settings) as url, progress(invocation) as line:
-
-            def watch(tally: Tally) -> None:
-                line.total(tally.requested)
-                shown = ("behind", "differing", *FAILURES)
-                line.update(tally.done, {name: tally.outcomes[name] for name in shown})
-
+        with (
+            target_of(settings) as url,
+            tallied(invocation, "behind", "differing") as watch,
+        ):
             verify(
                 settings,
                 wanted,

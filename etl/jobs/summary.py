@@ -218,14 +218,14 @@ def _told(item: Item | None) -> str:
     return item.message if id_ in item.message else f"persona {id_}: {item.message}"
 
 
-def status_of(error: EtlError | None) -> str:
+def status_of(error: BaseException | None) -> str:
     """How a run that ended with this error is entered."""
     match error:
         case None:
             return "succeeded"
         case PersonaError() | DiscrepancyError():
             return "partial"
-        case InterruptedRunError():
+        case InterruptedRunError() | KeyboardInterrupt():
             return "interrupted"
         case DeferredError():
             return "deferred"
