@@ -103,7 +103,7 @@ def finish(child: subprocess.Popen[str], log: logging.Logger) -> tuple[int, dict
 
 
 def tell(line: str, log: logging.Logger) -> str:
-    """Pass on one line of the log, at its level. Returns what it says when it is how it ended."""
+    """Pass on one line of the log, at its level. Returns the error, if it is one."""
     try:
         entry = json.loads(line)
         level = getattr(logging, entry.pop("level").upper())
@@ -113,7 +113,8 @@ def tell(line: str, log: logging.Logger) -> str:
         return ""
     more = [f"{name}={said}" for name, said in entry.items() if name not in ("timestamp", "logger")]
     log.log(level, "%s", " ".join([event, *more]))
-    return event if "exit_code" in entry else ""
+    # Of the error that ended the run; its summary has an exit code too.
+    return event if "exit_code" in entry and level == logging.ERROR else ""
 
 
 class TryAgainError(Exception):
