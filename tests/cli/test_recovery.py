@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import alembic.config
 import psycopg
@@ -20,9 +18,7 @@ import etl
 from etl.sandbox import running_sandbox
 from etl.store.migration import head_revision
 from tests.cli.test_sync_command import run
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.run_under_way import a_run_under_way
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -134,32 +130,6 @@ def everything(url: str) -> dict[str, str]:
     return {table: ask(url, hashed.format(table))[0][0] for (table,) in tables}
 
 
-@contextmanager
-def a_run_under_way(sandbox) -> Iterator[list[int]]:
-    """A `sync` whose requests are not answered until the `with` ends; then its exit code is there.
-
-    Not by a delay: it lasts as long as what is done meanwhile.
-    """
-    asked, answered = threading.Event(), threading.Event()
-
-    def hold(payload: Any) -> Any:
-        asked.set()
-        answered.wait(30)
-        return payload
-
-    ended: list[int] = []
-    sandbox.world.reshape(hold)
-    thread = threading.Thread(target=lambda: ended.append(run("sync").exit_code))
-    thread.start()
-    try:
-        assert asked.wait(30)
-        yield ended
-    finally:
-        answered.set()
-        thread.join(30)
-        sandbox.world.reshape(None)
-
-
 # ── Upgrading ────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -199,10 +169,10 @@ def test_a_program_beside_its_schema_says_so_and_writes_nothing(
 
 
 def test_a_run_meets_an_upgrade_and_a_rollback(url, sandbox, release, monkeypatch):
-    with a_run_under_way(sandbox) as ended:
+    with a_run_under_way(sandbox.world, lambda: run("sync")) as ended:
         tree = release("newer")
         assert run("migrate").exit_code == 0
-    assert ended == [6]
+    assert ended[0].exit_code == 6
     told = "the schema was migrated while this run was under way; what was done stays, run again"
     assert ask(url, "SELECT status, error FROM anam.runs") == [("failed", told)]
     done = run("sync", "--json")

@@ -19,11 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 CHECKOUT = Path(__file__).parents[2]
 PROGRAM = "/opt/persona-etl/bin/persona-etl"
+# What its processes don't share with us, as unshare has it; and that they end with it.
+_OWN = ("mount", "pid", "cgroup", "uts", "ipc", "fork", "kill-child")
 _PACKAGES = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
 
 
@@ -61,6 +65,12 @@ class Machine:
         return done.stdout
 
 
+def require_root() -> None:
+    """Fails the test of anybody else; a skipped one would be missed by nobody."""
+    if os.geteuid() != 0:
+        pytest.fail("this test mounts folders and starts daemons: run make test-system as root")
+
+
 def install(layer: Path) -> None:
     """Puts the wheel, and a virtual environment around it, where an installation has them."""
     home = layer / "opt/persona-etl"
@@ -95,6 +105,7 @@ def rooted(
     environ: Mapping[str, str] | None = None,
 ) -> Iterator[Machine]:
     """The command as process 1 over `layer`; it is killed at the end, with all that it started."""
+    require_root()
     where = {
         Path(sys.base_prefix): "/opt/python",
         Path(sysconfig.get_path("purelib")): "/opt/packages",
@@ -104,16 +115,7 @@ def rooted(
         machine = Machine(
             subprocess.Popen(
                 ["sh", "-c", f'{enter}exec "$@"', "sh"]
-                + [
-                    "unshare",
-                    "--mount",
-                    "--pid",
-                    "--fork",
-                    "--kill-child",
-                    "--cgroup",
-                    "--uts",
-                    "--ipc",
-                ]
+                + ["unshare", *(f"--{what}" for what in _OWN)]
                 + [str(Path(__file__).with_name("rooted")), scratch, str(layer)]
                 + [f"{source}:{target}" for source, target in where.items()]
                 + ["--", *command],

@@ -149,8 +149,6 @@ def written(folder: Path) -> Path:
 
 # --- as they run
 
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a root file system")
-
 
 @pytest.fixture(scope="module")
 def api() -> Iterator[Sandbox]:
@@ -213,7 +211,6 @@ def ended(machine: Machine) -> tuple[int, str, str]:
     return machine.process.returncode, stdout, stderr
 
 
-@needs_root
 def test_the_jobs_need_no_place_to_write_and_no_user_of_a_name(layer, volumes, api):
     with started(MIGRATION, layer, volumes, api) as machine:
         code, stdout, stderr = ended(machine)
@@ -225,7 +222,6 @@ def test_the_jobs_need_no_place_to_write_and_no_user_of_a_name(layer, volumes, a
         assert yaml.safe_load(stdout)["counts"]["created"] == 3
 
 
-@needs_root
 def test_as_process_1_it_hears_sigterm(layer, volumes, api, server, database):
     migrate(make_engine(server.url(quote(database.name)), "anam"), "anam")
     api.order(Fault(delay_seconds=60))

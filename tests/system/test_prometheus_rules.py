@@ -8,28 +8,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from etl.report.metrics import LastRun, Standing, textfile
+from etl.report.metrics import LastRun, textfile
+from tests.unit.test_metrics import COMMANDS, STANDING
 
 PROMTOOL = "/var/cache/persona-etl-tests/promtool"
 HERE = Path(__file__).parent
 RULES = HERE.parents[1] / "deploy" / "prometheus" / "persona-etl.rules.yml"
 ALERTS = HERE / "alerts.yml"
-
-COMMANDS = ("sync", "backfill api", "backfill files", "backfill replay", "prune", "forget")
-STANDING = Standing(
-    read_at=1_700_003_600.5,
-    last_success_at=1_700_003_600.25,
-    last_complete_at=1_700_003_600.25,
-    skipped=0,
-    live=40,
-    failing=1,
-    never_seen=0,
-    untracked=0,
-    stalest_at=1_700_000_000.0,
-    drift_paths=5,
-    value_issues=6,
-    revision="0004",
-)
 
 
 def promtool(*arguments: str, given: str = "") -> tuple[int, str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import threading
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -17,11 +15,12 @@ from etl.cli.main import cli
 from etl.sandbox import Fault
 from etl.store.cluster import installation
 from etl.store.embedded import embedded_server
+from tests.run_under_way import a_run_under_way
 from tests.system.conftest import PASSWORD, create_role
 from tests.system.server import programs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     Typed = Callable[..., Result]
@@ -99,33 +98,6 @@ def nothing_differs(typed: Typed, url: str) -> bool:
     return typed(url, "backfill", "replay", "--check").exit_code == 0
 
 
-@contextmanager
-def a_run_under_way(
-    api, typed: Typed, url: str, *arguments: str, **environment: str
-) -> Iterator[list[Result]]:
-    """A `sync` whose requests are not answered until the `with` ends; then its end is there."""
-    asked, answered = threading.Event(), threading.Event()
-
-    def hold(payload: Any) -> Any:
-        asked.set()
-        answered.wait(30)
-        return payload
-
-    ended: list[Result] = []
-    api.world.reshape(hold)
-    thread = threading.Thread(
-        target=lambda: ended.append(typed(url, "sync", *arguments, **environment))
-    )
-    thread.start()
-    try:
-        assert asked.wait(30)
-        yield ended
-    finally:
-        answered.set()
-        thread.join(30)
-        api.world.reshape(None)
-
-
 def last_status(url: str) -> str:
     """How the last run ended, by its books."""
     ((status,),) = ask(url, "SELECT status FROM anam.runs ORDER BY started_at DESC LIMIT 1")
@@ -180,7 +152,7 @@ def test_what_a_dump_has_not_seen_comes_back_from_an_export(database, api, typed
 def test_a_dump_of_a_run_under_way_is_of_one_moment_and_heals(database, api, typed, restored):
     url = database.url()
     assert typed(url, "migrate").exit_code == 0
-    with a_run_under_way(api, typed, url) as ended:
+    with a_run_under_way(api.world, lambda: typed(url, "sync")) as ended:
         copy = restored(*WHOLE)
     assert ended[0].exit_code == 0
     assert "died" in typed(copy, "status").stdout
@@ -192,7 +164,7 @@ def test_a_dump_of_a_run_under_way_is_of_one_moment_and_heals(database, api, typ
 def test_a_run_outlives_a_change_of_its_password(database, api, typed):
     url = database.url()
     assert typed(url, "migrate").exit_code == 0
-    with a_run_under_way(api, typed, url) as ended:
+    with a_run_under_way(api.world, lambda: typed(url, "sync")) as ended:
         database.execute("ALTER ROLE {owner} PASSWORD 'another'")
     renewed = url.replace(quote(PASSWORD, safe=""), "another")
     assert (ended[0].exit_code, last_status(renewed)) == (0, "succeeded")
@@ -208,7 +180,7 @@ def test_a_run_keeps_its_key_and_the_next_takes_the_new_one(database, api, typed
     chosen = {"PERSONA_ETL_API__API_KEY_FILE": str(key), "ANAM_API_KEY": ""}
     write_key(key, api.key)
     assert typed(url, "migrate").exit_code == 0
-    with a_run_under_way(api, typed, url, **chosen) as ended:
+    with a_run_under_way(api.world, lambda: typed(url, "sync", **chosen)) as ended:
         write_key(key, "another")
     assert ended[0].exit_code == 0
     refused = typed(url, "sync", **chosen)
@@ -231,7 +203,7 @@ def test_a_key_that_is_revoked_during_a_run_ends_it_and_the_next_heals(database,
     one_by_one = {"PERSONA_ETL_API__CONCURRENCY": "1"}
     assert typed(url, "migrate").exit_code == 0
     try:
-        with a_run_under_way(api, typed, url, **one_by_one) as ended:
+        with a_run_under_way(api.world, lambda: typed(url, "sync", **one_by_one)) as ended:
             api.order(Fault(status=401, times=None))
         assert (ended[0].exit_code, last_status(url)) == (4, "failed")
     finally:

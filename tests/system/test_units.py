@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -21,6 +20,7 @@ from etl.settings import load_settings
 from etl.store.engine import make_engine
 from etl.store.lock import WriterLock
 from tests.system.installed import CHECKOUT, PROGRAM, install, rooted
+from tests.system.manual import typed
 from tests.system.server import PASSWORD
 
 if TYPE_CHECKING:
@@ -40,8 +40,6 @@ THEIRS = Path("/usr/lib/systemd/system")
 KEPT = """basic.target network-online.target network.target paths.target shutdown.target
     slices.target sockets.target sysinit.target systemd-journald.service systemd-journald.socket
     systemd-journald-dev-log.socket timers.target umount.target"""
-
-on_a_machine = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a root file system")
 
 
 # --- as they are written
@@ -106,16 +104,9 @@ def test_the_settings_of_the_service_are_ours(tmp_path):
     assert key.get_secret_value() == "the-key"
 
 
-def test_shellcheck_finds_nothing_in_what_the_tests_mount_with():
-    file = Path(__file__).with_name("rooted")
-    done = subprocess.run(["shellcheck", file], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "")
-
-
 # --- as systemd runs them
 
 KEY = "key-of-the-canary"
-MANUAL = (CHECKOUT / "docs/operations.md").read_text()
 FAILED = "persona-etl-failed.service"
 SENDMAIL = """#!/bin/sh
 cat >/tmp/mail
@@ -185,17 +176,11 @@ def machine(server, database, api, tmp_path_factory) -> Iterator[Machine]:
         running.run("mkdir", "-p", "/var/lib/node_exporter/textfile")
         # What systemd said is shown if one of the commands fails.
         begin = "trap 'journalctl --no-pager' EXIT; cd /src\n"
-        running.run("sh", "-euxc", begin + shown("### systemd", "sh"))
+        running.run("sh", "-euxc", begin + typed("### systemd")[0])
         # Else it would start one of its own while a test looks.
         running.run("systemctl", "stop", "persona-etl.timer")
         running.run("chown", "persona-etl", "/var/lib/node_exporter/textfile")
         yield running
-
-
-def shown(heading: str, language: str) -> str:
-    """The first example in a language that the manual has below a heading."""
-    below = MANUAL.split(f"\n{heading}\n", 1)[1]
-    return below.split(f"\n```{language}\n", 1)[1].split("```", 1)[0]
 
 
 def properties(machine: Machine, *names: str, unit: str = "persona-etl.service") -> list[str]:
@@ -215,13 +200,11 @@ def wait_until(holds: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
-@on_a_machine
 def test_the_manual_installs_a_service_that_copies(machine, database):
     assert properties(machine, "Result", "ExecMainStatus") == ["success", "0"]
     assert last_run(database) == ("sync", "succeeded")
 
 
-@on_a_machine
 def test_the_timer_is_on_and_waits_for_its_next_moment(machine):
     assert machine.run("systemctl", "is-enabled", "persona-etl.timer") == "enabled\n"
     machine.run("systemctl", "start", "persona-etl.timer")
@@ -232,7 +215,6 @@ def test_the_timer_is_on_and_waits_for_its_next_moment(machine):
     assert unit == "persona-etl.service"
 
 
-@on_a_machine
 def test_no_secret_is_shown_to_who_asks_systemd(machine):
     told = machine.run("systemctl", "show", "persona-etl.service")
     told += machine.run("journalctl", "--no-pager", "-u", "persona-etl.service")
@@ -241,7 +223,6 @@ def test_no_secret_is_shown_to_who_asks_systemd(machine):
     assert f"password={PASSWORD}" not in told
 
 
-@on_a_machine
 def test_a_run_beside_another_is_no_failure(machine, database):
     with WriterLock(database, "anam", command="backfill", run_id=uuid4()):
         machine.run("systemctl", "start", "persona-etl.service")
@@ -250,7 +231,6 @@ def test_a_run_beside_another_is_no_failure(machine, database):
     assert "/tmp/mail" not in machine.run("find", "/tmp")
 
 
-@on_a_machine
 def test_a_run_that_is_stopped_ends_in_good_order_and_is_no_failure(machine, database, api):
     api.order(Fault(delay_seconds=60))
     try:
@@ -264,7 +244,6 @@ def test_a_run_that_is_stopped_ends_in_good_order_and_is_no_failure(machine, dat
     assert "/tmp/mail" not in machine.run("find", "/tmp")
 
 
-@on_a_machine
 def test_a_failed_run_is_told_by_mail(machine, database, api):
     api.order(Fault(status=401, times=9))
     try:
@@ -282,7 +261,6 @@ def test_a_failed_run_is_told_by_mail(machine, database, api):
     machine.run("rm", "/tmp/mail")
 
 
-@on_a_machine
 def test_who_is_told_to_stop_for_taking_too_long_has_failed(machine):
     """143 is a success only where somebody stopped it."""
     endless = 'trap "exit 143" TERM; sleep 60 & wait'
@@ -291,7 +269,6 @@ def test_who_is_told_to_stop_for_taking_too_long_has_failed(machine):
     assert properties(machine, "Result", "ExecMainStatus") == ["timeout", "143"]
 
 
-@on_a_machine
 def test_a_run_can_write_its_metrics_and_nothing_else(machine):
     tried = [
         "/var/lib/node_exporter/textfile",
