@@ -3,7 +3,11 @@
 A message begins where an exception is made, a warning is logged or one of `_TELLERS` is called.
 From there each expression is followed back to the texts that can flow into it: through local names,
 constants, tables of sentences, properties and functions that return text, and what callers in the
-same module give as a parameter. What is not literally there becomes a hole, `…`.
+same module give as a parameter. What is not literally there becomes a hole, `…`. So of
+
+    raise UsageError(f"{file}: {_why(exc)}; mend that")
+
+there are `…: …; mend that`, of a UsageError, and each text that `_why` returns.
 """
 
 from __future__ import annotations
@@ -32,18 +36,21 @@ if TYPE_CHECKING:
 
 HOLE = "…"
 
-_FOREIGN_ERRORS = {"ValueError", "UsageError", "BadParameter", "PydanticCustomError"}
-_FOREIGN_ERRORS |= {"ClickException"}
-# Ours that take a message: for the screen, for a line of a file, for the ledger.
-_TELLERS = {"wrong", "unknown", "fail", "_tell", "Reason", "Output", "File", "Value", "Refused"}
-_TELLERS |= {"Trouble", "_issue", "_issues", "end", "add_worst_items", "rejection"}
-# A variable that holds a class of errors; what gathers the mistakes in settings.
-_TELLERS |= {"error", "shorten"}
+# Whose messages are ours. Those of the program itself are found by their names.
+_FOREIGN_ERRORS = {"ValueError", "BadParameter", "ClickException", "PydanticCustomError"}
+# Ours that take a message, by where it is told: on the screen, of a file or a ping, in the ledger;
+# last, a variable that holds a class of errors, and what gathers the mistakes in settings.
+_TELLERS = {
+    *("wrong", "unknown", "fail", "_tell", "Reason", "Refused"),
+    *("Output", "File", "Value", "Trouble"),
+    *("_issue", "_issues", "end", "add_worst_items", "rejection"),
+    *("error", "shorten"),
+}
 _TELLING_KEYWORDS = {"message", "refused"}
 _LOUD = {"warning", "error", "exception", "critical", "log"}
 # What gives back the texts that it is given.
 _PASS_ON = {"next", "list", "sorted", "tuple", "dict", "str", "iter", "map", "enumerate"}
-_METHODS = {"join", "format", "items", "values", "get", "replace", "removeprefix", "strip", "pop"}
+_METHODS = {"join", "format", "items", "values", "get", "replace", "removeprefix", "strip"}
 _TEXTS = {"str", "list[str]"}
 # Of an expression, the parts that become part of its value: not tests, keys and indices.
 _PARTS: dict[type[ast.AST], tuple[str, ...]] = {
