@@ -54,12 +54,13 @@ def _write(
 ) -> None:
     from etl.jobs.metrics import write_metrics  # noqa: PLC0415  spares --help
 
-    # A run that could not close its row has lost the database just now: asking would take long.
-    is_lost = any(ended.finished_at is None for ended in summaries)
-    is_lost = is_lost or isinstance(raised, NoConnectionError)
+    # A run that could not close its row, or found no server, has lost the database just now; one
+    # that was stopped before it was open may have waited for it: asking would take long.
+    is_in_vain = isinstance(raised, KeyboardInterrupt | NoConnectionError)
+    is_asked = not is_in_vain and all(ended.finished_at for ended in summaries)
     try:
         run = _last_run(command, summaries, began, raised)
-        write_metrics(settings, run, None if is_lost else lambda: target_of(settings))
+        write_metrics(settings, run, (lambda: target_of(settings)) if is_asked else None)
     except EtlError as exc:
         logger.warning("metrics.textfile is not written: %s", exc)
     except KeyboardInterrupt:

@@ -285,7 +285,9 @@ def test_a_run_that_is_stopped_says_so_and_hurries(url, sandbox, monitor):
     assert (first, ": no whole answer in time  run_id=" in warning) == (error, True)
 
 
-def test_who_is_stopped_before_there_is_a_run_says_so(url, monitor, monkeypatch):
+def test_who_is_stopped_before_there_is_a_run_says_so(url, monitor, monkeypatch, tmp_path):
+    metrics = tmp_path / "persona_etl.prom"
+    monkeypatch.setenv("PERSONA_ETL_METRICS__TEXTFILE", str(metrics))
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         monkeypatch.setenv("PERSONA_ETL_DATABASE__URL", f"postgresql://u@127.0.0.1:{port}/db")
@@ -294,6 +296,12 @@ def test_who_is_stopped_before_there_is_a_run_says_so(url, monitor, monkeypatch)
             process.send_signal(signal.SIGINT)
             process.communicate(timeout=20)
             connection.close()
+        # Nor is that database asked again, for the metrics: who stops a run waits for seconds.
+        silent.settimeout(0)
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+    assert 'last_run_exit_code{schema="anam",command="sync"} 130\n' in metrics.read_text()
+    assert 'command="sync",status="interrupted"} 1\n' in metrics.read_text()
     (heard,) = monitor.heard
     assert (process.returncode, heard.target.partition("?")[0]) == (130, "/check-1/130")
     assert heard.body == "persona-etl: error: interrupted"
