@@ -60,6 +60,22 @@ def test_the_line_says_how_far_how_fast_and_how_long_and_goes_away() -> None:
     assert it.raw.count("personas") > 2
 
 
+def test_of_a_tally_it_names_what_was_asked_for_and_all_failures() -> None:
+    code = """
+from collections import Counter
+from etl.cli.progress import tallied
+from etl.jobs.summary import Tally
+with tallied(Invocation(), "behind") as watch:
+    wait(); watch(Tally(50, Counter(created=3, behind=1, missing=2, failed=4)))
+    print("~", flush=True); sys.stdin.readline()
+"""
+    with terminal(code) as it:
+        it.read_until("~")
+        assert it.screen.shown[0].startswith("personas 10/50, 1 behind, 4 failed |")
+        it.type("\n")
+        assert it.read_to_the_end() == 0
+
+
 @pytest.mark.parametrize("columns", [80, 40, 20, 5])
 def test_it_is_one_line_however_narrow_the_terminal(columns: int) -> None:
     code = """
