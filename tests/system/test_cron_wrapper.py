@@ -178,6 +178,21 @@ def test_a_path_without_the_tools_is_not_told_as_a_wrong_wait(wrapper):
     assert "CRON_JITTER" not in done.stderr
 
 
+def test_it_does_not_mind_to_be_called_in_a_folder_that_is_not_for_its_user(wrapper, tmp_path):
+    """Such as root's, by `sudo -u`. Here root is who may not: it has no powers."""
+    shutil.chown(tmp_path, user=65534)
+    tmp_path.chmod(0o700)
+    done = subprocess.run(
+        ["setpriv", "--bounding-set=-all", "--inh-caps=-all", wrapper.folder / WRAPPER.name],
+        cwd=tmp_path,
+        env={"CRON_ENV_FILE": wrapper.settings("KEY=1\n")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "-q sync\n", "")
+
+
 def test_a_file_that_is_named_has_to_be_there(wrapper):
     done = wrapper.run(CRON_ENV_FILE="/nowhere/at all")
     assert done.returncode == 2
