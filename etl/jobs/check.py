@@ -64,7 +64,7 @@ _WORST_FIRST = [
 ]
 
 _NEWEST = 18  # major version of Postgres that was tried
-_BY_DBA = "a DBA can run the SQL of `persona-etl migrate --sql`"
+_BY_OWNER = "as its owner run `persona-etl migrate`, or as a DBA the SQL of its --sql"
 _SHOWN_PRIVILEGES = 3
 _ROOM = 40  # for the names of views and tables
 # A check is watched by somebody; a longer wait that the API asks for is told instead.
@@ -128,9 +128,10 @@ def check(environ: Mapping[str, str], config: Path | None) -> Iterator[Line]:
 def _file(file: Path | None) -> str:
     if file is None:
         return "no file, the environment alone"
-    # In this folder or below; elsewhere, or where this folder was removed, the path says it all.
-    with suppress(ValueError, FileNotFoundError):
-        return f"./{file.relative_to(Path.cwd())}"
+    # In this folder; elsewhere, or where this folder was removed, the path says it all.
+    with suppress(FileNotFoundError):
+        if file.parent == Path.cwd():
+            return f"./{file.name}"
     return str(file)
 
 
@@ -237,7 +238,7 @@ def server_line(server: Server) -> Line:
 
 def _privileges_line(access: Access, schema: str, role: str) -> Line:
     grant = f"as its owner run `persona-etl migrate --grant-writer {shlex.quote(role)}`"
-    may = "may migrate" if access.may_migrate else f"may not migrate: {_BY_DBA}"
+    may = "may migrate" if access.may_migrate else f"may not migrate: {_BY_OWNER}"
     if access.exists and not access.may_use:
         return wrong(
             "privileges",
@@ -255,7 +256,10 @@ def _privileges_line(access: Access, schema: str, role: str) -> Line:
             f"{', '.join(shown)}; {grant}",
             DatabaseError.exit_code,
         )
-    return ok("privileges", f"may read and write, {may}")
+    # A writer should not, so that this needs no advice.
+    return ok(
+        "privileges", f"may read and write, may {'' if access.may_migrate else 'not '}migrate"
+    )
 
 
 def _schema_line(engine: Engine, schema: str, access: Access) -> Line:
@@ -266,7 +270,7 @@ def _schema_line(engine: Engine, schema: str, access: Access) -> Line:
     except DatabaseError as exc:
         told = str(exc).removeprefix("Postgres: ")
         if not access.may_migrate:
-            told = told.replace("run `persona-etl migrate`", _BY_DBA)
+            told = told.replace("run `persona-etl migrate`", _BY_OWNER)
         return wrong("schema", told, exc.exit_code)
     if access.absent:
         gone = listed("no ", access.absent, len(access.absent), _ROOM)
@@ -314,7 +318,7 @@ def _local_lines(
         return [wrong("local", str(exc).removeprefix("Postgres: "), exc.exit_code)]
     if pending := history.between(present, history.head):
         count = f"{counted(len(pending), 'local revision')} to run"
-        how = "`persona-etl migrate`" if access.may_migrate else _BY_DBA
+        how = "`persona-etl migrate`" if access.may_migrate else _BY_OWNER
         return [
             wrong("local", f"{count}, {schema} is at {present}: {how}", DatabaseError.exit_code)
         ]

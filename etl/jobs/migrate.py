@@ -68,6 +68,14 @@ _COLUMNS = sa.text("""
        AND a.attnum > 0 AND NOT a.attisdropped
 """)
 
+# Of the tables there are; a superuser and a member of the owner may what the owner may.
+_OTHER_OWNER = sa.text("""
+    SELECT pg_get_userbyid(relowner)
+      FROM pg_class
+     WHERE relnamespace = to_regnamespace(quote_ident(:schema))
+       AND relname = 'persona_sync_state' AND NOT pg_has_role(relowner, 'USAGE')
+""")
+
 _ROOM = 60  # for the names of what is gone
 
 # What our own SQL says when somebody else's view or function has the name of one of ours.
@@ -97,6 +105,12 @@ def migrate(
     require_roles(engine, [*readers, *writers])
     with migrating(engine, schema, wait_seconds=wait_seconds) as connection:
         with connection.begin():
+            # Else Postgres names the first thing that it denies, and a grant would not help.
+            if owner := connection.scalar(_OTHER_OWNER, {"schema": schema}):
+                raise DatabaseError(
+                    f"schema {schema}: its tables belong to role {owner}; run"
+                    " `persona-etl migrate` with a database.url of that role"
+                )
             refuse_strangers(connection, schema)
             in_place = run_script(connection, in_place_of_views(schema)).scalars().all()
         if in_place:

@@ -328,7 +328,7 @@ def test_privileges_that_are_missing_are_named_with_the_grant(environment, plain
         execute(statement)
     code, found = checked()
     assert (code, wrongs(found)) == (0, [])
-    assert "may not migrate: a DBA can run" in found["privileges"][1]
+    assert found["privileges"][1] == "may read and write, may not migrate"
 
 
 def test_a_server_that_will_not_do_is_wrong(environment, database_url):
@@ -464,6 +464,6 @@ def test_who_may_not_migrate_is_told_who_runs_local_revisions(environment, tmp_p
     environment.setenv("PERSONA_ETL_DATABASE__URL", url)
     code, lines = checked("local")
     assert (code, lines["privileges"][0]) == (6, "ok")
-    assert lines["local"][1].startswith("1 local revision to run, anam is at base: a DBA can run")
+    assert lines["local"][1].startswith("1 local revision to run, anam is at base: as its owner")
     grant("REVOKE ALL ON SCHEMA anam FROM {role}")
     assert checked("local")[1]["local"] == ("-", "not checked: schema anam can't be looked into")

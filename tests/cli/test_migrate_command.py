@@ -210,6 +210,7 @@ def test_a_writer_syncs_and_changes_no_table(roles, empty_database_url):
                 session.execute(forbidden.encode())
         refused = run(of_writer, "migrate")
         assert refused.exit_code == 6
+        assert f"its tables belong to role {owner}; run `persona-etl migrate`" in refused.stderr
 
 
 @pytest.mark.parametrize("option", ["--grant-reader", "--grant-writer"])
