@@ -16,6 +16,7 @@ import ast
 import re
 from collections import defaultdict
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from tests.parsed_source import (
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 HOLE = "…"
+WRAPPER = Path(__file__).parents[1] / "cron" / "persona-etl-cron"
+_IN_SHELL = re.compile(r"\$(?:\w+|\([^)]*\)|\{[^}]*\})")
 
 # Whose messages are ours. Those of the program itself are found by their names.
 _FOREIGN_ERRORS = {"ValueError", "BadParameter", "ClickException", "PydanticCustomError"}
@@ -84,8 +87,13 @@ class Template(NamedTuple):
 
 @cache
 def templates() -> set[Template]:
-    """All of them."""
-    return _Reader(parsed("etl")).read()
+    """All of them, those of cron's wrapper too."""
+    return _Reader(parsed("etl")).read() | _of_the_wrapper()
+
+
+def _of_the_wrapper() -> set[Template]:
+    told = re.findall(r'\b(?:fail |why=)"([^"]+)"', WRAPPER.read_text(encoding="utf-8"))
+    return {Template(_IN_SHELL.sub(HOLE, text), WRAPPER.name) for text in told}
 
 
 def words(text: str) -> int:

@@ -73,7 +73,7 @@ def test_no_message_stands_there_twice():
 
 
 def test_each_message_says_what_it_ends_with_and_what_to_do():
-    known = {str(class_.exit_code) for class_ in errors().values()} | {"1", "130", "143"}
+    known = {str(class_.exit_code) for class_ in errors().values()} | {"1", "130", "137", "143"}
     for entry in entries():
         assert entry.ends_with, entry.messages
         assert set(entry.ends_with.split(", ")) <= known | NO_CODES, entry
