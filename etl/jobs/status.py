@@ -55,6 +55,9 @@ REMOVED_LATELY = timedelta(days=7)
 
 _LONGEST_NAME = 40
 
+# A replica's clock may be so far behind the one that dated the runs.
+_SKEW = timedelta(minutes=1)
+
 # What the two views read.
 _READ = {"runs", "personas", "persona_sync_state", "document_versions", "run_items"}
 
@@ -125,6 +128,9 @@ class Status:
         elif last.finished_at and self.age(last.finished_at) > self.max_age:
             ago = length_of_time(self.age(last.finished_at))
             reasons.append(Reason("no_recent_sync", f"the last complete sync ended {ago} ago"))
+        elif last.finished_at and self.age(last.finished_at) < -_SKEW:
+            told = "the last complete sync ended later than now: the database's clock was set back"
+            reasons.append(Reason("no_recent_sync", told))
         if count := self.personas.stale.count:
             oldest = self.personas.stale.first[0]
             who = as_line(oldest.name, _LONGEST_NAME) or oldest.persona_id

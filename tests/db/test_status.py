@@ -82,6 +82,14 @@ def empty(copying):
         yield made
 
 
+def test_a_run_of_tomorrow_says_nothing_about_today(empty):
+    enter(empty, "succeeded", minutes=-60)
+    assert look(empty).error is None
+    found = look(empty, HOUR)
+    assert codes(found) == ["no_recent_sync"]
+    assert "later than now: the database's clock was set back" in str(found.error)
+
+
 def test_a_database_that_nothing_was_copied_to_is_not_fresh(empty):
     assert look(empty).error is None
     found = look(empty, HOUR)
