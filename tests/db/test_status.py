@@ -88,6 +88,8 @@ def test_a_run_of_tomorrow_says_nothing_about_today(empty):
     found = look(empty, HOUR)
     assert codes(found) == ["no_recent_sync"]
     assert "later than now: the database's clock was set back" in str(found.error)
+    enter(empty, "succeeded", minutes=1)
+    assert look(empty, HOUR).error is None
 
 
 def test_a_database_that_nothing_was_copied_to_is_not_fresh(empty):
