@@ -119,8 +119,10 @@ def command(
 
 
 def tell(invocation: Invocation, summary: Summary, *, as_json: bool) -> None:
-    """Print how it ended as a sync does, and how to go on where somebody is left."""
-    tell_end(invocation, summary, as_json=as_json)
+    """Print how to go on where somebody is left, and how it ended as a sync does.
+
+    Whoever reads the last line of stderr finds the error there.
+    """
     if summary.left:
         logger.warning(
             "%d of %d personas left: persona-etl backfill api --resume %s",
@@ -128,3 +130,4 @@ def tell(invocation: Invocation, summary: Summary, *, as_json: bool) -> None:
             summary.counts["requested"],
             summary.run_id,
         )
+    tell_end(invocation, summary, as_json=as_json)

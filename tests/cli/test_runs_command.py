@@ -106,9 +106,11 @@ def test_all_about_a_run_is_told(url, sandbox):
     assert list(summary) == SUMMARY
     assert ended.exit_code == 3
     run_id = summary["run_id"]
-    assert f"see `persona-etl runs {run_id}`" in ended.stderr
+    left, error = ended.stderr.splitlines()
     resume = f"persona-etl backfill api --resume {run_id}"
-    assert f"1 of 4 personas left: {resume}" in ended.stderr
+    assert f"1 of 4 personas left: {resume}" in left
+    assert error.startswith("persona-etl: error: ")
+    assert f"see `persona-etl runs {run_id}`" in error
     lines = shown(run_id)
     assert lines[0] == f"run        {run_id}"
     text = "\n".join(lines)
