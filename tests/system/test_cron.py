@@ -24,7 +24,9 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
+from click.testing import CliRunner
 
+from etl.cli.main import cli
 from etl.jobs.migrate import migrate
 from etl.store.engine import make_engine
 from etl.store.lock import WriterLock
@@ -242,6 +244,18 @@ def test_the_crontab_serves_as_a_file_of_the_system_too():
     assert [line for line in made.stdout.splitlines() if line not in before.splitlines()] == [
         job.replace(" persona-etl-cron", " persona-etl persona-etl-cron") for job in jobs
     ]
+
+
+@pytest.mark.parametrize("behind", ["report", "replay --check", "prune", "sync", "status"])
+def test_what_the_crontab_starts_is_a_command_of_ours(behind):
+    """Also the lines that wait for somebody to take their # off."""
+    crontab = CRONTAB.read_text(encoding="utf-8")
+    lines = re.findall(r"^#?[0-9]\S* .* persona-etl-cron (.*)$", crontab, re.MULTILINE)
+    meant = [line for line in lines if behind in line]
+    assert meant
+    for line in meant:
+        # What is typed wrong is found before any help is given.
+        assert CliRunner().invoke(cli, [*shlex.split(line), "--help"]).exit_code == 0
 
 
 def test_no_line_of_the_crontab_has_what_cron_takes_for_a_newline():
