@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import importlib
 import re
+import socket
+import ssl
 from functools import cache
 
 import click
+import httpx
+import pytest
 
 from etl.errors import EtlError
-from tests.message_page import Entry, entries, holds, left_over
+from etl.source.trouble import explain
+from tests.message_page import Entry, entries, holds, left_over, looked_up
 from tests.message_templates import Template, templates, words
 
 # A text of fewer words is a piece of a message that has more.
@@ -103,3 +108,27 @@ def errors() -> dict[str, type[EtlError | click.ClickException]]:
         found[class_.__name__] = class_
         classes += class_.__subclasses__()
     return found | {"BadParameter": click.BadParameter}
+
+
+@pytest.mark.parametrize("attempts", [1, 4])
+@pytest.mark.parametrize(
+    "met",
+    [
+        ssl.SSLCertVerificationError(),
+        ssl.SSLError(),
+        socket.gaierror(),
+        ConnectionRefusedError(),
+        httpx.ConnectTimeout(""),
+        httpx.ProxyError(""),
+        httpx.ConnectError(""),
+        TimeoutError(),
+        httpx.RemoteProtocolError(""),
+        httpx.InvalidURL(""),
+        ConnectionResetError(),
+    ],
+    ids=lambda met: type(met).__name__,
+)
+def test_what_the_network_does_is_found_however_often_it_was_tried(met, attempts):
+    failed = explain(met, "api.anam.ai:443", 30.0)
+    failed.path, failed.attempts = "/v1/personas", attempts if failed.transient else 1
+    assert looked_up(str(failed))
