@@ -217,6 +217,6 @@ class Circuit:
         left = remaining.total - len(self._asked)
         return SourceDownError(
             f"nothing but errors from the API since {since:%Y-%m-%d %H:%M:%S} UTC"
-            f" ({self._in_a_row} requests), {left} personas were not attempted;"
+            f" ({self._in_a_row} requests), {left} of {remaining.total} personas not attempted;"
             f" the next run goes on; last: {self._last}"
         )
