@@ -9,7 +9,7 @@ PIP_QUIETLY := --quiet --disable-pip-version-check --require-hashes
 # Each job reads the migrations, and tests run hundreds: from source that takes eight times as long.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-system torture fix docs lock bench clean
+.PHONY: demo test types behaviour test-system debian torture fix docs lock bench clean
 
 demo: $(STAMP)
 	@$(BIN)/persona-etl demo
@@ -17,8 +17,13 @@ demo: $(STAMP)
 test: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(MAKE) --no-print-directory --jobs 2 types behaviour
+
+# Side by side: mypy has work for one processor.
+types: $(STAMP)
+	$(BIN)/mypy
+behaviour: $(STAMP)
 	$(BIN)/pytest -n auto --dist worksteal
 
 # Debian's Postgres instead of the embedded one, and every way to connect to it. Installs Debian's
@@ -27,10 +32,12 @@ test: $(STAMP)
 # tests/db has got out of this server, and `make test` has them.
 COMMANDS := check migrate_command prompts_command query_command signals
 test-system: $(STAMP)
-	$(MAKE) --no-print-directory --jobs 2 $(ORCHESTRATORS:%=$(VENV)/orchestrators/%/installed)
-	tests/system/install
+	$(MAKE) --no-print-directory --jobs 2 debian $(ORCHESTRATORS:%=$(VENV)/orchestrators/%/installed)
 	$(BIN)/python -m tests.system.server $(BIN)/pytest -n auto --dist worksteal -m "not one_server" \
 		tests/db tests/system $(COMMANDS:%=tests/cli/test_%.py)
+
+debian:
+	tests/system/install
 
 # Whatever dies, whenever: N processes are killed, N/2 times the server goes, every statement fails
 # once in every way. `make test` has the short form. The same SEED does the same again.
