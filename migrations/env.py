@@ -18,7 +18,8 @@ from etl.report.views_sql import drop_views
 from etl.settings import load_settings
 from etl.store.embedded import served
 from etl.store.engine import make_engine
-from etl.store.migration import LOCAL_TABLE, local_ends_sql, migrating, run_script, session_sql
+from etl.store.migration import local_ends_sql, migrating, run_script, session_sql
+from etl.store.revisions import LOCAL_TABLE
 from etl.tables import metadata
 
 if TYPE_CHECKING:

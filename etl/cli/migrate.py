@@ -79,8 +79,8 @@ def command(
     from etl.jobs.migrate import columns_there, is_to_be_filled, migrate  # noqa: PLC0415  same
     from etl.store.embedded import served  # noqa: PLC0415  spares --help
     from etl.store.engine import make_engine  # noqa: PLC0415  spares --help
-    from etl.store.migration import current_and_head  # noqa: PLC0415  spares --help
     from etl.store.revision_files import BASE  # noqa: PLC0415  spares --help
+    from etl.store.revisions import current_and_head  # noqa: PLC0415  spares --help
 
     if since is not None and not sql:
         raise click.UsageError("--from goes with --sql.")
@@ -164,8 +164,8 @@ def _present(settings: Settings, since: str | None) -> tuple[str, LocalState, st
     from etl.store.embedded import require_cluster, served  # noqa: PLC0415  spares --help
     from etl.store.engine import make_engine, translated  # noqa: PLC0415  spares --help
     from etl.store.local_migration import AT_BASE, look_at_local  # noqa: PLC0415  spares --help
-    from etl.store.migration import current_and_head, refuse_unknown  # noqa: PLC0415  spares --help
     from etl.store.revision_files import BASE  # noqa: PLC0415  spares --help
+    from etl.store.revisions import current_and_head, refuse_unknown  # noqa: PLC0415  spares --help
 
     guess = f"{'local ' if since else ''}SQL from the beginning, as"
     if settings.database.url is None:

@@ -20,7 +20,7 @@ from etl.sandbox import running_sandbox
 from etl.settings import load_settings
 from etl.store.embedded import embedded_server
 from etl.store.engine import make_engine
-from etl.store.migration import head_revision
+from etl.store.revisions import head_revision
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator, Sequence

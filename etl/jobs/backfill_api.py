@@ -14,7 +14,7 @@ from etl.jobs.sync import sync
 from etl.store.asked_for import count_left, left_of, not_confirmed_since
 from etl.store.engine import make_engine, translated
 from etl.store.entries import entries
-from etl.store.migration import require_head
+from etl.store.revisions import require_head
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

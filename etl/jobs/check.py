@@ -44,7 +44,7 @@ from etl.store.embedded import require_cluster, served
 from etl.store.engine import LOOKS_FOR_SECONDS, make_engine, translated
 from etl.store.local_history import read_history
 from etl.store.local_migration import look_at_local, require_known
-from etl.store.migration import head_revision, require_head
+from etl.store.revisions import head_revision, require_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

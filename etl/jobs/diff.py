@@ -16,7 +16,7 @@ from etl.report.ours import reporting_schema
 from etl.report.persona_diff import Shown, Snapshot, compare, name_at, name_in
 from etl.store.engine import translated
 from etl.store.lineage import count_unfolded_of, documents_of
-from etl.store.migration import require_head
+from etl.store.revisions import require_head
 from etl.store.snapshot import looking_engine
 from etl.store.standing import relations
 

@@ -26,7 +26,7 @@ from etl.store.engine import LOOKS_FOR_SECONDS, database_now, make_engine, trans
 from etl.store.faithful import loads_faithfully
 from etl.store.local_migration import look_at_local
 from etl.store.mapped import at_head
-from etl.store.migration import require_head
+from etl.store.revisions import require_head
 from etl.store.standing import relations
 from etl.tables import metadata
 

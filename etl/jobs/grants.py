@@ -12,7 +12,8 @@ from etl.report.catalogue import all_functions, all_views
 from etl.report.ours import reporting_schema
 from etl.settings import BODY_TAG
 from etl.store.engine import quote_identifier, translated
-from etl.store.migration import LOCAL_TABLE, quote_literal
+from etl.store.migration import quote_literal
+from etl.store.revisions import LOCAL_TABLE
 from etl.tables import local_columns
 
 if TYPE_CHECKING:

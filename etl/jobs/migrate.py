@@ -42,15 +42,14 @@ from etl.store.mapped import read_map
 from etl.store.migration import (
     LOCK_SECONDS,
     create_schema_sql,
-    head_revision,
     migrating,
     patiently,
-    refuse_strangers,
     run_script,
     session_end_sql,
     upgrade,
     upgrade_sql,
 )
+from etl.store.revisions import head_revision, refuse_strangers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

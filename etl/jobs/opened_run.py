@@ -33,7 +33,7 @@ from etl.store.ledger import (
 )
 from etl.store.lock import WriterLock, take_turn
 from etl.store.mapped import keep_map, stamp_of
-from etl.store.migration import require_head
+from etl.store.revisions import require_head
 from etl.store.session import break_off
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from etl.report.ledger import runs_view
 from etl.store.asked_for import count_left, has_list
 from etl.store.engine import LOOKS_FOR_SECONDS, database_now, make_engine, translated
 from etl.store.entries import Entry, Issues, Items, entries, items, open_issues_of
-from etl.store.migration import require_head
+from etl.store.revisions import require_head
 from etl.store.standing import relations
 
 if TYPE_CHECKING:

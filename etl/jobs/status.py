@@ -23,14 +23,8 @@ from etl.report.views_sql import release_of_views
 from etl.store.engine import LOOKS_FOR_SECONDS, database_now, make_engine, translated
 from etl.store.erasures import forgotten
 from etl.store.local_history import read_history
-from etl.store.migration import (
-    LOCAL_TABLE,
-    current_and_head,
-    current_revision,
-    require_head,
-    run_script,
-)
 from etl.store.revision_files import BASE
+from etl.store.revisions import LOCAL_TABLE, current_and_head, current_revision, require_head
 from etl.store.standing import (
     open_drift_paths,
     open_value_issues,
@@ -190,7 +184,7 @@ def _revision(
 ) -> Revision:
     """Raises when there is none: the tables are somebody else's."""
     schema = settings.database.schema_
-    views = run_script(connection, release_of_views(schema)).scalar()
+    views = connection.exec_driver_sql(release_of_views(schema)).scalar()
     if not tables.get("alembic_version"):
         return Revision(None, None, views, local_waits=False)
     at, _ = current_and_head(engine, schema)

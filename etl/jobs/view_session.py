@@ -15,7 +15,7 @@ from etl.errors import DatabaseError
 from etl.report.catalogue import view_names
 from etl.report.ours import reporting_schema
 from etl.store.engine import translated
-from etl.store.migration import require_head
+from etl.store.revisions import require_head
 from etl.store.snapshot import looking_engine
 from etl.store.standing import relations
 

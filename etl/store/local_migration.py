@@ -17,14 +17,9 @@ from alembic import command
 
 from etl.errors import DatabaseError, EtlError, UsageError
 from etl.map import lines_of
-from etl.store.migration import (
-    LOCAL_TABLE,
-    alembic_config,
-    current_revision,
-    offline_sql,
-    patiently,
-)
+from etl.store.migration import alembic_config, offline_sql, patiently
 from etl.store.revision_files import BASE
+from etl.store.revisions import LOCAL_TABLE, current_revision
 from etl.tables import local_columns
 
 if TYPE_CHECKING:

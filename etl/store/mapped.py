@@ -12,7 +12,7 @@ from sqlalchemy import select, text
 from etl.errors import DatabaseError
 from etl.map import SHIPPED, extended, lines_of
 from etl.store.engine import translated
-from etl.store.migration import require_head
+from etl.store.revisions import require_head
 from etl.tables import local_columns
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Brings a schema to the head of the revisions, and tells where it stands.
+"""Brings a schema to the head of the revisions.
 
 The revisions and their environment are in `migrations/`; the views are built elsewhere.
 """
@@ -9,33 +9,33 @@ import logging
 import time
 from contextlib import contextmanager
 from io import StringIO
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from psycopg.sql import Literal
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_fixed
 
-import etl
-from etl.errors import DatabaseError, LockedError, UsageError
+from etl.errors import LockedError, UsageError
 from etl.settings import BODY_TAG
 from etl.store.engine import quote_identifier, translated
 from etl.store.lock import current_migrator, lock_key
-from etl.tables import metadata
+from etl.store.revision_files import BASE
+from etl.store.revisions import (
+    LOCAL_TABLE,
+    current_revision,
+    installed_in,
+    known_revisions,
+    refuse_unknown,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 logger = logging.getLogger(__name__)
 
-# Says where the local history is, as alembic_version does for the release's.
-LOCAL_TABLE = "alembic_version_local"
 # How long another `migrate` may keep us waiting.
 LOCK_SECONDS: float = 60
 # A DDL statement that waits for a table makes everybody else wait behind it: give up soon and
@@ -57,13 +57,6 @@ BEGIN
     CREATE SCHEMA {name};
 END
 {tag};"""
-
-_STRANGERS = sa.text("""
-    SELECT c.relname
-      FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
-     WHERE n.nspname = :schema AND c.relname = ANY (:names)
-     ORDER BY c.relname
-""")
 
 _CHECK = """DO {tag}
 DECLARE
@@ -102,25 +95,8 @@ END
 
 
 def alembic_config() -> Config:
-    """Alembic's configuration: in the package when installed from a wheel, else in the checkout."""
-    package = Path(etl.__file__).parent
-    for folder in (package, package.parent):
-        if (folder / "alembic.ini").exists() and (folder / "migrations").exists():
-            return Config(folder / "alembic.ini")
-    raise DatabaseError(f"no migrations in {package} or beside it; install persona-etl again")
-
-
-def refuse_strangers(connection: sa.Connection, schema: str) -> None:
-    """Raises when a schema that no revision has made has relations of the names of ours."""
-    if current_revision(connection) is not None:
-        return
-    ours = [*metadata.tables, LOCAL_TABLE]
-    names = connection.execute(_STRANGERS, {"schema": schema, "names": ours})
-    if found := ", ".join(names.scalars()):
-        raise DatabaseError(
-            f"schema {schema} has {found} already, and no revision of persona-etl in it;"
-            " name another in database.schema"
-        )
+    """Alembic's configuration of the release's own revisions."""
+    return Config(installed_in() / "alembic.ini")
 
 
 def upgrade(connection: sa.Connection, schema: str) -> None:
@@ -137,15 +113,14 @@ def upgrade(connection: sa.Connection, schema: str) -> None:
     connection.rollback()
 
 
-def upgrade_sql(schema: str, since: str = "base", local_since: str | None = None) -> str:
+def upgrade_sql(schema: str, since: str = BASE, local_since: str | None = None) -> str:
     """The SQL of the revisions after `since`, for somebody else to run in one session.
 
     With `local_since` it stops at once where the local history is at another revision. Raises
     UsageError when there is no such revision as `since`.
     """
     config = alembic_config()
-    revisions = ScriptDirectory.from_config(config)
-    if since not in {"base", *(revision.revision for revision in revisions.walk_revisions())}:
+    if since not in {BASE, *known_revisions()}:
         raise UsageError(
             f"{since}: no revision of this program; write base or one of its revisions"
         )
@@ -230,71 +205,6 @@ def migrating(
         run_script(connection, create_schema_sql(schema))
         connection.commit()
         yield connection
-
-
-def current_and_head(engine: sa.Engine, schema: str) -> tuple[str | None, str]:
-    """The revision that `schema` is at, None before the first `migrate`; and the newest known."""
-    with translated(), engine.connect() as connection:
-        visible = sa.text(
-            "SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = :schema"
-        )
-        if connection.execute(visible, {"schema": schema}).scalar() is False:
-            raise DatabaseError(
-                f"schema {schema}: the role in database.url may not use it;"
-                f" its owner can GRANT USAGE ON SCHEMA {quote_identifier(schema)}"
-            )
-        current = current_revision(connection)
-    return current, head_revision()
-
-
-def current_revision(
-    connection: sa.Connection, version_table: str = "alembic_version"
-) -> str | None:
-    """The revision that a history is at, by its table; None before its first."""
-    options = {"version_table": version_table}
-    try:
-        return MigrationContext.configure(connection, opts=options).get_current_revision()
-    except CommandError as exc:
-        raise DatabaseError(
-            f"{version_table} has more than one row; restore the one revision that was run last"
-        ) from exc
-
-
-def head_revision() -> str:
-    """The newest revision of this program."""
-    head = ScriptDirectory.from_config(alembic_config()).get_current_head()
-    if head is None:
-        raise DatabaseError("no revisions were installed; install persona-etl again")
-    return head
-
-
-def require_head(engine: sa.Engine, schema: str) -> None:
-    """Raises a DatabaseError that tells what to do, unless `schema` is at the head."""
-    current, head = current_and_head(engine, schema)
-    if current == head:
-        return
-    if current is None:
-        with translated(), engine.connect() as connection:
-            refuse_strangers(connection, schema)
-        raise DatabaseError(f"schema {schema} has no tables yet; run `persona-etl migrate`")
-    refuse_unknown(current, schema)
-    raise DatabaseError(
-        f"schema {schema} is at revision {current}, this program needs {head};"
-        " run `persona-etl migrate`"
-    )
-
-
-def refuse_unknown(current: str | None, schema: str) -> None:
-    """Raises when a newer release, or another program, has migrated the schema."""
-    if current is None:
-        return
-    try:
-        ScriptDirectory.from_config(alembic_config()).get_revision(current)
-    except CommandError as exc:
-        raise DatabaseError(
-            f"schema {schema} is at revision {current}, which this program does not know;"
-            " install the persona-etl that made it, or name another in database.schema"
-        ) from exc
 
 
 def _session_settings() -> list[str]:

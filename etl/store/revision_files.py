@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from etl.errors import UsageError
@@ -49,7 +50,7 @@ def _is_read_by_alembic(name: str) -> bool:
 
 def _read(file: Path) -> RevisionFile:
     try:
-        found = _constants(ast.parse(read_text(file)))
+        found = _constants(read_text(file))
     except SyntaxError as exc:
         raise UsageError(f"{file}: line {exc.lineno}: {exc.msg}; correct it") from exc
     except (RecursionError, MemoryError) as exc:
@@ -65,10 +66,12 @@ def _read(file: Path) -> RevisionFile:
     return RevisionFile(revision, before, file, found)
 
 
-def _constants(module: ast.Module) -> dict[str, object]:
+# A run asks for the head a few times, and parsing is most of it.
+@lru_cache(maxsize=64)
+def _constants(source: str) -> Mapping[str, object]:
     """The names that tell about a revision, with their values."""
     found: dict[str, object] = {}
-    for node in module.body:
+    for node in ast.parse(source).body:
         match node:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 pass

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from etl.report.metrics import FAMILIES
 from etl.sandbox import Fault, running_sandbox
 from etl.store.lock import WriterLock
-from etl.store.migration import head_revision
+from etl.store.revisions import head_revision
 from tests.cli.test_sync_command import LOCKS, rows, run, started, wait_until
 
 NOWHERE = "postgresql://someone:canary-password@127.0.0.1:1/nowhere"

@@ -14,7 +14,7 @@ from etl.cli.main import cli
 from etl.report.catalogue import all_views
 from etl.sandbox import running_sandbox
 from etl.store.engine import make_engine
-from etl.store.migration import head_revision, require_head
+from etl.store.revisions import head_revision, require_head
 from etl.tables import metadata
 from tests.db.revisions import catalog, change, url_as
 from tests.local_revisions import LANGUAGES, MAKE_LANGUAGES, MOOD, write

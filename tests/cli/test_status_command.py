@@ -16,7 +16,7 @@ from wcwidth import width
 from etl.jobs.grants import reader_grants
 from etl.sandbox import running_sandbox
 from etl.store.lock import WriterLock, lock_key
-from etl.store.migration import head_revision
+from etl.store.revisions import head_revision
 from tests.cli.test_sync_command import run
 from tests.local_revisions import MOOD, write
 

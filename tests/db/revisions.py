@@ -118,7 +118,8 @@ def add_revision(checkout: Path, upgrade: str, downgrade: str, name: str = "late
     (checkout / "migrations" / "versions" / f"20990101_{name}.py").write_text(
         dedent(f"""
             from alembic import op
-            revision, down_revision, branch_labels, depends_on = "{name}", "{head}", None, None
+            revision = "{name}"
+            down_revision = "{head}"
             def upgrade(): {upgrade}
             def downgrade(): {downgrade}
         """)

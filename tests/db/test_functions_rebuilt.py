@@ -13,7 +13,8 @@ from etl.report.catalogue import all_views
 from etl.report.ours import MARK
 from etl.report.views_sql import drop_views, pause_views
 from etl.store.engine import make_engine
-from etl.store.migration import current_and_head, run_script
+from etl.store.migration import run_script
+from etl.store.revisions import current_and_head
 from tests.db.revisions import Catalog, alembic, catalog, change, url_as
 
 OURS = f"COMMENT ON FUNCTION anam_reporting.{{}} IS 'Older. {MARK}'"

@@ -18,7 +18,7 @@ from etl.store.access import look_at_schema
 from etl.store.engine import make_engine
 from etl.store.local_migration import look_at_local
 from etl.store.mapped import stamp_of
-from etl.store.migration import current_and_head, head_revision, require_head
+from etl.store.revisions import current_and_head, head_revision, require_head
 from tests.db.revisions import add_revision, alembic, as_role, catalog, change, tables_of, url_as
 from tests.local_revisions import LANGUAGES, MAKE_LANGUAGES, MOOD, RANK, write
 

@@ -17,13 +17,8 @@ from etl.errors import DatabaseError, LockedError
 from etl.jobs.migrate import migrate, migrate_sql
 from etl.store import migration
 from etl.store.engine import make_engine
-from etl.store.migration import (
-    alembic_config,
-    current_and_head,
-    migrating,
-    require_head,
-    upgrade_sql,
-)
+from etl.store.migration import alembic_config, migrating, upgrade_sql
+from etl.store.revisions import current_and_head, require_head
 from tests.db.revisions import CHECKOUT, add_revision, as_role, change
 
 

@@ -19,7 +19,7 @@ from etl.sandbox import Fault
 from etl.settings import load_settings
 from etl.store.engine import make_engine
 from etl.store.lock import WriterLock, lock_key
-from etl.store.migration import head_revision
+from etl.store.revisions import head_revision
 from tests.db.test_replay import leave_unfolded
 
 if TYPE_CHECKING:

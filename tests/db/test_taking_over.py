@@ -18,7 +18,7 @@ from etl.errors import DatabaseError
 from etl.jobs.migrate import migrate, migrate_sql, run_past_views
 from etl.jobs.revising import write_to_checkout, write_to_folder
 from etl.store.mapped import read_map
-from etl.store.migration import head_revision
+from etl.store.revisions import head_revision
 from tests.db.revisions import CHECKOUT, alembic, change, tables_of
 from tests.unit.proposals import EVERY_HOME, EVERY_HOSTILE, EVERY_TYPE, NOW, listed, proposal
 

@@ -16,7 +16,8 @@ from etl.report.ours import MARK
 from etl.report.views_sql import pause_views
 from etl.store import migration
 from etl.store.engine import make_engine
-from etl.store.migration import current_and_head, run_script
+from etl.store.migration import run_script
+from etl.store.revisions import current_and_head
 from tests.db.local_lines import add_lines, line
 from tests.db.revisions import (
     add_revision,
