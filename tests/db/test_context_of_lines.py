@@ -45,6 +45,8 @@ def test_what_only_stands_around_an_observation_is_known_from_there_if_from_nowh
     assert empty.rows("unfolded") == []
 
 
+# The order is nothing to the server: the tests above send the same statements.
+@pytest.mark.one_server
 def test_in_whatever_order_lines_come_it_is_left_out_when_one_of_them_observes_it(
     empty, new_database, template
 ):

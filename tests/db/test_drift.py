@@ -298,6 +298,8 @@ def test_of_an_object_that_vanishes_all_fields_vanish(target):
     }
 
 
+# One place is looked for as the other: the tests above send the same statements.
+@pytest.mark.one_server
 @pytest.mark.parametrize(
     ("path", "kind", "told_as"),
     [
@@ -362,6 +364,8 @@ def test_removed_personas_make_no_field_vanish(target):
     assert found(target, "missing") == {}
 
 
+# The next look is like any other.
+@pytest.mark.one_server
 @pytest.mark.parametrize("ended", ["crashed", "interrupted", "failed"])
 def test_what_a_run_that_broke_off_did_not_look_for_the_next_one_finds(target, ended):
     target.world.reshape(without("llmId"))

@@ -59,6 +59,8 @@ def test_postgres_takes_whatever_hostile_personas_flatten_to(empty, bodies):
     empty.check_replay()
 
 
+# The test above stores the same; test_dry_run.py sends the statements of a rehearsal.
+@pytest.mark.one_server
 @properties(10)
 @given(st.lists(hostile_bodies(), min_size=2, max_size=3))
 def test_a_dry_run_foresees_what_hostile_personas_come_to(empty, bodies):

@@ -8,6 +8,9 @@ import pytest
 
 from etl.sandbox import Fault, World
 
+# Whose link it is is decided here, not there: others that sync send the same statements.
+pytestmark = pytest.mark.one_server
+
 FIRST = "00000000-0000-4000-8000-000000000001"
 SECOND = "00000000-0000-4000-8000-000000000002"
 THIRD = "00000000-0000-4000-8000-000000000003"
@@ -82,8 +85,6 @@ def test_of_two_in_one_batch_the_later_one_owns_it(sharing, order):
     assert origins(sharing) == {f"https://{order[-1]}": 0, "https://both": 1}
 
 
-# Others here send the same statements.
-@pytest.mark.one_server
 @pytest.mark.parametrize("order", [(FIRST, SECOND), (SECOND, FIRST)])
 def test_of_two_new_personas_in_one_batch_the_later_one_owns_it(copying, order):
     world = World()
@@ -104,8 +105,6 @@ def test_of_two_in_two_batches_the_later_one_owns_it(sharing, order):
     assert origins(sharing) == {f"https://{order[-1]}": 0, "https://both": 1}
 
 
-# Others here send the same statements.
-@pytest.mark.one_server
 def test_a_new_persona_that_shows_it_takes_it_with_its_origins(sharing):
     show(sharing, FIRST, link(origins=("https://old", "https://both")))
     copy(sharing, FIRST)
@@ -126,8 +125,6 @@ def test_it_stays_with_its_owner_when_nobody_changes(sharing):
     assert owner(sharing) == SECOND
 
 
-# Others here send the same statements.
-@pytest.mark.one_server
 def test_any_change_of_a_persona_that_shows_it_takes_it(sharing):
     for persona_id in (FIRST, SECOND):
         show(sharing, persona_id, link(origins=(f"https://{persona_id}",)))
@@ -138,8 +135,6 @@ def test_any_change_of_a_persona_that_shows_it_takes_it(sharing):
     assert origins(sharing) == {f"https://{FIRST}": 0}
 
 
-# Others here send the same statements.
-@pytest.mark.one_server
 def test_it_moves_back_when_its_owner_drops_it(sharing):
     for persona_id in (FIRST, SECOND):
         show(sharing, persona_id, link(origins=(f"https://{persona_id}",), type=persona_id))
@@ -160,8 +155,6 @@ def test_it_moves_back_to_the_youngest_of_those_left(sharing):
     assert owner(sharing) == FIRST
 
 
-# Others here send the same statements.
-@pytest.mark.one_server
 def test_it_moves_back_within_the_batch_in_which_the_other_changes_too(sharing):
     for persona_id in (FIRST, SECOND):
         show(sharing, persona_id, link())
@@ -173,8 +166,6 @@ def test_it_moves_back_within_the_batch_in_which_the_other_changes_too(sharing):
     assert origins(sharing) == {"https://new": 0}
 
 
-# Others here send the same statements.
-@pytest.mark.one_server
 def test_two_links_change_hands_in_one_batch(sharing):
     show(sharing, FIRST, link(origins=("https://1",)))
     show(sharing, SECOND, link(OTHER, origins=("https://2",)))
@@ -209,8 +200,6 @@ def test_the_link_of_a_removed_persona_that_nobody_else_shows_stays(sharing):
     assert (owner(sharing), origins(sharing)) == (FIRST, {"https://a": 0})
 
 
-# Others here send the same statements.
-@pytest.mark.one_server
 def test_a_removed_owner_whose_link_another_takes_up_loses_it(sharing):
     show(sharing, FIRST, link(origins=("https://a",)))
     copy(sharing, FIRST)
@@ -233,8 +222,6 @@ def test_it_goes_back_to_a_removed_persona_when_nobody_else_shows_it(sharing):
     assert (owner(sharing), origins(sharing)) == (FIRST, {"https://a": 0})
 
 
-# Others here send the same statements.
-@pytest.mark.one_server
 @pytest.mark.parametrize("order", [(FIRST, SECOND), (SECOND, FIRST)])
 def test_of_two_removed_ones_the_last_to_go_keeps_it(sharing, order):
     for persona_id in (FIRST, SECOND):
@@ -246,8 +233,6 @@ def test_of_two_removed_ones_the_last_to_go_keeps_it(sharing, order):
     assert (owner(sharing), origins(sharing)) == (order[1], {f"https://{order[1]}": 0})
 
 
-# Others here send the same statements.
-@pytest.mark.one_server
 def test_counters_are_taken_from_the_owner_alone(sharing):
     for persona_id, count in ((FIRST, 5), (SECOND, 7)):
         show(sharing, persona_id, link(usageCount=count))
@@ -278,8 +263,6 @@ def test_a_link_repeated_in_one_persona_counts_once(sharing):
     assert sharing.row("value_issues")["path"] == f"shareLinks[{LINK}]"
 
 
-# Others here send the same statements.
-@pytest.mark.one_server
 def test_a_claimant_that_cannot_be_fetched_keeps_its_claim(sharing):
     for persona_id in (FIRST, SECOND):
         show(sharing, persona_id, link())
@@ -290,8 +273,6 @@ def test_a_claimant_that_cannot_be_fetched_keeps_its_claim(sharing):
     assert owner(sharing) == FIRST
 
 
-# Others here send the same statements.
-@pytest.mark.one_server
 def test_very_many_links_change_hands_and_back(sharing):
     # So many that looking each up in each document that shows it would take minutes.
     many = [link(f"00000000-0000-4000-8000-{number:012x}") for number in range(2, 5000)]

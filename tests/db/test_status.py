@@ -141,6 +141,8 @@ def test_nobody_minds_the_age_of_the_removed_and_of_those_not_wanted(target):
     assert found.personas.live == len(wanted)
 
 
+# Which runs count is a list of names in one statement, which the other tests send too.
+@pytest.mark.one_server
 @pytest.mark.parametrize(
     ("state", "command", "is_recent"),
     [

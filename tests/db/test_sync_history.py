@@ -8,6 +8,9 @@ import pytest
 
 from etl.sandbox import Fault
 
+# What a version is called is decided here, not there: others that sync send the same statements.
+pytestmark = pytest.mark.one_server
+
 
 @pytest.fixture
 def one(copying):

@@ -10,6 +10,10 @@ from msgspec.structs import replace
 
 from etl.sandbox import Fault
 
+# Who is removed is decided here, not there: syncs, checks and replays in other files send the same
+# statements.
+pytestmark = pytest.mark.one_server
+
 UNKNOWN = "00000000-0000-4000-8000-0000000000ff"
 
 

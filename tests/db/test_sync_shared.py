@@ -8,6 +8,9 @@ import pytest
 
 from etl.sandbox import World
 
+# Whose copy counts is decided here, not there: others that sync send the same statements.
+pytestmark = pytest.mark.one_server
+
 AVATAR = "00000000-0000-4000-8000-0000000000a1"
 OTHER_AVATAR = "00000000-0000-4000-8000-0000000000a2"
 VOICE = "00000000-0000-4000-8000-0000000000b1"

@@ -60,6 +60,8 @@ def test_right_after_a_sync_nothing_differs(target):
     assert verified.http_requests == 6
 
 
+# Chance asks nothing new of the server.
+@pytest.mark.one_server
 @pytest.mark.parametrize("seed", range(2))
 def test_whatever_happens_right_after_a_sync_nothing_differs(copying, seed, monkeypatch):
     """Signatures and counters move at each fetch; shared things are seen stale, links shared."""
