@@ -33,7 +33,7 @@ behaviour: $(STAMP)
 COMMANDS := check migrate_command prompts_command query_command signals
 test-system: $(STAMP)
 	$(MAKE) --no-print-directory --jobs 2 debian $(ORCHESTRATORS:%=$(VENV)/orchestrators/%/installed)
-	$(BIN)/python -m tests.system.server $(BIN)/pytest -n auto --dist worksteal -m "not one_server" \
+	$(BIN)/python -m tests.system.server $(BIN)/pytest -n auto --dist worksteal -m "every_server or not one_server" \
 		tests/db tests/system $(COMMANDS:%=tests/cli/test_%.py)
 
 debian:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from tests.db.conftest import Target
 
+# What lines tell is decided here, not there: other files send the same statements.
+pytestmark = pytest.mark.one_server
+
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -72,6 +75,7 @@ def persona(empty) -> dict[str, Any]:
     return next(p for p in payloads if p["tools"] and p["avatar"] and p["voice"])
 
 
+@pytest.mark.every_server
 def test_lines_become_a_history(empty, persona):
     id_ = persona["id"]
     summary = empty.load(
@@ -127,6 +131,7 @@ def without_times(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+@pytest.mark.every_server
 def test_the_order_of_lines_and_runs_does_not_matter(empty, persona, new_database, template):
     id_ = persona["id"]
     stories = [
@@ -198,6 +203,7 @@ def test_bad_lines_are_rejected_one_by_one(empty, persona):
     assert len(empty.rows("rejected_payloads")) == 5
 
 
+@pytest.mark.every_server
 def test_of_two_payloads_at_one_moment_one_is_kept(empty, persona):
     older = edited(persona, name="Older", updatedAt="2026-01-01T00:00:00Z", tools=[])
     newer = edited(persona, name="Newer", updatedAt="2026-01-02T00:00:00Z", knowledge=[])
@@ -346,6 +352,7 @@ def test_bytes_that_are_no_utf_8_cost_a_character_and_not_the_line(empty, person
     assert (issue["path"], issue["resolved_at"]) == ("name", None)
 
 
+@pytest.mark.every_server
 def test_lines_of_a_forgotten_persona_are_left_out(empty, persona):
     other = next(p for id_ in empty.world.persona_ids if (p := empty.world.payload(id_)) != persona)
     empty.load(seen(1, persona))
@@ -357,6 +364,7 @@ def test_lines_of_a_forgotten_persona_are_left_out(empty, persona):
     assert empty.load(seen(2, persona)).forgotten == 0
 
 
+@pytest.mark.every_server
 def test_what_was_taken_back_is_stored_again_when_it_comes_at_another_moment(empty, persona):
     older = edited(persona, name="Older", updatedAt="2026-01-01T00:00:00Z")
     newer = edited(persona, name="Newer", updatedAt="2026-01-02T00:00:00Z")

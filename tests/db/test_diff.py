@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from etl.jobs.lifeline import When
     from tests.db.conftest import Target
 
+# What is told of two documents is decided here, not there: other files send the same statements.
+pytestmark = pytest.mark.one_server
+
 EVERYBODY = [PERSONA, OTHER_PERSONA]
 JUST = timedelta(microseconds=1)
 
@@ -142,6 +145,7 @@ def test_a_moment_is_the_first_of_the_version_that_began_then(made):
     assert asked(made, until=began - JUST).after.version == 1
 
 
+@pytest.mark.every_server
 def test_where_nothing_changed_it_is_as_first_seen_and_asking_leaves_no_trace(made):
     before = made.stamps()
     found = asked(made)
@@ -219,6 +223,7 @@ def test_a_shared_thing_whose_history_was_pruned_is_named(made):
     assert comparison.name == "Luce"
 
 
+@pytest.mark.every_server
 def test_observations_that_no_version_tells_of_are_counted(made):
     assert asked(made).unfolded == 0
     made.query("INSERT INTO unfolded (kind, entity_id) VALUES ('voice', %s)", [UUID(VOICE)])
@@ -244,6 +249,7 @@ def test_what_is_not_known_is_an_error_that_says_what_is(made):
         asked(made, since=made.now() + timedelta(days=1))
 
 
+@pytest.mark.every_server
 def test_a_report_s_reader_is_told_that_it_may_not(made, plain_role):
     url, grant = plain_role
     for statement in reader_grants("anam", "THE_ROLE"):

@@ -13,6 +13,9 @@ from etl.sandbox import Fault
 if TYPE_CHECKING:
     from tests.db.conftest import Target
 
+# Who is asked for is decided here, not there: other files send the same statements.
+pytestmark = pytest.mark.one_server
+
 
 @pytest.fixture
 def unread(copying):

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from tests.db.conftest import Row, Target
 
+# What is news is decided here, not there: other files send the same statements.
+pytestmark = pytest.mark.one_server
+
 
 def without(*path: str) -> Callable[[Any], Any]:
     """A reshaping that leaves a member out."""
@@ -195,6 +198,7 @@ def test_nor_is_what_is_met_after_a_first_run_that_broke_off(copying):
         assert target.sync().new_drift_paths == 1
 
 
+@pytest.mark.every_server
 def test_a_kind_that_comes_later_is_learned_as_quietly(copying):
     with copying(count=2) as target:
         ids = target.world.persona_ids
@@ -223,6 +227,7 @@ def test_a_value_of_long_ago_is_no_news(target):
     assert target.sync().new_drift_paths == 0
 
 
+@pytest.mark.every_server
 def test_so_many_new_values_are_no_small_set_any_more(target):
     persona_id = target.world.persona_ids[0]
 
@@ -508,6 +513,7 @@ def test_another_type_is_settled_once_a_column_takes_it(target, settled):
     assert found(target, "type_changed") == {"persona: skipGreeting": "mapped"}
 
 
+@pytest.mark.every_server
 def test_unchanged_personas_cost_two_statements_a_run(target):
     target.sync()
     statements: list[str] = []

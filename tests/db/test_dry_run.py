@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from etl.jobs.summary import Summary
     from etl.report.foreseen import Foreseen
 
+# What is foreseen is decided here, not there: other files send the same statements.
+pytestmark = pytest.mark.one_server
+
 NOBODY = "00000000-0000-4000-8000-0000000000ff"
 TOLD = ("command", "status", "counts", "value_issues", "new_drift_paths", "exit_code")
 
@@ -130,6 +133,7 @@ def test_it_foresees_each_difference_once_however_many_batches_bring_it(target, 
     assert_came_true(target, said, target.sync(API__CONCURRENCY="1"))
 
 
+@pytest.mark.every_server
 def test_it_needs_no_more_than_to_read(target, plain_role):
     url, execute = plain_role
     execute("GRANT USAGE ON SCHEMA anam TO {role}")

@@ -21,6 +21,9 @@ from etl.source.answer import Answer
 from etl.store.engine import make_engine
 from etl.store.ledger import Run, open_run
 
+# What comes late is sorted here, not there: other files send the same statements.
+pytestmark = pytest.mark.one_server
+
 NOON = datetime(2026, 4, 20, 12, tzinfo=UTC)
 PERSONA = UUID("00000000-0000-4000-8000-000000000001")
 OTHER = UUID("00000000-0000-4000-8000-000000000002")

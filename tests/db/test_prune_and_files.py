@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from tests.db.conftest import Target
 
+# What lines tell is decided here, not there: other files send the same statements.
+pytestmark = pytest.mark.one_server
+
 VOICE = str(uuid4())
 
 
@@ -76,6 +79,7 @@ def test_what_prune_had_to_leave_stands_beside_the_payload(empty, new_database, 
         assert_a_load_comes_to_the_same(empty, url)
 
 
+@pytest.mark.every_server
 def test_once_more_it_changes_nothing_and_is_unchanged(empty):
     one = persona(voice=voice("A"))
     empty.load(seen(1, one), gone(2, one["id"]), seen(3, edited(one, voice=voice("B"))))
@@ -110,6 +114,7 @@ def test_who_knows_more_of_the_past_keeps_it(empty, new_database, template):
         assert comparable(other) == before
 
 
+@pytest.mark.every_server
 def test_a_beginning_goes_before_what_is_known_here(empty, new_database, template):
     """The other database came later: it has only what was observed since."""
     one = persona()
@@ -141,6 +146,7 @@ def test_bad_ones_are_rejected_and_nothing_of_them_is_stored(empty):
     assert "lies in the future" in summary.rejected[1]
 
 
+@pytest.mark.every_server
 def test_the_beginning_of_who_was_forgotten_stays_out_and_so_does_its_own_voice(
     empty, new_database, template
 ):

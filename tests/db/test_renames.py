@@ -10,6 +10,9 @@ from etl.sandbox.reshape import Reshape
 from etl.store.engine import make_engine
 from etl.store.renames import renamed
 
+# What was renamed is decided here, not there: other files send the same statements.
+pytestmark = pytest.mark.one_server
+
 MOODY = extended((Line("persona", '["odd key"]', "personas", "odd_key", "text", (), "It."),))
 
 
@@ -66,6 +69,7 @@ def test_one_of_shared_things_and_one_of_tags_is_recognized(target, find, served
     assert find("look", kind="voice") is None
 
 
+@pytest.mark.every_server
 def test_one_of_share_links_is_recognized_element_by_element(target, find, served):
     id_ = target.world.persona_ids[0]
     links = [

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
     from etl.jobs.verify import Verified
 
+# What differs is decided here, not there: other files send the same statements.
+pytestmark = pytest.mark.one_server
+
 NOBODY = "00000000-0000-4000-8000-0000000000ff"
 # What the sandbox has something for. A list that came later is tested where lists are.
 TABLES = [document_versions, *(t for t in projections() if origin(t).shape != "list")]
@@ -289,6 +292,7 @@ def test_rows_too_few_are_found(spoiled):
     assert {difference.problem for difference in found.first} == {"missing"}
 
 
+@pytest.mark.every_server
 def test_rows_too_many_are_found(spoiled):
     persona_id = spoiled.rows("personas")[0]["persona_id"]
     voice_id = spoiled.rows("voices")[0]["voice_id"]
@@ -479,6 +483,7 @@ def test_what_another_run_has_copied_since_is_no_difference(target):
     assert target.changes(edited) == ["created", "updated"]
 
 
+@pytest.mark.every_server
 def test_it_needs_no_more_than_to_read(target, plain_role):
     url, execute = plain_role
     execute("GRANT USAGE ON SCHEMA anam TO {role}")
@@ -487,6 +492,7 @@ def test_it_needs_no_more_than_to_read(target, plain_role):
     assert target.verify().exit_code == 0
 
 
+@pytest.mark.every_server
 def test_it_runs_beside_a_real_run(target):
     with WriterLock(target.url, "anam", command="sync", run_id=UUID(int=1)):
         assert target.verify().exit_code == 0
