@@ -184,7 +184,10 @@ def _revision(
 ) -> Revision:
     """Raises when there is none: the tables are somebody else's."""
     schema = settings.database.schema_
-    views = connection.exec_driver_sql(release_of_views(schema)).scalar()
+    # A percent sign in the schema's name means nothing.
+    as_it_stands = {"no_parameters": True}
+    made_by = connection.exec_driver_sql(release_of_views(schema), execution_options=as_it_stands)
+    views = made_by.scalar()
     if not tables.get("alembic_version"):
         return Revision(None, None, views, local_waits=False)
     at, _ = current_and_head(engine, schema)

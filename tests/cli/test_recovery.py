@@ -16,7 +16,7 @@ import pytest
 
 import etl
 from etl.sandbox import running_sandbox
-from etl.store.migration import head_revision
+from etl.store.revisions import head_revision
 from tests.cli.test_sync_command import run
 from tests.run_under_way import a_run_under_way
 
