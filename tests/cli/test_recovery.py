@@ -26,7 +26,8 @@ LATER = '''
 """A column more."""
 import sqlalchemy as sa
 from alembic import op
-revision, down_revision, branch_labels, depends_on = "later", "{head}", None, None
+revision = "later"
+down_revision = "{head}"
 def upgrade(): op.add_column("runs", sa.Column("later", sa.Text(), comment="Later."))
 def downgrade(): op.drop_column("runs", "later")
 '''
