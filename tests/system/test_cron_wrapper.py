@@ -52,6 +52,8 @@ class Wrapper:
     def settings(self, text: str, mode: int = 0o600) -> str:
         """The path of an environment file."""
         file = self.folder / "settings.env"
+        # The one before may be somebody else's.
+        file.unlink(missing_ok=True)
         file.write_bytes(text.encode("utf-8", "surrogateescape"))
         file.chmod(mode)
         return str(file)
