@@ -74,6 +74,7 @@ lock:
 clean:
 	rm -rf $(VENV) dist build
 
+# Not compiled: what is used of it is, when it is first imported.
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 		"This is Python %d.%d, and 3.11 is needed: make demo PYTHON=python3.11" % sys.version_info[:2])'

@@ -13,7 +13,9 @@ from msgspec.structs import replace
 
 from etl.cli.main import cli
 from etl.errors import DatabaseError
-from etl.jobs.check import SUBJECTS, exit_code, ok, server_line, unknown, wrong
+from etl.jobs.check import SUBJECTS, exit_code
+from etl.jobs.check_database import server_line
+from etl.jobs.check_lines import ok, unknown, wrong
 from etl.jobs.grants import writer_grants
 from etl.jobs.migrate import migrate
 from etl.sandbox import Fault, running_sandbox
@@ -407,7 +409,7 @@ def test_who_may_not_make_the_views_may_not_migrate(environment, plain_role):
 
 
 def test_a_lock_that_is_held_does_not_hold_up_a_check(environment, database_url, monkeypatch):
-    monkeypatch.setattr("etl.jobs.check.LOOKS_FOR_SECONDS", 0.1)
+    monkeypatch.setattr("etl.jobs.check_database.LOOKS_FOR_SECONDS", 0.1)
     with psycopg.connect(database_url) as somebody:
         somebody.execute("LOCK TABLE anam.alembic_version IN ACCESS EXCLUSIVE MODE")
         code, found = checked()
